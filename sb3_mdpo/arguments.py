@@ -1,0 +1,99 @@
+"""Checks of MDPO's arguments: early, naming what was given and what to pass instead."""
+
+import math
+from typing import TYPE_CHECKING
+
+from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space
+
+from sb3_mdpo.buffers import MutualRolloutBuffer
+from sb3_mdpo.policies import ImpalaCnnPolicy, check_predict_with
+
+if TYPE_CHECKING:
+    from sb3_mdpo.mdpo import MDPO
+
+PRECISIONS = ("fp32",)
+
+
+def check_n_policies(n_policies: int) -> None:
+    """
+    :param n_policies: number of members
+    :raises ValueError: where it is no positive integer
+    """
+    if not isinstance(n_policies, int) or n_policies < 1:
+        raise ValueError(f"n_policies={n_policies!r} must be an integer of at least 1 (1 is PPO, the paper uses 2).")
+
+
+def check_arguments(model: "MDPO") -> None:
+    """
+    Check what does not depend on the number of environments, for models new and loaded.
+
+    :param model: the model, its attributes set
+    :raises ValueError: where an argument is outside its range
+    :raises TypeError: where a class that was passed cannot be used
+    """
+    check_n_policies(model.n_policies)
+    check_predict_with(model.predict_with, model.n_policies)
+    coef = model.distill_coef
+    if not callable(coef) and not (math.isfinite(coef) and coef >= 0):
+        raise ValueError(
+            f"distill_coef={coef!r} must be finite and not negative: 1.0 is the paper's, 0 switches distillation off."
+        )
+    if model.precision not in PRECISIONS:
+        raise ValueError(f"precision={model.precision!r} is unknown: use one of {', '.join(map(repr, PRECISIONS))}.")
+    vf_range = model.clip_range_vf
+    if vf_range is not None and not callable(vf_range) and vf_range <= 0:
+        raise ValueError(
+            f"clip_range_vf={vf_range!r} must be positive: pass None for no clipping of the value function."
+        )
+    if model.normalize_advantage and model.batch_size < 2:
+        raise ValueError(
+            f"batch_size={model.batch_size} must be at least 2, or pass normalize_advantage=False "
+            "(see https://github.com/DLR-RM/stable-baselines3/issues/440)."
+        )
+    _check_classes(model)
+
+
+def _check_classes(model: "MDPO") -> None:
+    policy_class, buffer_class = model.policy_class, model.rollout_buffer_class
+    if not (isinstance(policy_class, type) and issubclass(policy_class, ActorCriticPolicy)):
+        raise TypeError(f"policy={policy_class!r} must be a subclass of ActorCriticPolicy, the class of the members.")
+    if buffer_class is not None and not issubclass(buffer_class, MutualRolloutBuffer):  # type: ignore[unreachable]
+        raise TypeError(f"rollout_buffer_class={buffer_class!r} must be a subclass of MutualRolloutBuffer.")
+    wants_images = issubclass(policy_class, (ActorCriticCnnPolicy, ImpalaCnnPolicy))
+    if not wants_images or "features_extractor_class" in model.policy_kwargs:
+        return
+    are_floats = not model.policy_kwargs.get("normalize_images", True)
+    if not is_image_space(model.observation_space, check_channels=False, normalized_image=are_floats):
+        raise ValueError(
+            f"{policy_class.__name__} needs images, but the observation space is {model.observation_space}. Use "
+            "MlpPolicy for vectors, MultiInputPolicy for dictionaries, or policy_kwargs=dict(normalize_images=False) "
+            "for images that are floats in [0, 1]."
+        )
+
+
+def check_rollout(model: "MDPO") -> None:
+    """
+    Check that the environments can be shared out and the minibatches filled.
+
+    Models may be loaded with any number of environments, to record a video with a single one
+    for example: only those that learn need this.
+
+    :param model: the model, its environments known
+    :raises ValueError: where one of the two is not so
+    """
+    if model.n_envs % model.n_policies:
+        raise ValueError(
+            f"{model.n_envs} environment(s) cannot be shared out equally among n_policies={model.n_policies}: pass a "
+            f"multiple of {model.n_policies}, e.g. make_vec_env(env_id, n_envs={model.n_policies * 4}) "
+            f"in Python or -params n_envs:{model.n_policies * 4} to rl_zoo3 train."
+        )
+    samples = model.n_steps * model.n_envs // model.n_policies
+    if model.normalize_advantage and samples < 2:
+        raise ValueError(f"n_steps={model.n_steps} gives each policy one sample: advantages cannot be normalised.")
+    if model.batch_size > samples:
+        raise ValueError(
+            f"batch_size={model.batch_size} is larger than a policy's rollout of {samples} samples (n_steps="
+            f"{model.n_steps} x {model.n_envs // model.n_policies} environments per policy): pass batch_size={samples} "
+            "or less, or more steps or environments."
+        )

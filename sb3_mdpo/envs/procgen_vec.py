@@ -1,0 +1,163 @@
+"""Procgen's own vectorised engine as an SB3 ``VecEnv``."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from sb3_mdpo.envs.pictures import Painter
+from sb3_mdpo.envs.procgen_options import N_ACTIONS, OBSERVATION_SHAPE, ProcgenOptions, import_procgen
+
+
+class ProcgenVecEnv(VecEnv):
+    """
+    Any number of environments of one Procgen game, stepped by the engine's threads.
+
+    Wrap it in SB3's ``VecMonitor`` for episode statistics. ``infos`` holds ``level_seed`` (the level
+    of the observation), ``prev_level_seed`` and ``is_success`` (whether the episode that this step
+    ended reached its goal). The engine resets itself and never shows an episode's last observation,
+    so there is no ``terminal_observation``, nor a value to bootstrap time limits from.
+
+    The engine starts at the first ``reset()``, from the seed last given to ``seed()`` or else to the
+    constructor. Later resets give every environment a new level, or, after another ``seed()``, start anew.
+
+    :param num_envs: number of environments
+    :param env_name: one of the 16 games
+    :param num_levels: number of levels to draw from, 0 for all of the 2**31
+    :param start_level: first level
+    :param distribution_mode: easy, hard, and where the game has them extreme, memory or exploration
+    :param seed: decides which levels are played in which order; random if None
+    :param num_threads: threads that step the environments, 0 to step them in the caller's
+    :param render_mode: None, or ``"rgb_array"`` for pictures of 512x512 pixels, drawn when asked for;
+        ``"human"`` means the same, since SB3 shows these in a window by itself
+    :param options: the drawing options of :class:`~sb3_mdpo.envs.procgen_options.ProcgenOptions`
+    :raises ValueError: where an argument is outside its range or the game does not have the mode
+    :raises ImportError: where Procgen is not installed
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        env_name: str,
+        num_levels: int = 0,
+        start_level: int = 0,
+        distribution_mode: str = "hard",
+        seed: int | None = None,
+        num_threads: int = 4,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs} must be at least 1.")
+        if num_threads < 0:
+            raise ValueError(
+                f"num_threads={num_threads} must not be negative: 0 steps the environments in this thread."
+            )
+        if render_mode not in (None, "human", "rgb_array"):
+            raise ValueError(f"render_mode={render_mode!r} is unknown: use 'rgb_array', 'human' or None.")
+        self.options = ProcgenOptions(env_name, num_levels, start_level, distribution_mode, **options)
+        import_procgen()  # to fail here rather than at the first reset
+        self.num_threads = num_threads
+        self.render_mode = "rgb_array" if render_mode else None
+        self._engine: Any = None
+        self._painter = Painter(self.options, num_envs)
+        observation_space = spaces.Box(0, 255, OBSERVATION_SHAPE, np.uint8)
+        super().__init__(num_envs, observation_space, spaces.Discrete(N_ACTIONS))
+        self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 15}
+        self.seed(seed)
+
+    def reset(self) -> VecEnvObs:
+        if self._seeds[0] is not None:
+            self.close()
+            self._engine = self.options.engine(self.num_envs, self._seeds[0], self.num_threads)
+            self._reset_seeds()
+        else:
+            self._engine.act(np.full(self.num_envs, -1, dtype=np.int32))  # -1 ends the episode
+        self._reset_options()
+        _, observations, _ = self._engine.observe()
+        self.reset_infos = self._infos(np.zeros(self.num_envs, dtype=bool))
+        pictures: np.ndarray = observations["rgb"]
+        return pictures
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._engine.act(np.asarray(actions, dtype=np.int32))
+
+    def step_wait(self) -> VecEnvStepReturn:
+        rewards, observations, dones = self._engine.observe()
+        return observations["rgb"], rewards, dones, self._infos(dones)
+
+    def _infos(self, dones: np.ndarray) -> list[dict[str, Any]]:
+        return [
+            {
+                "level_seed": int(info["level_seed"]),
+                "prev_level_seed": int(info["prev_level_seed"]),
+                "is_success": bool(done and info["prev_level_complete"]),
+            }
+            for info, done in zip(self._engine.get_info(), dones, strict=True)
+        ]
+
+    def get_images(self) -> list[np.ndarray | None]:
+        if self.render_mode is None or self._engine is None:
+            return [None] * self.num_envs
+        return list(self._painter.draw(self._engine))
+
+    def close(self) -> None:
+        self._painter.close()
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        value = getattr(self, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        raise AttributeError(f"Cannot set {attr_name!r}: a Procgen environment is what it was made, make another one.")
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        raise AttributeError(f"Cannot call {method_name!r}: the engine has no Python objects for single environments.")
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:  # type: ignore[type-arg]
+        return [False for _ in self._get_indices(indices)]
+
+
+def native_procgen(venv: VecEnv, num_threads: int = 4) -> VecEnv:
+    """
+    Replace single Procgen environments by one native engine with the same options, number and seed.
+
+    A ``vec_env_wrapper`` for the zoo's hyperparameter files: ``rl_zoo3`` can only make single
+    environments, of which this takes the place before they have started anything costly. Episode
+    statistics go to one ``monitor.csv`` where the single environments would have written one each.
+
+    :param venv: environments with a Procgen id; anything else is returned as it is
+    :param num_threads: threads that step the environments
+    :return: ``ProcgenVecEnv`` in a ``VecMonitor``
+    """
+    spec = venv.get_attr("spec")[0] if venv.has_attr("spec") else None
+    if spec is None or not spec.id.startswith("procgen-"):
+        return venv
+    seed = venv._seeds[0]
+    directory = _discard_monitor_files(venv) if isinstance(venv, DummyVecEnv) else None
+    venv.close()
+    native = ProcgenVecEnv(venv.num_envs, seed=seed, num_threads=num_threads, **spec.kwargs)
+    return VecMonitor(native, filename=None if directory is None else str(directory / "monitor.csv"))
+
+
+def _discard_monitor_files(venv: DummyVecEnv) -> Path | None:
+    """Remove the files in which no episode will ever be, and return where they were."""
+    directory = None
+    for env in venv.envs:
+        while not isinstance(env, Monitor) and isinstance(env, gym.Wrapper):
+            env = env.env
+        if isinstance(env, Monitor) and env.results_writer is not None:
+            path = Path(env.results_writer.file_handler.name)
+            env.results_writer.close()
+            env.results_writer = None
+            path.unlink()
+            directory = path.parent
+    return directory

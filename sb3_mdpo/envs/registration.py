@@ -1,0 +1,25 @@
+"""Gymnasium ids for Procgen."""
+
+import gymnasium as gym
+
+from sb3_mdpo.envs.procgen_options import GAMES, GAMES_OF_MODE
+
+ENTRY_POINT = "sb3_mdpo.envs.procgen_single:make_procgen"
+
+
+def register_procgen() -> None:
+    """
+    Register ``procgen-<game>-<mode>-v0`` for all games and the modes they have, and
+    ``procgen-<game>-v0`` for hard. The default is the full distribution of levels; pass
+    ``num_levels`` and ``start_level`` for a training set. Registering twice changes nothing.
+    """
+    for mode, games in GAMES_OF_MODE.items():
+        for game in games:
+            _register(f"procgen-{game}-{mode}-v0", game, mode)
+    for game in GAMES:
+        _register(f"procgen-{game}-v0", game, "hard")
+
+
+def _register(env_id: str, game: str, mode: str) -> None:
+    if env_id not in gym.registry:
+        gym.register(env_id, entry_point=ENTRY_POINT, kwargs={"env_name": game, "distribution_mode": mode})

@@ -1,0 +1,71 @@
+"""What one call of ``train()`` logs."""
+
+import numpy as np
+import torch as th
+
+from sb3_mdpo.buffers import MutualRolloutBuffer
+from sb3_mdpo.update import METRICS
+
+
+class UpdateHistory:
+    """The metrics of an update, left on the device until :meth:`summary` fetches them all at once."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+        self.steps: list[th.Tensor] = []
+
+    def append(self, epoch: int, metrics: th.Tensor) -> None:
+        """
+        :param epoch: index of the epoch
+        :param metrics: what ``minibatch_step()`` returned, shape ``(n_policies, len(METRICS))``
+        """
+        self.epochs.append(epoch)
+        self.steps.append(metrics)
+
+    def summary(self, rollout_buffer: MutualRolloutBuffer) -> dict[str, float]:
+        """
+        Means over the minibatches; as in SB3, ``approx_kl`` of the last epoch and ``loss`` of the
+        last minibatch that the member took part in.
+
+        :param rollout_buffer: the rollouts of this update, for the explained variance
+        :return: ``policy_<k>/...`` for each member, and their means over members under PPO's ``train/...``
+        """
+        explained = explained_variance(
+            rollout_buffer.by_member(rollout_buffer.values), rollout_buffer.by_member(rollout_buffer.returns)
+        )
+        steps = th.stack(self.steps)
+        host = th.cat([steps.flatten(), explained]).cpu().numpy()
+        values = host[: steps.numel()].reshape(steps.shape)
+        epochs = np.array(self.epochs)
+
+        members = []
+        for k, explained_variance_k in enumerate(host[steps.numel() :]):
+            took_part = ~np.isnan(values[:, k, METRICS.index("approx_kl")])
+            own = dict(zip(METRICS, values[took_part, k].T, strict=True))
+            in_last_epoch = epochs[took_part] == epochs[took_part].max()
+            summary = {name: series.mean() for name, series in own.items()}
+            summary["approx_kl"] = own["approx_kl"][in_last_epoch].mean()
+            summary["loss"] = own["loss"][-1]
+            # The step at which a member reached target_kl has no gradient
+            stepped = own["grad_norm"][~np.isnan(own["grad_norm"])]
+            summary["grad_norm"] = stepped.mean() if len(stepped) else 0.0
+            summary["explained_variance"] = explained_variance_k
+            members.append(summary)
+
+        logged = {f"train/{name}": float(np.mean([member[name] for member in members])) for name in members[0]}
+        for k, member in enumerate(members):
+            logged.update({f"policy_{k}/{name}": float(value) for name, value in member.items()})
+        return logged
+
+
+def explained_variance(values: th.Tensor, returns: th.Tensor) -> th.Tensor:
+    """
+    SB3's ``explained_variance`` per member, without leaving the device.
+
+    :param values: predictions, shape ``(n_policies, samples)``
+    :param returns: targets, same shape
+    :return: ``1 - Var[returns - values] / Var[returns]``, NaN where all returns are equal, shape ``(n_policies,)``
+    """
+    variance = returns.var(dim=1, correction=0)
+    unexplained = (returns - values).var(dim=1, correction=0)
+    return th.where(variance == 0, th.nan, 1 - unexplained / variance)

@@ -1,0 +1,104 @@
+"""One joint gradient step on one minibatch of every member."""
+
+from copy import copy
+
+import torch as th
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples
+
+from sb3_mdpo.losses import Evaluation, LossSettings, member_loss
+from sb3_mdpo.policies import MutualPolicy
+
+# The columns of what minibatch_step() returns; all but the last two names are fields of MemberLoss
+METRICS = (
+    "policy_gradient_loss",
+    "value_loss",
+    "entropy_loss",
+    "distill_kl",
+    "clip_fraction",
+    "approx_kl",
+    "loss",
+    "grad_norm",
+)
+
+
+def evaluate_member(member: ActorCriticPolicy, samples: RolloutBufferSamples) -> Evaluation:
+    """
+    :param member: the member whose rollout the samples are from
+    :param samples: minibatch of ``B`` samples
+    :return: its current values and action distribution on them
+    """
+    values, log_prob, entropy = member.evaluate_actions(samples.observations, samples.actions)
+    # SB3's policies have one distribution object each, which the next forward pass changes
+    return Evaluation(copy(member.action_dist), values.flatten(), log_prob, entropy)
+
+
+def peer_distribution(peer: ActorCriticPolicy, observations: PyTorchObs, constant: bool) -> Distribution:
+    """
+    :param peer: another member
+    :param observations: the states of the member that is taught
+    :param constant: whether no gradient shall reach the peer
+    :return: the peer's action distribution on these states
+    """
+    with th.set_grad_enabled(not constant):
+        return copy(peer.get_distribution(observations))
+
+
+def minibatch_step(
+    policy: MutualPolicy,
+    minibatch: list[RolloutBufferSamples],
+    settings: LossSettings,
+    active: set[int],
+    max_grad_norm: float,
+    detach_peers: bool = False,
+    target_kl: float | None = None,
+) -> th.Tensor:
+    """
+    One step of the common optimizer on the mean of the members' losses.
+
+    The members' terms are differentiated one after the other, which gives the same gradient as
+    their mean at a fraction of its memory. Gradient norms are clipped per member after the mean,
+    as in the paper. A member whose ``approx_kl`` exceeds ``1.5 * target_kl`` leaves ``active``:
+    it takes no further part in this update, neither this step nor a later one, and serves its
+    peers as a constant. This is the only host synchronisation, and there is none without ``target_kl``.
+
+    :param policy: members and optimizer
+    :param minibatch: samples of each member
+    :param settings: coefficients and clip ranges
+    :param active: indices of the members that still learn in this update; may lose some
+    :param max_grad_norm: largest gradient norm per member
+    :param detach_peers: whether the KL's gradient stops at the peers (Deep Mutual Learning)
+    :param target_kl: SB3's limit of the KL between the old and the new policy, None for no limit
+    :return: metrics of this step, shape ``(n_policies, len(METRICS))``, NaN where there are none
+    """
+    n_policies = policy.n_policies
+    metrics = th.full((n_policies, len(METRICS)), th.nan, device=policy.device)
+    policy.optimizer.zero_grad()
+    for k in sorted(active):
+        own = evaluate_member(policy.members[k], minibatch[k])  # type: ignore[arg-type]
+        peers = [
+            peer_distribution(
+                policy.members[j],  # type: ignore[arg-type]
+                minibatch[k].observations,
+                constant=detach_peers or settings.distill_coef == 0 or j not in active,
+            )
+            for j in range(n_policies)
+            if j != k
+        ]
+        loss = member_loss(own, minibatch[k], peers, settings)
+        parts = [getattr(loss, name) for name in METRICS[:-2]]
+        metrics[k, :-1] = th.stack([*parts, loss.total.detach()])
+        if target_kl is not None and loss.approx_kl > 1.5 * target_kl:
+            active.discard(k)
+            continue
+        (loss.total / n_policies).backward()  # type: ignore[no-untyped-call]
+
+    for k, member in enumerate(policy.members):
+        if k in active:
+            metrics[k, -1] = th.nn.utils.clip_grad_norm_(member.parameters(), max_grad_norm)
+        else:
+            # Peers that were still active before may have sent gradients here; None makes the optimizer skip it
+            member.zero_grad(set_to_none=True)
+    policy.optimizer.step()
+    return metrics

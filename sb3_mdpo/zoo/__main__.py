@@ -1,0 +1,35 @@
+"""``python -m sb3_mdpo.zoo <command> ...``: the zoo's commands with MDPO, without the start-up hook."""
+
+import runpy
+import sys
+
+from sb3_mdpo.zoo.hook import install
+
+# Commands of the rl_zoo3 executable; the others are modules to be run
+CLI_COMMANDS = ("train", "enjoy", "all_plots", "plot_train", "plot_from_file")
+MODULE_COMMANDS = ("record_video", "record_training", "benchmark", "load_from_hub", "push_to_hub")
+
+
+def main() -> None:
+    """Run a command of the zoo, or print where the hyperparameter files are."""
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    install()
+    if command in CLI_COMMANDS:
+        from rl_zoo3.cli import main as rl_zoo3
+
+        rl_zoo3()
+    elif command in MODULE_COMMANDS:
+        del sys.argv[1]
+        runpy.run_module(f"rl_zoo3.{command}", run_name="__main__", alter_sys=True)
+    elif command == "hyperparams":
+        from sb3_mdpo.zoo.register import hyperparams_folder
+
+        print(hyperparams_folder())
+    else:
+        known = ", ".join((*CLI_COMMANDS, *MODULE_COMMANDS, "hyperparams"))
+        print(f"python -m sb3_mdpo.zoo: unknown command {command!r}, use one of {known}.", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
