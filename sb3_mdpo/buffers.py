@@ -1,11 +1,12 @@
 """The rollout buffer of MDPO: one for all environments, sampled per member."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.buffers import BaseBuffer
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
@@ -131,10 +132,10 @@ class MutualRolloutBuffer(BaseBuffer):
 
     def add(  # type: ignore[override]
         self,
-        obs: np.ndarray | dict[str, np.ndarray],
-        action: th.Tensor | np.ndarray,
-        reward: np.ndarray,
-        episode_start: np.ndarray,
+        obs: NDArray[Any] | dict[str, NDArray[Any]],
+        action: th.Tensor | NDArray[Any],
+        reward: NDArray[Any],
+        episode_start: NDArray[Any],
         value: th.Tensor,
         log_prob: th.Tensor,
     ) -> None:
@@ -168,7 +169,7 @@ class MutualRolloutBuffer(BaseBuffer):
         # The reshape serves spaces whose samples have fewer dimensions than what is stored, as Discrete
         memory[self.pos] = th.as_tensor(data).reshape(memory.shape[1:])
 
-    def compute_returns_and_advantage(self, last_values: th.Tensor, dones: np.ndarray) -> None:
+    def compute_returns_and_advantage(self, last_values: th.Tensor, dones: NDArray[Any]) -> None:
         """
         Fill ``advantages`` and ``returns`` (TD(lambda) targets) once the rollout is complete.
 
@@ -208,14 +209,15 @@ class MutualRolloutBuffer(BaseBuffer):
         return memory.transpose(0, 1).reshape(self.n_policies, -1, *memory.shape[2:])
 
     def _get_samples(  # type: ignore[override]
-        self, batch_inds: np.ndarray, env: VecNormalize | None = None
+        self, batch_inds: NDArray[Any], env: VecNormalize | None = None
     ) -> list[RolloutBufferSamples]:
         index = th.as_tensor(batch_inds, device=self.device)
-        return [
-            self._gather(lambda memory, k=member: self.by_member(memory)[k][index]) for member in range(self.n_policies)
-        ]
+        return [self._gather(member, index) for member in range(self.n_policies)]
 
-    def _gather(self, gather: Callable[[th.Tensor], th.Tensor]) -> RolloutBufferSamples:
+    def _gather(self, member: int, index: th.Tensor) -> RolloutBufferSamples:
+        def gather(memory: th.Tensor) -> th.Tensor:
+            return self.by_member(memory)[member][index]
+
         actions = gather(self.actions)
         if isinstance(self.action_space, spaces.Discrete):
             actions = actions.flatten()

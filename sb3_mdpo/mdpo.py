@@ -6,6 +6,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import (
@@ -146,7 +147,7 @@ class MDPO(OnPolicyAlgorithm):
         self.member_ep_info_buffers: list[deque[dict[str, Any]]] | None = None
         super().__init__(
             policy,
-            copies_of(env, n_policies) if _init_setup_model else env,
+            copies_of(env, n_policies) if _init_setup_model else env,  # type: ignore[arg-type]
             learning_rate=learning_rate,
             n_steps=n_steps,
             gamma=gamma,
@@ -179,7 +180,7 @@ class MDPO(OnPolicyAlgorithm):
         self.clip_range_schedule = FloatSchedule(self.clip_range)
         self.clip_range_vf_schedule = None if self.clip_range_vf is None else FloatSchedule(self.clip_range_vf)
         self.distill_coef_schedule = FloatSchedule(self.distill_coef)
-        self.rollout_buffer = (self.rollout_buffer_class or MutualRolloutBuffer)(  # type: ignore[assignment]
+        self.rollout_buffer = (self.rollout_buffer_class or MutualRolloutBuffer)(  # type: ignore[call-arg, assignment]
             self.n_steps,
             self.observation_space,
             self.action_space,
@@ -259,11 +260,11 @@ class MDPO(OnPolicyAlgorithm):
         callback.on_rollout_end()
         return True
 
-    def _environment_actions(self, actions: np.ndarray) -> np.ndarray:
+    def _environment_actions(self, actions: NDArray[Any]) -> NDArray[Any]:
         if not isinstance(self.action_space, spaces.Box):
             return actions
         if self.policy.squash_output:
-            unscaled: np.ndarray = self.policy.unscale_action(actions)
+            unscaled: NDArray[Any] = self.policy.unscale_action(actions)
             return unscaled
         return np.clip(actions, self.action_space.low, self.action_space.high)
 
@@ -319,7 +320,7 @@ class MDPO(OnPolicyAlgorithm):
             self.logger.record("train/clip_range_vf", settings.clip_range_vf)
         self.logger.record("train/distill_coef", settings.distill_coef)
 
-    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
         super()._update_info_buffer(infos, dones)
         assert self.member_ep_info_buffers is not None
         envs_per_member = len(infos) // self.n_policies
@@ -376,11 +377,11 @@ class MDPO(OnPolicyAlgorithm):
 
     def predict(
         self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
         deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
         """
         Actions of the member, or of the ensemble, that ``predict_with`` names.
 

@@ -90,7 +90,7 @@ class MutualPolicy(BasePolicy):
         ``optimizer_kwargs`` make the common optimizer
     """
 
-    members: nn.ModuleList
+    members: Sequence[ActorCriticPolicy]  # a ModuleList, which does not know what it holds
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class MutualPolicy(BasePolicy):
         self.member_kwargs = member_kwargs
         for member in members:
             del member.optimizer  # only the common one may step
-        self.members = nn.ModuleList(members)
+        self.members = nn.ModuleList(members)  # type: ignore[assignment]
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     @property
@@ -159,7 +159,7 @@ class MutualPolicy(BasePolicy):
         :return: each member's values of its own group, in the order of the environments
         """
         groups = zip(self.members, self._groups(obs), strict=True)
-        return th.cat([member.predict_values(group) for member, group in groups])  # type: ignore[operator]
+        return th.cat([member.predict_values(group) for member, group in groups])
 
     def _groups(self, obs: PyTorchObs) -> list[PyTorchObs]:
         if isinstance(obs, dict):
@@ -175,19 +175,19 @@ class MutualPolicy(BasePolicy):
         """
         n_envs = self.n_policies if n_envs is None else n_envs
         for member in self.members:
-            member.reset_noise(max(n_envs // self.n_policies, 1))  # type: ignore[operator]
+            member.reset_noise(max(n_envs // self.n_policies, 1))
 
     def get_distributions(self, obs: PyTorchObs) -> list[Distribution]:
         """
         :param obs: observations, batch size ``B``
         :return: every member's action distribution on all of them
         """
-        return [member.get_distribution(obs) for member in self.members]  # type: ignore[operator]
+        return [member.get_distribution(obs) for member in self.members]
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         check_predict_with(self.predict_with, self.n_policies)
         if self.predict_with != "ensemble":
-            actions: th.Tensor = self.members[self.predict_with]._predict(observation, deterministic)  # type: ignore[operator]
+            actions: th.Tensor = self.members[self.predict_with]._predict(observation, deterministic)
             return actions
         distributions = self.get_distributions(observation)
         return mixture_mode(distributions) if deterministic else mixture_sample(distributions)
@@ -227,10 +227,10 @@ def mixture_mode(distributions: Sequence[Distribution]) -> th.Tensor:
     """
     first = distributions[0]
     if isinstance(first, CategoricalDistribution):
-        return th.stack([d.distribution.probs for d in distributions]).mean(0).argmax(-1)  # type: ignore[attr-defined]
+        return th.stack([d.distribution.probs for d in distributions]).mean(0).argmax(-1)  # type: ignore[union-attr]
     if isinstance(first, MultiCategoricalDistribution):
-        dimensions = zip(*(d.distribution for d in distributions), strict=True)  # type: ignore[attr-defined]
+        dimensions = zip(*(d.distribution for d in distributions), strict=True)  # type: ignore[union-attr]
         return th.stack([th.stack([c.probs for c in group]).mean(0).argmax(-1) for group in dimensions], dim=1)
     if isinstance(first, BernoulliDistribution):
-        return th.stack([d.distribution.probs for d in distributions]).mean(0).round()  # type: ignore[attr-defined]
+        return th.stack([d.distribution.probs for d in distributions]).mean(0).round()  # type: ignore[union-attr]
     return th.stack([distribution.mode() for distribution in distributions]).mean(0)

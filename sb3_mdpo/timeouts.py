@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from numpy.typing import NDArray
 
 from sb3_mdpo.policies import MutualPolicy
 
 
 def add_timeout_values(
-    rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], policy: MutualPolicy, gamma: float
+    rewards: NDArray[Any], dones: NDArray[Any], infos: list[dict[str, Any]], policy: MutualPolicy, gamma: float
 ) -> None:
     """
     Add the discounted value of the terminal observation to the reward of every step at which a
@@ -32,11 +33,12 @@ def add_timeout_values(
         if own:
             observations = _stack([infos[idx]["terminal_observation"] for idx in own])
             with th.no_grad():
-                values = member.predict_values(member.obs_to_tensor(observations)[0])  # type: ignore[operator]
+                values = member.predict_values(member.obs_to_tensor(observations)[0])
             rewards[own] += gamma * values.flatten().cpu().numpy()
 
 
-def _stack(observations: list[Any]) -> np.ndarray | dict[str, np.ndarray]:
+def _stack(observations: list[Any]) -> NDArray[Any] | dict[str, NDArray[Any]]:
     if isinstance(observations[0], dict):
         return {key: np.stack([observation[key] for observation in observations]) for key in observations[0]}
-    return np.stack(observations)
+    stacked: NDArray[Any] = np.stack(observations)
+    return stacked

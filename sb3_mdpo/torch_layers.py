@@ -1,6 +1,7 @@
 """The IMPALA convolutional encoder (arXiv 1802.01561, figure 3) as an SB3 features extractor."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch as th
 from gymnasium import spaces
@@ -71,7 +72,7 @@ class ImpalaCNN(BaseFeaturesExtractor):
             raise ValueError(f"dropout must be a probability in [0, 1), not {dropout}.")
         super().__init__(observation_space, features_dim)
         widths = [observation_space.shape[0], *channels]
-        stages = [ImpalaStage(before, after) for before, after in zip(widths, widths[1:], strict=False)]
+        stages = [ImpalaStage(before, after) for before, after in pairwise(widths)]
         self.cnn = nn.Sequential(*stages, nn.ReLU(), nn.Flatten())
         with th.no_grad():
             n_flatten = self.cnn(th.zeros(1, *observation_space.shape)).shape[1]

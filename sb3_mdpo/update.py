@@ -76,10 +76,10 @@ def minibatch_step(
     metrics = th.full((n_policies, len(METRICS)), th.nan, device=policy.device)
     policy.optimizer.zero_grad()
     for k in sorted(active):
-        own = evaluate_member(policy.members[k], minibatch[k])  # type: ignore[arg-type]
+        own = evaluate_member(policy.members[k], minibatch[k])
         peers = [
             peer_distribution(
-                policy.members[j],  # type: ignore[arg-type]
+                policy.members[j],
                 minibatch[k].observations,
                 constant=detach_peers or settings.distill_coef == 0 or j not in active,
             )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from sb3_mdpo.envs.procgen_options import ProcgenOptions
 
@@ -24,7 +24,7 @@ class Painter:
         self.num = num
         self._easel: Any = None
 
-    def draw(self, engine: Any) -> list[np.ndarray]:
+    def draw(self, engine: Any) -> list[NDArray[Any]]:
         """
         :param engine: the engine, a ``ProcgenGym3Env``
         :return: a picture of each environment, shape ``(512, 512, 3)``

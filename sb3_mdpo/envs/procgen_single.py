@@ -4,6 +4,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from sb3_mdpo.envs.pictures import Painter
 from sb3_mdpo.envs.procgen_options import SEED_RANGE, ProcgenOptions, import_procgen
@@ -38,15 +39,15 @@ class OldGymProcgen(ToGymEnv):  # type: ignore[misc]
         self.close()
         self.env = self._start(seed)
 
-    def reset(self) -> np.ndarray:
+    def reset(self) -> NDArray[Any]:
         _, observation, first = self.env.observe()
         if not first[0]:
             self.env.act(np.array([-1]))  # ends the episode
             _, observation, _ = self.env.observe()
-        picture: np.ndarray = observation[0]
+        picture: NDArray[Any] = observation[0]
         return picture
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+    def step(self, action: int) -> tuple[NDArray[Any], float, bool, dict[str, Any]]:
         observation, reward, done, engine_info = super().step(action)
         info = {
             "level_seed": int(engine_info["level_seed"]),
@@ -55,7 +56,7 @@ class OldGymProcgen(ToGymEnv):  # type: ignore[misc]
         }
         return observation, float(reward), bool(done), info
 
-    def render(self, mode: str = "rgb_array") -> np.ndarray:
+    def render(self, mode: str = "rgb_array") -> NDArray[Any]:
         return self.painter.draw(self.engine)[0]
 
     def close(self) -> None:
@@ -63,7 +64,7 @@ class OldGymProcgen(ToGymEnv):  # type: ignore[misc]
         self.engine.close()
 
 
-class ProcgenGymEnv(GymV21CompatibilityV0):
+class ProcgenGymEnv(GymV21CompatibilityV0):  # type: ignore[misc]
     """
     Gymnasium environment with one Procgen level at a time; ``reset(seed=...)`` restarts the sequence of levels.
 
@@ -84,18 +85,18 @@ class ProcgenGymEnv(GymV21CompatibilityV0):
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
         gym.Env.reset(self, seed=seed)  # shimmy leaves Gymnasium's own generator unseeded
         observation, info = super().reset(seed=None if seed is None else seed % SEED_RANGE, options=options or None)
         return observation, info
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: int) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
         # shimmy would draw a picture at every step
         observation, reward, done, info = self.gym_env.step(action)
         return observation, reward, done, False, info
 
 
-def make_procgen(render_mode: str | None = None, **options: Any) -> gym.Env[np.ndarray, np.int64]:
+def make_procgen(render_mode: str | None = None, **options: Any) -> gym.Env[NDArray[Any], np.int64]:
     """
     Entry point of the Gymnasium ids.
 

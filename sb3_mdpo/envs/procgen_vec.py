@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
@@ -68,7 +69,7 @@ class ProcgenVecEnv(VecEnv):
         self._painter = Painter(self.options, num_envs)
         observation_space = spaces.Box(0, 255, OBSERVATION_SHAPE, np.uint8)
         super().__init__(num_envs, observation_space, spaces.Discrete(N_ACTIONS))
-        self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 15}
+        self.metadata = dict(render_modes=["human", "rgb_array"], render_fps=15)  # type: ignore[dict-item]
         self.seed(seed)
 
     def reset(self) -> VecEnvObs:
@@ -81,17 +82,17 @@ class ProcgenVecEnv(VecEnv):
         self._reset_options()
         _, observations, _ = self._engine.observe()
         self.reset_infos = self._infos(np.zeros(self.num_envs, dtype=bool))
-        pictures: np.ndarray = observations["rgb"]
+        pictures: NDArray[Any] = observations["rgb"]
         return pictures
 
-    def step_async(self, actions: np.ndarray) -> None:
+    def step_async(self, actions: NDArray[Any]) -> None:
         self._engine.act(np.asarray(actions, dtype=np.int32))
 
     def step_wait(self) -> VecEnvStepReturn:
         rewards, observations, dones = self._engine.observe()
         return observations["rgb"], rewards, dones, self._infos(dones)
 
-    def _infos(self, dones: np.ndarray) -> list[dict[str, Any]]:
+    def _infos(self, dones: NDArray[Any]) -> list[dict[str, Any]]:
         return [
             {
                 "level_seed": int(info["level_seed"]),
@@ -101,7 +102,7 @@ class ProcgenVecEnv(VecEnv):
             for info, done in zip(self._engine.get_info(), dones, strict=True)
         ]
 
-    def get_images(self) -> list[np.ndarray | None]:
+    def get_images(self) -> list[NDArray[Any] | None]:
         if self.render_mode is None or self._engine is None:
             return [None] * self.num_envs
         return list(self._painter.draw(self._engine))
