@@ -55,7 +55,7 @@ class MutualRolloutBuffer(BaseBuffer):
     Environment ``i`` belongs to member ``i // (n_envs / n_policies)``. The attributes have SB3's
     shape ``(buffer_size, n_envs, ...)`` but lie in memory environment after environment, so that
     a member's samples, in SB3's order, are one contiguous block: nothing is copied before a
-    minibatch is gathered. Memory is taken by the first :meth:`reset`, not on construction: a
+    minibatch is gathered. Images lie channels last inside, seen as channels first. Memory is taken by the first :meth:`reset`, not on construction: a
     model loaded to predict needs none.
 
     :param buffer_size: steps per environment
@@ -115,7 +115,12 @@ class MutualRolloutBuffer(BaseBuffer):
             return memory.transpose(0, 1)
 
         def observation_memory(space: spaces.Space[Any], shape: tuple[int, ...]) -> th.Tensor:
-            return zeros(shape, th.as_tensor(np.empty(0, dtype=space.dtype)).dtype)
+            dtype = th.as_tensor(np.empty(0, dtype=space.dtype)).dtype
+            if len(shape) != 3:
+                return zeros(shape, dtype)
+            # Images: the layout in which they arrive (SB3 transposes views) and convolutions are fastest
+            channels, height, width = shape
+            return zeros((height, width, channels), dtype).permute(0, 1, 4, 2, 3)
 
         if isinstance(self.observation_space, spaces.Dict):
             shapes: dict[str, tuple[int, ...]] = self.obs_shape  # type: ignore[assignment]
