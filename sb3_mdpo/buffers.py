@@ -55,8 +55,8 @@ class MutualRolloutBuffer(BaseBuffer):
     Environment ``i`` belongs to member ``i // (n_envs / n_policies)``. The attributes have SB3's
     shape ``(buffer_size, n_envs, ...)`` but lie in memory environment after environment, so that
     a member's samples, in SB3's order, are one contiguous block: nothing is copied before a
-    minibatch is gathered. Images lie channels last inside, seen as channels first. Memory is taken by the first :meth:`reset`, not on construction: a
-    model loaded to predict needs none.
+    minibatch is gathered. Images lie channels last inside, seen as channels first. Memory is
+    taken by the first :meth:`reset`, not on construction: a model loaded to predict needs none.
 
     :param buffer_size: steps per environment
     :param observation_space: observation space

@@ -26,7 +26,7 @@ from sb3_mdpo.losses import LossSettings
 from sb3_mdpo.metrics import UpdateHistory
 from sb3_mdpo.policies import ImpalaCnnPolicy, MutualPolicy, PredictWith
 from sb3_mdpo.timeouts import add_timeout_values
-from sb3_mdpo.update import minibatch_step
+from sb3_mdpo.update import minibatch_step, unvalidated_distributions
 
 SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
 
@@ -275,25 +275,20 @@ class MDPO(OnPolicyAlgorithm):
         settings = self._loss_settings()
         history = UpdateHistory()
         active = set(range(self.n_policies))
-        for epoch in range(self.n_epochs):
-            for minibatch in self.rollout_buffer.get(self.batch_size):
-                metrics = minibatch_step(
-                    self.policy,
-                    minibatch,
-                    settings,
-                    active,
-                    max_grad_norm=self.max_grad_norm,
-                    detach_peers=self.detach_peers,
-                    target_kl=self.target_kl,
-                )
-                history.append(epoch, metrics)
+        with unvalidated_distributions():
+            for epoch in range(self.n_epochs):
+                for minibatch in self.rollout_buffer.get(self.batch_size):
+                    metrics = minibatch_step(
+                        self.policy, minibatch, settings, active, self.max_grad_norm, self.detach_peers, self.target_kl
+                    )
+                    history.append(epoch, metrics)
+                    if not active:
+                        break
+                self._n_updates += 1
                 if not active:
+                    if self.verbose >= 1:
+                        print(f"Early stopping at step {epoch}: all policies have reached target_kl={self.target_kl}")
                     break
-            self._n_updates += 1
-            if not active:
-                if self.verbose >= 1:
-                    print(f"Early stopping at step {epoch}: all policies have reached 1.5 * target_kl={self.target_kl}")
-                break
         self._log_update(history, settings)
 
     def _loss_settings(self) -> LossSettings:

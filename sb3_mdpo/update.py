@@ -1,5 +1,7 @@
 """One joint gradient step on one minibatch of every member."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 
 import torch as th
@@ -21,6 +23,20 @@ METRICS = (
     "loss",
     "grad_norm",
 )
+
+
+@contextmanager
+def unvalidated_distributions() -> Iterator[None]:
+    """
+    Switch off that torch's distributions check their arguments, for which the host would wait
+    several times per minibatch. NaNs are still found by the next rollout, where checks are on.
+    """
+    before = th.distributions.Distribution._validate_args
+    th.distributions.Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        th.distributions.Distribution.set_default_validate_args(before)
 
 
 def evaluate_member(member: ActorCriticPolicy, samples: RolloutBufferSamples) -> Evaluation:

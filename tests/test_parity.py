@@ -46,7 +46,9 @@ def our_name(theirs: str) -> str:
 def named_parameters(model: MDPO, k: int) -> dict[str, th.nn.Parameter]:
     ours = dict(model.policy.members[k].named_parameters())
     return {
-        f"{theirs}.{kind}": ours[f"{our_name(theirs)}.{kind}"] for theirs in their_names() for kind in ("weight", "bias")
+        f"{theirs}.{kind}": ours[f"{our_name(theirs)}.{kind}"]
+        for theirs in their_names()
+        for kind in ("weight", "bias")
     }
 
 

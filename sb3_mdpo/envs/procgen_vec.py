@@ -69,7 +69,7 @@ class ProcgenVecEnv(VecEnv):
         self._painter = Painter(self.options, num_envs)
         observation_space = spaces.Box(0, 255, OBSERVATION_SHAPE, np.uint8)
         super().__init__(num_envs, observation_space, spaces.Discrete(N_ACTIONS))
-        self.metadata = dict(render_modes=["human", "rgb_array"], render_fps=15)  # type: ignore[dict-item]
+        self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 15}  # type: ignore[dict-item]
         self.seed(seed)
 
     def reset(self) -> VecEnvObs:
