@@ -1,6 +1,7 @@
 """Checks of MDPO's arguments: early, naming what was given and what to pass instead."""
 
 import math
+import warnings
 from typing import TYPE_CHECKING
 
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
@@ -96,4 +97,10 @@ def check_rollout(model: "MDPO") -> None:
             f"batch_size={model.batch_size} is larger than a policy's rollout of {samples} samples (n_steps="
             f"{model.n_steps} x {model.n_envs // model.n_policies} environments per policy): pass batch_size={samples} "
             "or less, or more steps or environments."
+        )
+    if samples % model.batch_size:
+        warnings.warn(
+            f"batch_size={model.batch_size} does not divide a policy's rollout of {samples} samples: "
+            f"the last minibatch of every epoch has {samples % model.batch_size} samples only.",
+            stacklevel=3,
         )
