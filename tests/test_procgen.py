@@ -1,0 +1,362 @@
+"""Real Procgen: the native vectorised environment, the single one, their ids and options."""
+
+import os
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as check_env_sb3
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize, VecVideoRecorder
+
+import sb3_mdpo.envs  # noqa: F401  (registers the ids)
+from sb3_mdpo import MDPO
+from sb3_mdpo.envs import ProcgenVecEnv, native_procgen
+from sb3_mdpo.envs.procgen_options import GAMES, GAMES_OF_MODE, ProcgenOptions
+
+# In a process of their own: Procgen's engine ends the process at what it does not accept
+MODES_OF_GAMES = """
+import sb3_mdpo.envs
+from sb3_mdpo.envs import ProcgenVecEnv
+from sb3_mdpo.envs.procgen_options import GAMES_OF_MODE
+for mode, games in GAMES_OF_MODE.items():
+    for game in games:
+        env = ProcgenVecEnv(2, game, distribution_mode=mode, num_threads=0, seed=0)
+        assert env.reset().shape == (2, 64, 64, 3)
+        env.close()
+print("all started")
+"""
+
+
+def python(code: str, **env: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=300, check=False)
+
+
+def rollout(env, n_steps: int, seed: int = 0) -> list:
+    rng = np.random.default_rng(seed)
+    return [env.step(rng.integers(0, 15, env.num_envs)) for _ in range(n_steps)]
+
+
+def test_all_games_start_in_all_of_their_modes():
+    assert [len(games) for games in GAMES_OF_MODE.values()] == [16, 16, 4, 6, 8]
+    result = python(MODES_OF_GAMES)
+    assert result.stdout == "all started\n", result.stderr
+
+
+def test_the_engine_has_the_modes_that_the_table_leaves_out_no_more_than_it_says():
+    """The table is the engine's: an extreme bigfish ends the process, which is why we check first."""
+    code = (
+        "from procgen import ProcgenGym3Env as E; E(num=1, env_name='bigfish', distribution_mode='extreme').observe()"
+    )
+    assert python(code).returncode != 0
+    with pytest.raises(ValueError, match="bigfish has no distribution_mode 'extreme'"):
+        ProcgenVecEnv(1, "bigfish", distribution_mode="extreme")
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"env_name": "pong"}, "Procgen has no game 'pong': use one of bigfish"),
+        ({"distribution_mode": "medium"}, "Procgen has no distribution_mode 'medium': use one of easy, hard"),
+        (
+            {"distribution_mode": "memory"},
+            "coinrun has no distribution_mode 'memory' .* use one of easy, hard, exploration",
+        ),
+        ({"num_levels": -1}, "num_levels=-1 must be an integer from 0 to 2147483647"),
+        ({"start_level": 2**31}, "start_level=2147483648 must be an integer"),
+        ({"num_envs": 0}, "num_envs=0 must be at least 1"),
+        ({"num_threads": -1}, "num_threads=-1 must not be negative"),
+        ({"render_mode": "ascii"}, "render_mode='ascii' is unknown"),
+        ({"distribution_mode": "exploration", "num_levels": 3}, "one level that Procgen chooses"),
+    ],
+)
+def test_wrong_options_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        ProcgenVecEnv(**{"num_envs": 1, "env_name": "coinrun"} | kwargs)
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(TypeError, match="use_background"):
+        ProcgenVecEnv(1, "coinrun", use_background=False)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "use_sequential_levels",
+        "center_agent",
+        "use_backgrounds",
+        "use_monochrome_assets",
+        "restrict_themes",
+        "use_generated_assets",
+        "paint_vel_info",
+    ],
+)
+def test_every_drawing_option_reaches_the_engine(option):
+    def images(**options) -> np.ndarray:
+        env = ProcgenVecEnv(8, "coinrun", seed=0, num_threads=0, **options)
+        first = env.reset()
+        images = np.concatenate([first, *(step[0] for step in rollout(env, 60))])
+        env.close()
+        return images
+
+    changed = not getattr(ProcgenOptions("coinrun"), option)
+    same = np.array_equal(images(), images(**{option: changed}))
+    # Levels in sequence differ from random ones only where levels are numbered: see the next test
+    assert same == (option == "use_sequential_levels")
+
+
+def test_sequential_levels_are_played_in_order():
+    env = ProcgenVecEnv(1, "bigfish", num_levels=3, start_level=7, use_sequential_levels=True, seed=0, num_threads=0)
+    env.reset()
+    infos = [info[0] for _, _, _, info in rollout(env, 3000)]
+    completed = [info["prev_level_seed"] for info in infos if info["is_success"]]
+    assert {info["level_seed"] for info in infos} >= {7}
+    assert completed == sorted(completed)
+    env.close()
+
+
+def test_levels_come_from_the_asked_range():
+    env = ProcgenVecEnv(32, "starpilot", num_levels=5, start_level=100, distribution_mode="easy", seed=0)
+    env.reset()
+    infos = [info for _, _, _, infos in rollout(env, 200) for info in infos]
+    assert {info["level_seed"] for info in infos} == set(range(100, 105))
+    env.close()
+    unlimited = ProcgenVecEnv(32, "starpilot", seed=0)
+    unlimited.reset()
+    assert len({info["level_seed"] for info in unlimited.reset_infos}) == 32
+    unlimited.close()
+
+
+def test_vec_env_interface():
+    env = VecMonitor(ProcgenVecEnv(4, "fruitbot", distribution_mode="easy", num_levels=10, seed=0))
+    assert env.observation_space == gym.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    assert env.action_space == gym.spaces.Discrete(15)
+    obs = env.reset()
+    assert obs.shape == (4, 64, 64, 3)
+    assert obs.dtype == np.uint8
+    episodes = []
+    for obs, rewards, dones, infos in rollout(env, 400):
+        assert obs.shape == (4, 64, 64, 3)
+        assert rewards.dtype == np.float32
+        assert dones.dtype == bool
+        for done, info in zip(dones, infos, strict=True):
+            assert ("episode" in info) == done
+            assert "terminal_observation" not in info
+            if done:
+                episodes.append(info["episode"])
+    assert len(episodes) >= 4
+    assert all(episode["l"] > 0 for episode in episodes)
+    assert env.env_is_wrapped(gym.Wrapper) == [False] * 4
+    assert env.get_attr("num_threads", [0, 2]) == [4, 4]
+    with pytest.raises(AttributeError, match="Cannot set 'gravity'"):
+        env.set_attr("gravity", 1)
+    env.close()
+    env.close()  # twice does no harm
+
+
+def test_is_success_marks_completed_levels():
+    # Walking right reaches some of coinrun's easy coins
+    env = ProcgenVecEnv(64, "coinrun", distribution_mode="easy", seed=0)
+    env.reset()
+    outcomes = []
+    for _ in range(300):
+        _, rewards, dones, infos = env.step(np.where(np.random.default_rng(0).random(64) < 0.5, 7, 8))
+        for reward, done, info in zip(rewards, dones, infos, strict=True):
+            assert done or not info["is_success"]
+            if done:
+                outcomes.append((bool(reward > 0), info["is_success"]))
+    env.close()
+    assert {success for _, success in outcomes} == {True, False}
+    assert all(rewarded == success for rewarded, success in outcomes)
+
+
+def trajectory(env, seed: int | None) -> tuple[np.ndarray, ...]:
+    if seed is not None:
+        env.seed(seed)
+    first = env.reset()
+    steps = rollout(env, 80)
+    return first, np.stack([s[0] for s in steps]), np.stack([s[1] for s in steps])
+
+
+def test_seeding():
+    env = ProcgenVecEnv(4, "bigfish", seed=3, num_threads=2)
+    from_constructor = trajectory(env, None)
+    again, other, large = trajectory(env, 3), trajectory(env, 4), trajectory(env, 2**32 - 1)
+    env.close()
+    for a, b in zip(from_constructor, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(again[0], other[0])
+    assert not np.array_equal(again[0], large[0])
+
+
+def test_reset_without_a_seed_goes_on_to_new_levels():
+    env = ProcgenVecEnv(8, "bigfish", seed=3)
+    env.reset()
+    first = [info["level_seed"] for info in env.reset_infos]
+    rollout(env, 3)
+    env.reset()
+    second = [info["level_seed"] for info in env.reset_infos]
+    assert not set(first) & set(second)
+    _, _, dones, _ = env.step(np.full(8, 4))
+    assert not dones.any()
+    env.close()
+
+
+@pytest.mark.parametrize("game", ["coinrun", "starpilot", "miner"])
+def test_pictures_are_the_engines_own_pixel_by_pixel(game):
+    env = ProcgenVecEnv(2, game, seed=5, num_threads=0, render_mode="rgb_array")
+    env.reset()
+    drawing = ProcgenOptions(game).engine(2, seed=5, num_threads=0, render=True)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        actions = rng.integers(0, 15, 2).astype(np.int32)
+        observations = env.step(actions)[0]
+        drawing.act(actions)
+        np.testing.assert_array_equal(observations, drawing.observe()[1]["rgb"])
+        for ours, info in zip(env.get_images(), drawing.get_info(), strict=True):
+            np.testing.assert_array_equal(ours, info["rgb"])
+    # SB3 tiles the pictures of all environments
+    assert env.render("rgb_array").shape == (1024, 512, 3)
+    env.close()
+
+
+def test_pictures_of_generated_assets_are_enlarged_observations():
+    env = ProcgenVecEnv(1, "coinrun", use_generated_assets=True, seed=0, render_mode="rgb_array")
+    observation = env.reset()[0]
+    (picture,) = env.get_images()
+    assert picture.shape == (512, 512, 3)
+    np.testing.assert_array_equal(picture[::8, ::8], observation)
+    env.close()
+
+
+def test_videos(tmp_path):
+    env = ProcgenVecEnv(1, "bigfish", seed=0, render_mode="rgb_array")
+    env = VecVideoRecorder(env, str(tmp_path), record_video_trigger=lambda step: step == 0, video_length=20)
+    env.reset()
+    rollout(env, 21)
+    env.close()
+    (video,) = tmp_path.glob("*.mp4")
+    assert video.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("env_id", ["procgen-coinrun-easy-v0", "procgen-starpilot-extreme-v0"])
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_single_environments_pass_the_checkers(env_id):
+    check_env(gym.make(env_id, render_mode="rgb_array").unwrapped)
+    env = gym.make(env_id)
+    check_env_sb3(env)
+    env.close()
+
+
+def test_single_environment_is_the_same_game_as_the_native_one():
+    single = gym.make("procgen-bigfish-hard-v0", num_levels=50)
+    native = ProcgenVecEnv(1, "bigfish", num_levels=50, seed=11, num_threads=0)
+    observation, _ = single.reset(seed=11)
+    np.testing.assert_array_equal(observation, native.reset()[0])
+    for action in np.random.default_rng(0).integers(0, 15, 100):
+        observation, reward, terminated, truncated, info = single.step(action)
+        expected = native.step(np.array([action]))
+        assert (reward, terminated, truncated) == (expected[1][0], expected[2][0], False)
+        assert info == expected[3][0]
+        if terminated:
+            observation, _ = single.reset()
+        np.testing.assert_array_equal(observation, expected[0][0])
+    native.close()
+
+
+def test_ids():
+    registered = {env_id for env_id in gym.registry if env_id.startswith("procgen-")}
+    with_mode = {f"procgen-{game}-{mode}-v0" for mode, games in GAMES_OF_MODE.items() for game in games}
+    assert registered == with_mode | {f"procgen-{game}-v0" for game in GAMES}
+    assert gym.spec("procgen-maze-v0").kwargs["distribution_mode"] == "hard"
+    env = gym.make("procgen-maze-v0")
+    assert env.unwrapped.gym_env.options == ProcgenOptions("maze", num_levels=0, distribution_mode="hard")
+
+
+def test_importing_and_making_prints_nothing():
+    code = (
+        "import sb3_mdpo.envs, gymnasium as gym; from sb3_mdpo import MDPO;"
+        "e = gym.make('procgen-coinrun-v0'); e.reset(seed=0); e.step(0);"
+        "MDPO('MlpPolicy', 'CartPole-v1')"
+    )
+    result = python(code, SB3_MDPO_NO_ZOO_HOOK="1")
+    assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
+
+
+def test_without_procgen_everything_else_works_and_asking_for_it_says_what_to_install():
+    code = """
+import sys
+sys.modules["procgen"] = None  # what an import of a missing package looks like
+from sb3_mdpo import MDPO
+import gymnasium as gym
+MDPO("MlpPolicy", "CartPole-v1", n_steps=16, batch_size=16).learn(32)
+from sb3_mdpo.envs import ProcgenVecEnv
+for make in (lambda: ProcgenVecEnv(2, "coinrun"), lambda: gym.make("procgen-coinrun-hard-v0")):
+    try:
+        make()
+    except ImportError as error:
+        print(error)
+"""
+    result = python(code)
+    message = (
+        "Procgen is not installed: run pip install 'sb3-mdpo[procgen]'. There are wheels for "
+        "Python 3.10 (procgen), 3.11 and 3.12 (procgen-mirror), and none for later versions."
+    )
+    assert result.stdout.splitlines() == [message] * 2, result.stderr
+
+
+def test_single_environments_are_swapped_for_a_native_one(tmp_path):
+    options = {"num_levels": 7, "use_backgrounds": False}
+    singles = make_vec_env("procgen-chaser-easy-v0", n_envs=3, seed=5, env_kwargs=options, monitor_dir=str(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 3
+    env = native_procgen(singles, num_threads=1)
+    native = env.unwrapped
+    assert isinstance(env, VecMonitor)
+    assert isinstance(native, ProcgenVecEnv)
+    assert (native.num_envs, native.num_threads, native.render_mode) == (3, 1, "rgb_array")
+    assert native.options == ProcgenOptions("chaser", distribution_mode="easy", **options)
+    expected = ProcgenVecEnv(3, "chaser", distribution_mode="easy", seed=5, **options)
+    np.testing.assert_array_equal(env.reset(), expected.reset())
+    assert [path.name for path in tmp_path.iterdir()] == ["monitor.csv"]
+    env.close()
+    expected.close()
+
+
+def test_other_environments_are_not_swapped():
+    env = make_vec_env("CartPole-v1", n_envs=2)
+    assert native_procgen(env) is env
+
+
+def test_mdpo_trains_on_the_native_environment():
+    env = VecNormalize(
+        VecMonitor(ProcgenVecEnv(4, "bigfish", num_levels=500, seed=0)), norm_obs=False, clip_reward=10.0, gamma=0.999
+    )
+    model = MDPO("ImpalaCnnPolicy", env, n_steps=32, batch_size=32, n_epochs=1, seed=0).learn(256)
+    assert model.num_timesteps == 256
+    unseen = VecMonitor(ProcgenVecEnv(2, "bigfish", seed=1))
+    mean, _ = evaluate_policy(model, unseen, n_eval_episodes=2, deterministic=False)
+    assert mean >= 0
+
+
+def test_mdpo_trains_on_copies_of_a_single_environment():
+    model = MDPO("ImpalaCnnPolicy", "procgen-coinrun-easy-v0", n_steps=32, batch_size=32, n_epochs=1).learn(64)
+    assert model.n_envs == 2
+
+
+def test_two_runs_on_procgen_with_one_seed_are_identical():
+    def weights() -> np.ndarray:
+        env = VecMonitor(ProcgenVecEnv(4, "starpilot", num_levels=10, num_threads=2))
+        kwargs = {"features_extractor_kwargs": {"channels": (4, 4)}}
+        model = MDPO(
+            "ImpalaCnnPolicy", env, n_steps=16, batch_size=16, n_epochs=1, seed=4, policy_kwargs=kwargs, device="cpu"
+        ).learn(128)
+        env.close()
+        return np.concatenate([p.detach().numpy().ravel() for p in model.policy.parameters()])
+
+    np.testing.assert_array_equal(weights(), weights())
