@@ -1,0 +1,189 @@
+"""The zoo's own commands, as real subprocesses on real Procgen, with MDPO."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+
+from sb3_mdpo import MDPO
+from sb3_mdpo.zoo.register import hyperparams_folder
+
+ENV_ID = "procgen-bigfish-easy-v0"
+RL_ZOO3 = str(Path(sys.executable).with_name("rl_zoo3"))
+# A tiny run with the file's own settings: 2 iterations of 8 environments x 32 steps
+TINY = ["-params", "n_envs:8", "n_steps:32", "batch_size:64", "n_epochs:1"]
+TRAIN = [
+    "train",
+    "--algo",
+    "mdpo",
+    "--env",
+    ENV_ID,
+    "-n",
+    "500",
+    "--device",
+    "cpu",
+    "--seed",
+    "3",
+    "--num-threads",
+    "1",
+]
+
+
+def command(*arguments: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess:
+    environ = {**os.environ, "MPLBACKEND": "Agg", "COLUMNS": "200", **env}
+    result = subprocess.run(arguments, cwd=cwd, env=environ, capture_output=True, text=True, timeout=600, check=False)
+    if check:
+        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result
+
+
+def evaluations(run: Path) -> np.ndarray:
+    with np.load(run / "evaluations.npz") as data:
+        return data["timesteps"]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("zoo")
+
+
+@pytest.fixture(scope="module")
+def trained(workdir) -> Path:
+    """One run of ``rl_zoo3 train --algo mdpo``, with evaluation, TensorBoard, progress bar and checkpoints."""
+    options = ["--eval-freq", "256", "--eval-episodes", "2", "--n-eval-envs", "2", "--save-freq", "256"]
+    result = command(RL_ZOO3, *TRAIN, *TINY, *options, "-tb", "tb", "--progress", cwd=workdir)
+    assert "Gym has been unmaintained" not in result.stderr
+    return workdir / "logs" / "mdpo" / f"{ENV_ID}_1"
+
+
+def test_train_writes_model_evaluations_statistics_and_monitor(trained):
+    assert MDPO.load(trained / f"{ENV_ID}.zip").num_timesteps == 512
+    assert list(evaluations(trained)) == [256, 512]
+    assert (trained / "best_model.zip").exists()
+    assert (trained / "rl_model_256_steps.zip").exists()
+    assert (trained / ENV_ID / "vecnormalize.pkl").exists()
+    # One file of episodes for all environments: r, l, t under a header
+    assert [path.name for path in trained.glob("*monitor.csv")] == ["monitor.csv"]
+    rows = (trained / "monitor.csv").read_text().splitlines()
+    assert rows[1] == "r,l,t"
+    assert len(rows) > 2
+
+
+def test_train_writes_tensorboard_folders_named_after_the_algorithm(trained, workdir):
+    assert [path.name for path in (workdir / "tb" / ENV_ID).iterdir()] == ["MDPO_1"]
+
+
+def test_enjoy(trained, workdir):
+    result = command(
+        RL_ZOO3, "enjoy", "--algo", "mdpo", "--env", ENV_ID, "-f", "logs", "--no-render", "-n", "400", "--stochastic",
+        cwd=workdir,
+    )  # fmt: skip
+    assert "Mean reward" in result.stdout
+
+
+def test_record_video(trained, workdir):
+    command(
+        sys.executable, "-m", "rl_zoo3.record_video", "--algo", "mdpo", "--env", ENV_ID, "-f", "logs", "-n", "30",
+        cwd=workdir,
+    )  # fmt: skip
+    (video,) = (trained / "videos").glob("*.mp4")
+    assert video.stat().st_size > 1000
+
+
+def test_all_plots(trained, workdir):
+    command(
+        RL_ZOO3, "all_plots", "-a", "mdpo", "-e", ENV_ID, "-f", "logs", "-o", "summary", "--no-display", cwd=workdir
+    )
+    assert (workdir / "summary.pkl").exists()
+
+
+def test_plot_train(trained, workdir):
+    command(RL_ZOO3, "plot_train", "-a", "mdpo", "-e", ENV_ID, "-f", "logs", cwd=workdir)
+
+
+def test_continue_training_with_the_trained_agent(trained, workdir):
+    agent = str(trained / f"{ENV_ID}.zip")
+    result = command(RL_ZOO3, *TRAIN, *TINY, "--eval-freq", "-1", "-f", "more", "-i", agent, cwd=workdir)
+    assert "Loading saved VecNormalize stats" in result.stdout
+    continued = MDPO.load(workdir / "more" / "mdpo" / f"{ENV_ID}_1" / f"{ENV_ID}.zip")
+    before = MDPO.load(agent)
+    steps = [model.policy.optimizer.state_dict()["state"][0]["step"].item() for model in (before, continued)]
+    # 2 iterations of 2 minibatches each time: the optimizer goes on counting
+    assert steps == [4, 8]
+
+
+def test_vec_env_subproc_is_native_all_the_same(workdir):
+    result = command(RL_ZOO3, *TRAIN, *TINY, "--eval-freq", "-1", "-f", "subproc", "--vec-env", "subproc", cwd=workdir)
+    assert "--vec-env subproc makes no difference" in result.stdout
+
+
+def test_vec_env_subproc_on_other_environments(workdir):
+    command(
+        RL_ZOO3, "train", "--algo", "mdpo", "--env", "Pendulum-v1", "-n", "100", "-f", "pendulum", "--eval-freq", "-1",
+        "--vec-env", "subproc", "-params", "n_envs:2", "n_steps:50", "batch_size:50", cwd=workdir,
+    )  # fmt: skip
+    assert (workdir / "pendulum" / "mdpo" / "Pendulum-v1_1" / "Pendulum-v1.zip").exists()
+
+
+def test_optimize(workdir):
+    result = command(
+        RL_ZOO3, "train", "--algo", "mdpo", "--env", "CartPole-v1", "-n", "100", "-optimize", "--n-trials", "2",
+        "--n-evaluations", "1", "--eval-episodes", "1", "--sampler", "random", "--seed", "6", "--no-optim-plots",
+        "-f", "search", "--num-threads", "1", "-params", "n_envs:2", cwd=workdir,
+    )  # fmt: skip
+    assert "distill_coef" in result.stdout
+    (report,) = (workdir / "search" / "mdpo").glob("report_CartPole-v1_*.csv")
+    columns = report.read_text().splitlines()[0].split(",")
+    assert "params_distill_coef" in columns
+    states = [row.split(",")[-1] for row in report.read_text().splitlines()[1:]]
+    assert set(states) == {"COMPLETE"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_search_space_is_always_valid_and_conversion_gives_the_same_arguments(seed):
+    from sb3_mdpo.zoo.hyperparams_opt import convert_mdpo_params, sample_mdpo_params
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    trial = study.ask()
+    arguments = sample_mdpo_params(trial, n_actions=2, n_envs=2, additional_args={})
+    assert 0.01 <= arguments["distill_coef"] <= 10
+    assert arguments["batch_size"] <= arguments["n_steps"]
+    MDPO("MlpPolicy", "CartPole-v1", **arguments)
+    assert convert_mdpo_params(trial.params) == arguments
+
+
+def test_baseline_runs_from_its_file(workdir):
+    conf = str(hyperparams_folder() / "ppo_dropout.yml")
+    options = ["--algo", "ppo", "-conf", conf, "-f", "baseline", "--eval-freq", "-1"]
+    command(RL_ZOO3, *TRAIN, *TINY, *options, cwd=workdir)
+    assert (workdir / "baseline" / "ppo" / f"{ENV_ID}_1" / f"{ENV_ID}.zip").exists()
+
+
+def test_without_the_hook_mdpo_is_unknown_and_the_module_brings_it_back(workdir):
+    no_hook = {"SB3_MDPO_NO_ZOO_HOOK": "1"}
+    refused = command(RL_ZOO3, *TRAIN, cwd=workdir, check=False, **no_hook)
+    assert refused.returncode == 2
+    assert "invalid choice: 'mdpo'" in refused.stderr
+    module = [sys.executable, "-m", "sb3_mdpo.zoo"]
+    command(*module, *TRAIN, *TINY, "--eval-freq", "-1", "-f", "explicit", cwd=workdir, **no_hook)
+    video = ["record_video", "--algo", "mdpo", "--env", ENV_ID, "-f", "explicit", "-n", "5"]
+    command(*module, *video, cwd=workdir, **no_hook)
+    assert list((workdir / "explicit").rglob("*.mp4"))
+
+
+def test_module_says_what_it_can_do(tmp_path):
+    result = command(sys.executable, "-m", "sb3_mdpo.zoo", "trian", cwd=tmp_path, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("python -m sb3_mdpo.zoo: unknown command 'trian', use one of train, enjoy")
+    folder = command(sys.executable, "-m", "sb3_mdpo.zoo", "hyperparams", cwd=tmp_path).stdout.strip()
+    assert yaml.safe_load((Path(folder) / "mdpo.yml").read_text())["default"]
+
+
+def test_python_starts_without_torch_or_the_zoo(tmp_path):
+    code = "import sys; print(sorted({'torch', 'rl_zoo3', 'typing', 'gymnasium'} & set(sys.modules)))"
+    assert command(sys.executable, "-c", code, cwd=tmp_path).stdout == "[]\n"
