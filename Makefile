@@ -1,0 +1,42 @@
+# Everything happens in .venv. `make demo` and `make test` install what they need by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: help install demo test check format clean
+
+help:
+	@echo "make demo    train MDPO on Procgen, evaluate it on levels it never saw, draw the learning curves"
+	@echo "make test    run all tests"
+	@echo "make check   linters and type checks"
+	@echo "make format  format the code"
+	@echo "make clean   remove .venv and what the demo wrote"
+
+install: $(INSTALLED)
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt _build/backend.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[procgen,dev]'
+	touch $@
+
+# About ten minutes on two cores. Interrupted, it can be run again.
+demo: install
+	$(BIN)/rl_zoo3 train --algo mdpo --env procgen-starpilot-easy-v0 -conf examples/demo.yml -f demo/logs \
+		--device cpu --seed 1 --progress --verbose 0 --eval-freq 50000 --eval-episodes 64 --n-eval-envs 32
+	$(BIN)/python examples/demo_report.py procgen-starpilot-easy-v0 -f demo/logs -o demo/learning_curve.png
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,101 @@
+"""What ``make demo`` shows of a run: a table of returns and a picture of the learning curves.
+
+python examples/demo_report.py procgen-starpilot-easy-v0 -f demo/logs -o demo/learning_curve.png
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from rl_zoo3.utils import get_latest_run_id
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.results_plotter import load_results
+from stable_baselines3.common.vec_env import VecMonitor
+
+from sb3_mdpo import MDPO
+from sb3_mdpo.envs import ProcgenVecEnv
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+TRAIN_LEVELS = {"num_levels": 200, "start_level": 0}
+N_ENVS = 32
+
+
+def mean_and_error(
+    policy: BasePolicy, game: str, mode: str, episodes: int, levels: dict[str, int]
+) -> tuple[float, float]:
+    """Mean return of sampled actions, and its standard error. Every environment plays equally many episodes."""
+    env = VecMonitor(ProcgenVecEnv(N_ENVS, game, distribution_mode=mode, seed=2, **levels))
+    returns, _ = evaluate_policy(policy, env, episodes, deterministic=False, return_episode_rewards=True)
+    env.close()
+    return float(np.mean(returns)), float(np.std(returns, ddof=1) / np.sqrt(len(returns)))
+
+
+def print_table(model: MDPO, game: str, mode: str, episodes: int) -> None:
+    untrained = MDPO(
+        model.policy_class,
+        VecMonitor(ProcgenVecEnv(model.n_policies, game, distribution_mode=mode)),
+        n_steps=model.n_steps,
+        batch_size=2,
+        policy_kwargs=model.policy_kwargs,
+        seed=0,
+        device="cpu",
+    )
+    rows = {"untrained": untrained.policy.members[0]}
+    rows |= {f"policy {k}": member for k, member in enumerate(model.policy.members)}
+    print(f"\n{game}, {mode}: mean return of {episodes} episodes +/- standard error")
+    print(f"{'':12}{'200 training levels':>22}{'unseen levels':>22}")
+    for name, policy in rows.items():
+        cells = (mean_and_error(policy, game, mode, episodes, levels) for levels in (TRAIN_LEVELS, {}))
+        print(f"{name:12}" + "".join(f"{f'{mean:.2f} +/- {error:.2f}':>22}" for mean, error in cells))
+
+
+def draw_curves(run: Path, title: str, output: Path) -> None:
+    episodes = load_results(str(run))
+    steps, returns = episodes["l"].cumsum(), episodes["r"]
+    window = max(len(returns) // 20, 1)
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    axes.plot(
+        steps, returns.rolling(window).mean(), label=f"training levels, both policies (mean of {window} episodes)"
+    )
+    if (run / "evaluations.npz").exists():
+        with np.load(run / "evaluations.npz") as evaluations:
+            at, results = evaluations["timesteps"], evaluations["results"]
+        error = results.std(axis=1, ddof=1) / np.sqrt(results.shape[1])
+        label = f"unseen levels, policy 0 ({results.shape[1]} episodes, standard error)"
+        axes.errorbar(at, results.mean(axis=1), error, label=label, capsize=3, marker="o")
+    axes.set(xlabel="environment steps of both policies", ylabel="return", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_suffix(".part.png")
+    figure.savefig(unfinished, dpi=120)
+    os.replace(unfinished, output)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("env_id", help="procgen-<game>-<mode>-v0")
+    parser.add_argument("-f", "--folder", type=Path, default=Path("demo/logs"), help="log folder of rl_zoo3 train")
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo/learning_curve.png"))
+    parser.add_argument("--episodes", type=int, default=256, help="episodes per number in the table")
+    args = parser.parse_args()
+
+    _, game, mode, _ = args.env_id.split("-")
+    logs = args.folder / "mdpo"
+    run = logs / f"{args.env_id}_{get_latest_run_id(str(logs), args.env_id)}"
+    if not (run / f"{args.env_id}.zip").exists():
+        parser.error(
+            f"there is no trained model in {run}: run rl_zoo3 train --algo mdpo --env {args.env_id} -f {args.folder}"
+        )
+    print_table(MDPO.load(run / args.env_id, device="cpu"), game, mode, args.episodes)
+    draw_curves(run, f"MDPO on {game} ({mode}, 200 training levels)", args.output)
+    print(f"\nModel, logs and evaluations: {run}\nLearning curves:             {args.output}")
+
+
+if __name__ == "__main__":
+    main()
