@@ -7,8 +7,8 @@ import argparse
 import os
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 from rl_zoo3.utils import get_latest_run_id
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.policies import BasePolicy
@@ -17,9 +17,6 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.envs import ProcgenVecEnv
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
 
 TRAIN_LEVELS = {"num_levels": 200, "start_level": 0}
 N_ENVS = 32
@@ -58,7 +55,8 @@ def draw_curves(run: Path, title: str, output: Path) -> None:
     episodes = load_results(str(run))
     steps, returns = episodes["l"].cumsum(), episodes["r"]
     window = max(len(returns) // 20, 1)
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
     axes.plot(
         steps, returns.rolling(window).mean(), label=f"training levels, both policies (mean of {window} episodes)"
     )
@@ -88,11 +86,12 @@ def main() -> None:
     _, game, mode, _ = args.env_id.split("-")
     logs = args.folder / "mdpo"
     run = logs / f"{args.env_id}_{get_latest_run_id(str(logs), args.env_id)}"
-    if not (run / f"{args.env_id}.zip").exists():
+    model = run / f"{args.env_id}.zip"
+    if not model.exists():
         parser.error(
             f"there is no trained model in {run}: run rl_zoo3 train --algo mdpo --env {args.env_id} -f {args.folder}"
         )
-    print_table(MDPO.load(run / args.env_id, device="cpu"), game, mode, args.episodes)
+    print_table(MDPO.load(model, device="cpu"), game, mode, args.episodes)
     draw_curves(run, f"MDPO on {game} ({mode}, 200 training levels)", args.output)
     print(f"\nModel, logs and evaluations: {run}\nLearning curves:             {args.output}")
 
