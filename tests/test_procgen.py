@@ -48,8 +48,7 @@ def test_all_games_start_in_all_of_their_modes():
     assert result.stdout == "all started\n", result.stderr
 
 
-def test_the_engine_has_the_modes_that_the_table_leaves_out_no_more_than_it_says():
-    """The table is the engine's: an extreme bigfish ends the process, which is why we check first."""
+def test_a_mode_that_a_game_does_not_have_is_refused_before_the_engine_ends_the_process():
     code = (
         "from procgen import ProcgenGym3Env as E; E(num=1, env_name='bigfish', distribution_mode='extreme').observe()"
     )
@@ -158,6 +157,10 @@ def test_vec_env_interface():
         env.set_attr("gravity", 1)
     env.close()
     env.close()  # twice does no harm
+    with pytest.raises(RuntimeError, match=r"call reset\(\) before step\(\)"):
+        env.step(np.zeros(4, dtype=int))
+    with pytest.raises(RuntimeError, match=r"call seed\(\) before reset\(\)"):
+        env.reset()
 
 
 def test_is_success_marks_completed_levels():

@@ -77,6 +77,8 @@ class ProcgenVecEnv(VecEnv):
             self.close()
             self._engine = self.options.engine(self.num_envs, self._seeds[0], self.num_threads)
             self._reset_seeds()
+        elif self._engine is None:
+            raise RuntimeError("The environments are closed: call seed() before reset() to start them anew.")
         else:
             self._engine.act(np.full(self.num_envs, -1, dtype=np.int32))  # -1 ends the episode
         self._reset_options()
@@ -86,6 +88,8 @@ class ProcgenVecEnv(VecEnv):
         return pictures
 
     def step_async(self, actions: NDArray[Any]) -> None:
+        if self._engine is None:
+            raise RuntimeError("The environments have not started yet or are closed: call reset() before step().")
         self._engine.act(np.asarray(actions, dtype=np.int32))
 
     def step_wait(self) -> VecEnvStepReturn:

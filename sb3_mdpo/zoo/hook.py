@@ -3,8 +3,9 @@
 rl-zoo3 has no plugins: its algorithms are a dict in a module. A line in ``sb3_mdpo.pth`` (for
 Python 3.15 and later ``sb3_mdpo.start``, PEP 829) calls :func:`install_on_startup` whenever
 Python starts. That only puts a finder in front of ``sys.meta_path``, which lets three of the
-zoo's modules be imported as usual and then registers MDPO in them. As long as nobody imports
-the zoo, nothing else happens; set ``SB3_MDPO_NO_ZOO_HOOK=1`` and not even this.
+zoo's modules be imported as usual and then registers MDPO in them, and takes the notice out of
+old Gym, which comes with Procgen and would greet every command of the zoo. As long as nobody
+imports one of these, nothing else happens; set ``SB3_MDPO_NO_ZOO_HOOK=1`` and not even this.
 
 Standard library only, and as little of it as possible: everybody's Python waits for this module.
 """
@@ -16,28 +17,22 @@ import sys
 
 TYPE_CHECKING = False  # typing itself would be the most expensive import here
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
-# Module -> function of sb3_mdpo.zoo.register that is called with it once it is imported
+# Module -> function that is called with it once it is imported
 PATCHES = {
-    "rl_zoo3.utils": "register_algorithm",
-    "rl_zoo3.hyperparams_opt": "register_search",
-    "rl_zoo3.exp_manager": "extend_experiments",
+    "rl_zoo3.utils": "sb3_mdpo.zoo.register:register_algorithm",
+    "rl_zoo3.hyperparams_opt": "sb3_mdpo.zoo.register:register_search",
+    "rl_zoo3.exp_manager": "sb3_mdpo.zoo.register:extend_experiments",
+    "gym_notices.notices": "sb3_mdpo.gym_notice:clear",
 }
 
 
-class ZooFinder:
+class PatchingFinder:
     """Meta-path finder that finds nothing by itself: it amends what the finders after it find."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
-        if fullname == "gym_notices":
-            # Old Gym comes with Procgen, and SB3 imports it: it would greet every zoo command with a notice
-            from sb3_mdpo.gym_notice import silence_gym_notice
-
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
-            silence_gym_notice()
-            sys.meta_path.insert(0, self)  # type: ignore[arg-type]
-            return None
         if fullname not in PATCHES:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
@@ -45,27 +40,28 @@ class ZooFinder:
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
-            def exec_module(module: Any) -> None:
+            def exec_module(module: ModuleType) -> None:
                 execute(module)
-                _apply(fullname, module)
+                _patch(module)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-def _apply(name: str, module: Any) -> None:
-    from sb3_mdpo.zoo import register
+def _patch(module: ModuleType) -> None:
+    from importlib import import_module
 
-    getattr(register, PATCHES[name])(module)
+    owner, function = PATCHES[module.__name__].split(":")
+    getattr(import_module(owner), function)(module)
 
 
 def install() -> None:
-    """Register MDPO in the zoo's modules, now where they are imported already and else as soon as they are."""
+    """Apply the patches, now where the modules are imported already and else as soon as they are."""
     for name in PATCHES:
         if name in sys.modules:
-            _apply(name, sys.modules[name])
-    if not any(isinstance(finder, ZooFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, ZooFinder())  # type: ignore[arg-type]
+            _patch(sys.modules[name])
+    if not any(isinstance(finder, PatchingFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, PatchingFinder())  # type: ignore[arg-type]
 
 
 def install_on_startup() -> None:
