@@ -23,7 +23,7 @@ from sb3_mdpo.arguments import check_arguments, check_rollout
 from sb3_mdpo.buffers import MutualRolloutBuffer
 from sb3_mdpo.envs.copies import copies_of
 from sb3_mdpo.losses import LossSettings
-from sb3_mdpo.metrics import UpdateHistory
+from sb3_mdpo.metrics import UpdateHistory, explained_variance
 from sb3_mdpo.policies import ImpalaCnnPolicy, MutualPolicy, PredictWith
 from sb3_mdpo.timeouts import add_timeout_values
 from sb3_mdpo.update import minibatch_step, unvalidated_distributions
@@ -304,11 +304,14 @@ class MDPO(OnPolicyAlgorithm):
         )
 
     def _log_update(self, history: UpdateHistory, settings: LossSettings) -> None:
-        for key, value in history.summary(self.rollout_buffer).items():
+        buffer = self.rollout_buffer
+        at_the_end = {
+            "explained_variance": explained_variance(buffer.by_member(buffer.values), buffer.by_member(buffer.returns))
+        }
+        if all(hasattr(member, "log_std") for member in self.policy.members):
+            at_the_end["std"] = th.stack([th.exp(member.log_std.detach()).mean() for member in self.policy.members])
+        for key, value in history.summary(at_the_end).items():
             self.logger.record(key, value)
-        log_stds = [th.exp(member.log_std).mean() for member in self.policy.members if hasattr(member, "log_std")]
-        if log_stds:
-            self.logger.record("train/std", th.stack(log_stds).mean().item())
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", settings.clip_range)
         if settings.clip_range_vf is not None:

@@ -3,7 +3,6 @@
 import numpy as np
 import torch as th
 
-from sb3_mdpo.buffers import MutualRolloutBuffer
 from sb3_mdpo.update import METRICS
 
 
@@ -22,24 +21,22 @@ class UpdateHistory:
         self.epochs.append(epoch)
         self.steps.append(metrics)
 
-    def summary(self, rollout_buffer: MutualRolloutBuffer) -> dict[str, float]:
+    def summary(self, at_the_end: dict[str, th.Tensor]) -> dict[str, float]:
         """
         Means over the minibatches; as in SB3, ``approx_kl`` of the last epoch and ``loss`` of the
         last minibatch that the member took part in.
 
-        :param rollout_buffer: the rollouts of this update, for the explained variance
+        :param at_the_end: further metrics by name, one value per member, each of shape ``(n_policies,)``
         :return: ``policy_<k>/...`` for each member, and their means over members under PPO's ``train/...``
         """
-        explained = explained_variance(
-            rollout_buffer.by_member(rollout_buffer.values), rollout_buffer.by_member(rollout_buffer.returns)
-        )
-        steps = th.stack(self.steps)
-        host = th.cat([steps.flatten(), explained]).cpu().numpy()
+        steps, further = th.stack(self.steps), th.stack(list(at_the_end.values()))
+        host = th.cat([steps.flatten(), further.flatten()]).cpu().numpy()  # the only time that the host waits
         values = host[: steps.numel()].reshape(steps.shape)
+        final = host[steps.numel() :].reshape(further.shape)
         epochs = np.array(self.epochs)
 
         members = []
-        for k, explained_variance_k in enumerate(host[steps.numel() :]):
+        for k in range(steps.shape[1]):
             took_part = ~np.isnan(values[:, k, METRICS.index("approx_kl")])
             own = dict(zip(METRICS, values[took_part, k].T, strict=True))
             in_last_epoch = epochs[took_part] == epochs[took_part].max()
@@ -49,8 +46,7 @@ class UpdateHistory:
             # The step at which a member reached target_kl has no gradient
             stepped = own["grad_norm"][~np.isnan(own["grad_norm"])]
             summary["grad_norm"] = stepped.mean() if len(stepped) else 0.0
-            summary["explained_variance"] = explained_variance_k
-            members.append(summary)
+            members.append(summary | dict(zip(at_the_end, final[:, k], strict=True)))
 
         logged = {f"train/{name}": float(np.mean([member[name] for member in members])) for name in members[0]}
         for k, member in enumerate(members):

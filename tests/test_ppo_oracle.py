@@ -31,10 +31,11 @@ def test_one_policy_is_ppo_bit_for_bit_on_cartpole():
     assert_same_parameters(mdpo.policy.members[0], ppo.policy)
 
 
-def test_one_policy_logs_what_ppo_logs():
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_one_policy_logs_what_ppo_logs(env_id):
     models = []
     for algorithm, extra in ((PPO, {}), (MDPO, {"n_policies": 1})):
-        model = algorithm("MlpPolicy", make_vec_env("CartPole-v1", n_envs=4), **SETTINGS, **extra)
+        model = algorithm("MlpPolicy", make_vec_env(env_id, n_envs=4), **SETTINGS, **extra)
         model.set_logger(Logger(None, []))
         model.learn(2 * 256, log_interval=100)
         models.append(model)

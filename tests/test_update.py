@@ -141,7 +141,10 @@ class HostReads(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_train_reads_from_the_device_once(model):
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_train_reads_from_the_device_once(env_id):
+    model = MDPO("MlpPolicy", make_vec_env(env_id, n_envs=2), n_steps=32, batch_size=16, seed=0)
+    collect(model)
     model.set_logger(silent_logger())
     model.n_epochs = 3
     # Adam reads its step counters, which are on the host on any device
