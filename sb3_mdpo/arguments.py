@@ -2,8 +2,10 @@
 
 import math
 import warnings
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
 
@@ -21,7 +23,7 @@ def check_n_policies(n_policies: int) -> None:
     :param n_policies: number of members
     :raises ValueError: where it is no positive integer
     """
-    if not isinstance(n_policies, int) or n_policies < 1:
+    if not isinstance(n_policies, Integral) or n_policies < 1:
         raise ValueError(f"n_policies={n_policies!r} must be an integer of at least 1 (1 is PPO, the paper uses 2).")
 
 
@@ -36,9 +38,10 @@ def check_arguments(model: "MDPO") -> None:
     check_n_policies(model.n_policies)
     check_predict_with(model.predict_with, model.n_policies)
     coef = model.distill_coef
-    if not callable(coef) and not (math.isfinite(coef) and coef >= 0):
+    if not callable(coef) and not (isinstance(coef, Real) and math.isfinite(coef) and coef >= 0):
         raise ValueError(
-            f"distill_coef={coef!r} must be finite and not negative: 1.0 is the paper's, 0 switches distillation off."
+            f"distill_coef={coef!r} must be a number, finite and not negative, or a function of the progress "
+            "remaining: 1.0 is the paper's, 0 switches distillation off."
         )
     if model.precision not in PRECISIONS:
         raise ValueError(f"precision={model.precision!r} is unknown: use one of {', '.join(map(repr, PRECISIONS))}.")
@@ -47,6 +50,8 @@ def check_arguments(model: "MDPO") -> None:
         raise ValueError(
             f"clip_range_vf={vf_range!r} must be positive: pass None for no clipping of the value function."
         )
+    if model.batch_size < 1:
+        raise ValueError(f"batch_size={model.batch_size} must be at least 1.")
     if model.normalize_advantage and model.batch_size < 2:
         raise ValueError(
             f"batch_size={model.batch_size} must be at least 2, or pass normalize_advantage=False "
@@ -59,6 +64,8 @@ def _check_classes(model: "MDPO") -> None:
     policy_class, buffer_class = model.policy_class, model.rollout_buffer_class
     if not (isinstance(policy_class, type) and issubclass(policy_class, ActorCriticPolicy)):
         raise TypeError(f"policy={policy_class!r} must be a subclass of ActorCriticPolicy, the class of the members.")
+    if issubclass(policy_class, RecurrentActorCriticPolicy):
+        raise TypeError(f"policy={policy_class.__name__} is recurrent, which MDPO's members cannot be.")
     if buffer_class is not None and not issubclass(buffer_class, MutualRolloutBuffer):  # type: ignore[unreachable]
         raise TypeError(f"rollout_buffer_class={buffer_class!r} must be a subclass of MutualRolloutBuffer.")
     wants_images = issubclass(policy_class, (ActorCriticCnnPolicy, ImpalaCnnPolicy))

@@ -202,9 +202,12 @@ class MutualRolloutBuffer(BaseBuffer):
         """
         assert self.full, "The rollout is not complete yet"
         n_samples = self.buffer_size * self.n_envs // self.n_policies
-        indices = np.random.permutation(n_samples)
-        for start in range(0, n_samples, batch_size or n_samples):
-            yield self._get_samples(indices[start : start + (batch_size or n_samples)])
+        indices = th.as_tensor(np.random.permutation(n_samples))
+        if self.device.type == "cuda":
+            indices = indices.pin_memory()  # or the host would wait for the copy
+        indices = indices.to(self.device, non_blocking=True)
+        for minibatch in th.split(indices, batch_size or n_samples):
+            yield self._get_samples(minibatch)
 
     def by_member(self, memory: th.Tensor) -> th.Tensor:
         """
@@ -214,10 +217,9 @@ class MutualRolloutBuffer(BaseBuffer):
         return memory.transpose(0, 1).reshape(self.n_policies, -1, *memory.shape[2:])
 
     def _get_samples(  # type: ignore[override]
-        self, batch_inds: NDArray[Any], env: VecNormalize | None = None
+        self, batch_inds: th.Tensor, env: VecNormalize | None = None
     ) -> list[RolloutBufferSamples]:
-        index = th.as_tensor(batch_inds, device=self.device)
-        return [self._gather(member, index) for member in range(self.n_policies)]
+        return [self._gather(member, batch_inds) for member in range(self.n_policies)]
 
     def _gather(self, member: int, index: th.Tensor) -> RolloutBufferSamples:
         def gather(memory: th.Tensor) -> th.Tensor:

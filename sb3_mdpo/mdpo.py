@@ -19,13 +19,13 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import FloatSchedule, obs_as_tensor, safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_mdpo.arguments import check_arguments, check_rollout
+from sb3_mdpo.arguments import check_arguments, check_n_policies, check_rollout
 from sb3_mdpo.buffers import MutualRolloutBuffer
 from sb3_mdpo.envs.copies import copies_of
 from sb3_mdpo.losses import LossSettings
 from sb3_mdpo.metrics import UpdateHistory, explained_variance
-from sb3_mdpo.policies import ImpalaCnnPolicy, MutualPolicy, PredictWith
-from sb3_mdpo.timeouts import add_timeout_values
+from sb3_mdpo.policies import ImpalaCnnPolicy, MutualPolicy, PredictWith, check_predict_with
+from sb3_mdpo.timeouts import timeout_values
 from sb3_mdpo.update import minibatch_step, unvalidated_distributions
 
 SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
@@ -46,8 +46,9 @@ class MDPO(OnPolicyAlgorithm):
     :param policy: class of the members or its alias (MlpPolicy, CnnPolicy, MultiInputPolicy,
         ImpalaCnnPolicy)
     :param env: environments to learn from; environment ``i`` of ``n_envs`` belongs to member
-        ``i // (n_envs / n_policies)``. Of an id or a single environment with a ``spec``, as
-        many copies are made as there are policies
+        ``i // (n_envs / n_policies)``. Of an id or a single environment with a ``spec``, as many
+        copies are made as there are policies, here but not in ``load()`` or ``set_env()``; what
+        was changed in an environment after it was made is not copied
     :param learning_rate: learning rate, may be a function of the progress remaining (from 1 to 0)
     :param n_steps: steps per environment and update
     :param batch_size: minibatch size per policy
@@ -133,17 +134,18 @@ class MDPO(OnPolicyAlgorithm):
         predict_with: PredictWith = 0,
         _init_setup_model: bool = True,
     ) -> None:
+        check_n_policies(n_policies)
         self.batch_size = batch_size
         self.n_epochs = n_epochs
         self.clip_range = clip_range
         self.clip_range_vf = clip_range_vf
         self.normalize_advantage = normalize_advantage
         self.target_kl = target_kl
-        self.n_policies = n_policies
+        self.n_policies = int(n_policies)
         self.distill_coef = distill_coef
         self.detach_peers = detach_peers
         self.precision = precision
-        self.predict_with: PredictWith = predict_with
+        self.predict_with = predict_with
         self.member_ep_info_buffers: list[deque[dict[str, Any]]] | None = None
         super().__init__(
             policy,
@@ -203,6 +205,19 @@ class MDPO(OnPolicyAlgorithm):
         ).to(self.device)
         self._maybe_recommend_cpu()
 
+    @property
+    def predict_with(self) -> PredictWith:
+        """Who acts in ``predict()``: a member's index, or ``"ensemble"``."""
+        setting: PredictWith = self.__dict__["predict_with"]  # under its own name, as SB3 saves and loads it
+        return setting
+
+    @predict_with.setter
+    def predict_with(self, predict_with: PredictWith) -> None:
+        check_predict_with(predict_with, self.n_policies)
+        self.__dict__["predict_with"] = predict_with
+        if "policy" in self.__dict__:
+            self.policy.predict_with = predict_with
+
     def collect_rollouts(  # type: ignore[override]
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: MutualRolloutBuffer, n_rollout_steps: int
     ) -> bool:
@@ -230,8 +245,9 @@ class MDPO(OnPolicyAlgorithm):
                 self.policy.reset_noise(env.num_envs)
             with th.no_grad():
                 obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-                actions, values, log_probs = self.policy(obs_tensor)
-            clipped_actions = self._environment_actions(actions.cpu().numpy())
+                action_tensor, values, log_probs = self.policy(obs_tensor)
+            actions = action_tensor.cpu().numpy()
+            clipped_actions = self._environment_actions(actions)
 
             new_obs, rewards, dones, infos = env.step(clipped_actions)
             self.num_timesteps += env.num_envs
@@ -241,10 +257,10 @@ class MDPO(OnPolicyAlgorithm):
             self._update_info_buffer(infos, dones)
             n_steps += 1
 
-            add_timeout_values(rewards, dones, infos, self.policy, self.gamma)
+            rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy)
             rollout_buffer.add(
                 self._last_obs,  # type: ignore[arg-type]
-                actions,
+                action_tensor,
                 rewards,
                 self._last_episode_starts,  # type: ignore[arg-type]
                 values,
@@ -278,10 +294,11 @@ class MDPO(OnPolicyAlgorithm):
         with unvalidated_distributions():
             for epoch in range(self.n_epochs):
                 for minibatch in self.rollout_buffer.get(self.batch_size):
+                    took_part = frozenset(active)
                     metrics = minibatch_step(
                         self.policy, minibatch, settings, active, self.max_grad_norm, self.detach_peers, self.target_kl
                     )
-                    history.append(epoch, metrics)
+                    history.append(epoch, metrics, took_part, stepped=frozenset(active))
                     if not active:
                         break
                 self._n_updates += 1
@@ -372,22 +389,3 @@ class MDPO(OnPolicyAlgorithm):
             reset_num_timesteps=reset_num_timesteps,
             progress_bar=progress_bar,
         )
-
-    def predict(
-        self,
-        observation: NDArray[Any] | dict[str, NDArray[Any]],
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[Any] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
-        """
-        Actions of the member, or of the ensemble, that ``predict_with`` names.
-
-        :param observation: observation or batch of observations
-        :param state: passed through
-        :param episode_start: unused, members have no memory
-        :param deterministic: whether to take the most probable action instead of a sample
-        :return: actions and ``state``
-        """
-        self.policy.predict_with = self.predict_with
-        return super().predict(observation, state, episode_start, deterministic)

@@ -12,14 +12,20 @@ class UpdateHistory:
     def __init__(self) -> None:
         self.epochs: list[int] = []
         self.steps: list[th.Tensor] = []
+        self.took_part: list[frozenset[int]] = []
+        self.stepped: list[frozenset[int]] = []
 
-    def append(self, epoch: int, metrics: th.Tensor) -> None:
+    def append(self, epoch: int, metrics: th.Tensor, took_part: frozenset[int], stepped: frozenset[int]) -> None:
         """
         :param epoch: index of the epoch
         :param metrics: what ``minibatch_step()`` returned, shape ``(n_policies, len(METRICS))``
+        :param took_part: members whose loss was computed
+        :param stepped: those of them that did not reach ``target_kl`` with it
         """
         self.epochs.append(epoch)
         self.steps.append(metrics)
+        self.took_part.append(took_part)
+        self.stepped.append(stepped)
 
     def summary(self, at_the_end: dict[str, th.Tensor]) -> dict[str, float]:
         """
@@ -37,15 +43,16 @@ class UpdateHistory:
 
         members = []
         for k in range(steps.shape[1]):
-            took_part = ~np.isnan(values[:, k, METRICS.index("approx_kl")])
+            took_part = np.array([k in indices for indices in self.took_part])
+            stepped = np.array([k in indices for indices in self.stepped])
             own = dict(zip(METRICS, values[took_part, k].T, strict=True))
             in_last_epoch = epochs[took_part] == epochs[took_part].max()
             summary = {name: series.mean() for name, series in own.items()}
             summary["approx_kl"] = own["approx_kl"][in_last_epoch].mean()
             summary["loss"] = own["loss"][-1]
             # The step at which a member reached target_kl has no gradient
-            stepped = own["grad_norm"][~np.isnan(own["grad_norm"])]
-            summary["grad_norm"] = stepped.mean() if len(stepped) else 0.0
+            grad_norms = values[stepped, k, METRICS.index("grad_norm")]
+            summary["grad_norm"] = grad_norms.mean() if len(grad_norms) else 0.0
             members.append(summary | dict(zip(at_the_end, final[:, k], strict=True)))
 
         logged = {f"train/{name}": float(np.mean([member[name] for member in members])) for name in members[0]}

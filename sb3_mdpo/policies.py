@@ -37,6 +37,8 @@ class ImpalaCnnPolicy(ActorCriticPolicy):
     :param net_arch: layers between the encoder and the heads, none by default
     :param activation_fn: activation function of these layers
     :param features_extractor_class: the encoder
+    :param features_extractor_kwargs: its arguments
+    :param normalize_images: whether to divide images by 255; False for floats in [0, 1]
     :param kwargs: all other arguments of ``ActorCriticPolicy``
     """
 
@@ -48,8 +50,12 @@ class ImpalaCnnPolicy(ActorCriticPolicy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
         features_extractor_class: type[BaseFeaturesExtractor] = ImpalaCNN,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
         **kwargs: Any,
     ) -> None:
+        if issubclass(features_extractor_class, ImpalaCNN):  # as SB3 does for its NatureCNN
+            features_extractor_kwargs = {"normalized_image": not normalize_images} | (features_extractor_kwargs or {})
         super().__init__(
             observation_space,
             action_space,
@@ -57,6 +63,8 @@ class ImpalaCnnPolicy(ActorCriticPolicy):
             net_arch=[] if net_arch is None else net_arch,
             activation_fn=activation_fn,
             features_extractor_class=features_extractor_class,
+            features_extractor_kwargs=features_extractor_kwargs,
+            normalize_images=normalize_images,
             **kwargs,
         )
 

@@ -29,7 +29,7 @@ METRICS = (
 def unvalidated_distributions() -> Iterator[None]:
     """
     Switch off that torch's distributions check their arguments, for which the host would wait
-    several times per minibatch. NaNs are still found by the next rollout, where checks are on.
+    several times per minibatch. NaNs show in the logs and stop the next rollout, where checks are on.
     """
     before = th.distributions.Distribution._validate_args
     th.distributions.Distribution.set_default_validate_args(False)
@@ -77,7 +77,7 @@ def minibatch_step(
     their mean at a fraction of its memory. Gradient norms are clipped per member after the mean,
     as in the paper. A member whose ``approx_kl`` exceeds ``1.5 * target_kl`` leaves ``active``:
     it takes no further part in this update, neither this step nor a later one, and serves its
-    peers as a constant. This is the only host synchronisation, and there is none without ``target_kl``.
+    peers as a constant. The host waits for the device only for this, and not without ``target_kl``.
 
     :param policy: members and optimizer
     :param minibatch: samples of each member
@@ -86,10 +86,10 @@ def minibatch_step(
     :param max_grad_norm: largest gradient norm per member
     :param detach_peers: whether the KL's gradient stops at the peers (Deep Mutual Learning)
     :param target_kl: SB3's limit of the KL between the old and the new policy, None for no limit
-    :return: metrics of this step, shape ``(n_policies, len(METRICS))``, NaN where there are none
+    :return: metrics of this step, shape ``(n_policies, len(METRICS))``, 0 for members that take no part
     """
     n_policies = policy.n_policies
-    metrics = th.full((n_policies, len(METRICS)), th.nan, device=policy.device)
+    metrics = th.zeros((n_policies, len(METRICS)), device=policy.device)
     policy.optimizer.zero_grad()
     for k in sorted(active):
         own = evaluate_member(policy.members[k], minibatch[k])

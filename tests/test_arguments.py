@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -22,9 +23,11 @@ def make(**kwargs) -> MDPO:
     [
         ({"n_policies": 0}, "n_policies=0 must be an integer of at least 1"),
         ({"n_policies": 1.5}, "n_policies=1.5 must be an integer"),
-        ({"distill_coef": -0.5}, "distill_coef=-0.5 must be finite and not negative: 1.0 is the paper's"),
-        ({"distill_coef": float("nan")}, "distill_coef=nan must be finite"),
-        ({"distill_coef": float("inf")}, "distill_coef=inf must be finite"),
+        ({"distill_coef": -0.5}, "distill_coef=-0.5 must be a number, finite and not negative, or a function"),
+        ({"distill_coef": "lin_1.0"}, "distill_coef='lin_1.0' must be a number"),
+        ({"batch_size": 0, "normalize_advantage": False}, "batch_size=0 must be at least 1"),
+        ({"distill_coef": float("nan")}, "distill_coef=nan must be a number, finite"),
+        ({"distill_coef": float("inf")}, "distill_coef=inf must be a number, finite"),
         ({"precision": "fp8"}, "precision='fp8' is unknown: use one of 'fp32'"),
         ({"predict_with": 2}, "predict_with=2 is unknown: use a member's index, 0 to 1, or 'ensemble'"),
         ({"predict_with": "mean"}, "predict_with='mean' is unknown"),
@@ -37,6 +40,21 @@ def make(**kwargs) -> MDPO:
 def test_values_outside_their_range_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make(**kwargs)
+
+
+@pytest.mark.parametrize("n_policies", [0, -1, 1.5, "2"])
+def test_wrong_numbers_of_policies_are_refused_before_an_environment_is_copied(n_policies):
+    with pytest.raises(ValueError, match=f"n_policies={n_policies!r} must be an integer of at least 1"):
+        MDPO("MlpPolicy", "CartPole-v1", n_policies=n_policies)
+
+
+def test_numpy_integers_are_integers():
+    assert MDPO("MlpPolicy", "CartPole-v1", n_policies=np.int64(3)).n_envs == 3
+
+
+def test_recurrent_policies_are_refused():
+    with pytest.raises(TypeError, match="RecurrentActorCriticPolicy is recurrent"):
+        MDPO(RecurrentActorCriticPolicy, make_vec_env("CartPole-v1", n_envs=2))
 
 
 def test_wrong_classes_are_refused():
@@ -57,8 +75,9 @@ def test_image_policies_take_floats_when_told_so():
     env = DummyVecEnv([maker(space, spaces.Discrete(2))] * 2)
     with pytest.raises(ValueError, match="normalize_images=False"):
         MDPO("ImpalaCnnPolicy", env)
-    kwargs = {"normalize_images": False, "features_extractor_kwargs": {"normalized_image": True}}
-    MDPO("ImpalaCnnPolicy", env, n_steps=4, batch_size=4, n_epochs=1, policy_kwargs=kwargs).learn(8)
+    kwargs = {"normalize_images": False}
+    for policy in ("ImpalaCnnPolicy", "CnnPolicy"):
+        MDPO(policy, env, n_steps=4, batch_size=4, n_epochs=1, policy_kwargs=kwargs).learn(8)
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])

@@ -139,6 +139,7 @@ def test_predict_uses_member_0_unless_told_otherwise():
     answers = {}
     for who in (0, 1, "ensemble"):
         model.predict_with = who
+        assert model.policy.predict(obs, deterministic=True)[0][0] == model.predict(obs, deterministic=True)[0][0]
         answers[who] = model.predict(obs, deterministic=True)[0].tolist()
     assert answers == {0: [0] * 3, 1: [1] * 3, "ensemble": [0] * 3}
     assert MDPO("MlpPolicy", "CartPole-v1").predict_with == 0
@@ -163,9 +164,9 @@ def test_members_and_model_work_with_evaluate_policy():
 
 def test_unknown_predict_with_is_refused():
     model = MDPO("MlpPolicy", "CartPole-v1")
-    model.predict_with = 2
     with pytest.raises(ValueError, match="predict_with=2 is unknown: use a member's index, 0 to 1, or 'ensemble'"):
-        model.predict(np.zeros(4, dtype=np.float32))
+        model.predict_with = 2
+    assert model.predict_with == 0
 
 
 def test_mixture_mode_averages_probabilities():
@@ -198,7 +199,6 @@ def test_mixture_of_gaussians():
 
 def test_policy_saves_and_loads_by_itself(tmp_path):
     model = MDPO("MlpPolicy", "CartPole-v1", n_policies=3, predict_with="ensemble", policy_kwargs={"net_arch": [8]})
-    model.policy.predict_with = "ensemble"
     model.policy.save(tmp_path / "policy.pth")
     loaded = MutualPolicy.load(tmp_path / "policy.pth")
     assert (loaded.n_policies, loaded.predict_with) == (3, "ensemble")

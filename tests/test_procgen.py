@@ -106,18 +106,27 @@ def test_every_drawing_option_reaches_the_engine(option):
 
     changed = not getattr(ProcgenOptions("coinrun"), option)
     same = np.array_equal(images(), images(**{option: changed}))
-    # Levels in sequence differ from random ones only where levels are numbered: see the next test
+    # Sixty random steps reach no coin, which is where this one makes a difference: see the next test
     assert same == (option == "use_sequential_levels")
 
 
-def test_sequential_levels_are_played_in_order():
-    env = ProcgenVecEnv(1, "bigfish", num_levels=3, start_level=7, use_sequential_levels=True, seed=0, num_threads=0)
-    env.reset()
-    infos = [info[0] for _, _, _, info in rollout(env, 3000)]
-    completed = [info["prev_level_seed"] for info in infos if info["is_success"]]
-    assert {info["level_seed"] for info in infos} >= {7}
-    assert completed == sorted(completed)
-    env.close()
+def test_sequential_levels_follow_each_other_within_an_episode():
+    def rewarded(**options) -> list[bool]:
+        """Of all rewards for a coin, whether they came with the end of the episode."""
+        env = ProcgenVecEnv(64, "coinrun", distribution_mode="easy", num_levels=50, seed=0, **options)
+        env.reset()
+        right = np.random.default_rng(0)
+        steps = [env.step(np.where(right.random(64) < 0.5, 7, 8)) for _ in range(200)]
+        env.close()
+        return [
+            bool(done) for _, rewards, dones, _ in steps for reward, done in zip(rewards, dones, strict=True) if reward
+        ]
+
+    sequential, usual = rewarded(use_sequential_levels=True), rewarded()
+    assert sequential
+    assert usual
+    assert not all(sequential)
+    assert all(usual)
 
 
 def test_levels_come_from_the_asked_range():
@@ -329,6 +338,22 @@ def test_single_environments_are_swapped_for_a_native_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["monitor.csv"]
     env.close()
     expected.close()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (
+            {"wrapper_class": gym.wrappers.TransformReward, "wrapper_kwargs": {"func": abs}},
+            "wrappers .'TransformReward'",
+        ),
+        ({"env_kwargs": {"max_episode_steps": 7}}, "max_episode_steps=7"),
+    ],
+)
+def test_what_the_native_environment_cannot_have_is_refused_rather_than_dropped(kwargs, message):
+    singles = make_vec_env("procgen-chaser-easy-v0", n_envs=2, **kwargs)
+    with pytest.raises(ValueError, match=f"Procgen's native engine cannot have the {message}"):
+        native_procgen(singles)
 
 
 def test_other_environments_are_not_swapped():

@@ -1,12 +1,23 @@
 """As many copies of an environment as there are policies."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.env_util import is_wrapped, make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+
+def without_monitor(spec: EnvSpec) -> EnvSpec:
+    """
+    :param spec: how an environment was made and wrapped
+    :return: the same without SB3's ``Monitor``, which Gymnasium cannot make again and every copy gets anew
+    """
+    wrappers = tuple(w for w in spec.additional_wrappers if not w.entry_point.endswith(":Monitor"))
+    return replace(spec, additional_wrappers=wrappers)
 
 
 def copies_of(env: GymEnv | str | None, n_copies: int) -> GymEnv | str | None:
@@ -30,10 +41,11 @@ def copies_of(env: GymEnv | str | None, n_copies: int) -> GymEnv | str | None:
     def original() -> gym.Env:  # type: ignore[type-arg]
         return env if is_wrapped(env, Monitor) else Monitor(env)
 
+    spec = without_monitor(env.spec)
+
     def copy() -> gym.Env:  # type: ignore[type-arg]
-        assert env.spec is not None
         try:
-            return Monitor(gym.make(env.spec))
+            return Monitor(gym.make(spec))
         except ValueError as error:
             raise ValueError(
                 f"{env} cannot be copied from its spec ({error}): pass a VecEnv with a multiple of {n_copies} "

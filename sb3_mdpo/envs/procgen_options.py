@@ -47,7 +47,8 @@ class ProcgenOptions:
     :param num_levels: number of levels to draw from, 0 for all of the 2**31
     :param start_level: first level
     :param distribution_mode: easy, hard, extreme, memory or exploration
-    :param use_sequential_levels: play the levels one after the other instead of in random order
+    :param use_sequential_levels: reaching the goal leads to another level within the same episode, whose
+        seed follows from the last one's and may be outside of the ``num_levels`` first ones
     :param center_agent: keep the agent in the middle of the picture
     :param use_backgrounds: draw backgrounds instead of black
     :param use_monochrome_assets: draw rectangles in one colour instead of the games' pictures
@@ -55,6 +56,8 @@ class ProcgenOptions:
     :param use_generated_assets: draw randomly generated pictures instead of the games'
     :param paint_vel_info: paint the agent's velocity into the picture
     :param debug_mode: the engine's debugging switch, meaningful to its authors
+    :param resource_root: folder of the games' pictures, None for those that come with Procgen; counts for
+        the first engine of a process
     :raises ValueError: where an option is outside its range or the game does not have the mode
     """
 
@@ -70,6 +73,7 @@ class ProcgenOptions:
     use_generated_assets: bool = False
     paint_vel_info: bool = False
     debug_mode: int = 0
+    resource_root: str | None = None
 
     def __post_init__(self) -> None:
         if self.env_name not in GAMES:

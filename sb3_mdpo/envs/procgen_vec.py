@@ -11,6 +11,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from sb3_mdpo.envs.copies import without_monitor
 from sb3_mdpo.envs.pictures import Painter
 from sb3_mdpo.envs.procgen_options import N_ACTIONS, OBSERVATION_SHAPE, ProcgenOptions, import_procgen
 
@@ -20,9 +21,10 @@ class ProcgenVecEnv(VecEnv):
     Any number of environments of one Procgen game, stepped by the engine's threads.
 
     Wrap it in SB3's ``VecMonitor`` for episode statistics. ``infos`` holds ``level_seed`` (the level
-    of the observation), ``prev_level_seed`` and ``is_success`` (whether the episode that this step
-    ended reached its goal). The engine resets itself and never shows an episode's last observation,
-    so there is no ``terminal_observation``, nor a value to bootstrap time limits from.
+    of the observation), ``prev_level_seed`` and ``is_success`` (whether this step ended the episode
+    at its goal, which it never does with ``use_sequential_levels``). The engine resets itself and
+    never shows an episode's last observation, so there is no ``terminal_observation``, nor a value
+    to bootstrap time limits from.
 
     The engine starts at the first ``reset()``, from the seed last given to ``seed()`` or else to the
     constructor. Later resets give every environment a new level, or, after another ``seed()``, start anew.
@@ -142,10 +144,18 @@ def native_procgen(venv: VecEnv, num_threads: int = 4) -> VecEnv:
     :param venv: environments with a Procgen id; anything else is returned as it is
     :param num_threads: threads that step the environments
     :return: ``ProcgenVecEnv`` in a ``VecMonitor``
+    :raises ValueError: where the environments are wrapped or have a time limit, which the engine does not know
     """
     spec = venv.get_attr("spec")[0] if venv.has_attr("spec") else None
     if spec is None or not spec.id.startswith("procgen-"):
         return venv
+    wrappers = [wrapper.name for wrapper in without_monitor(spec).additional_wrappers]
+    if wrappers or spec.max_episode_steps is not None:
+        what = f"wrappers {wrappers}" if wrappers else f"max_episode_steps={spec.max_episode_steps}"
+        raise ValueError(
+            f"Procgen's native engine cannot have the {what} of single environments: leave them out, "
+            "use a VecEnvWrapper instead, or leave out vec_env_wrapper for slow single environments."
+        )
     seed = venv._seeds[0]
     directory = _discard_monitor_files(venv) if isinstance(venv, DummyVecEnv) else None
     venv.close()
