@@ -20,10 +20,10 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt _build/backend.py
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
 	touch $@
 
-# About ten minutes on two cores. Interrupted, it can be run again.
+# Below ten minutes on two cores. Interrupted, it can be run again.
 demo: install
 	$(BIN)/rl_zoo3 train --algo mdpo --env procgen-starpilot-easy-v0 -conf examples/demo.yml -f demo/logs \
-		--device cpu --seed 1 --progress --verbose 0 --eval-freq 50000 --eval-episodes 64 --n-eval-envs 32
+		--device cpu --seed 1 --progress --verbose 0 --eval-freq 25000 --eval-episodes 64 --n-eval-envs 32
 	$(BIN)/python examples/demo_report.py procgen-starpilot-easy-v0 -f demo/logs -o demo/learning_curve.png
 
 test: install

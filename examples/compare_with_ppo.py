@@ -1,4 +1,6 @@
-"""MDPO beside its twins: PPO with one of the policies' data, and two policies that do not distill.
+"""MDPO beside PPO with the same total number of steps, and beside two policies that do not distill.
+
+Each of two policies learns from half of the steps.
 
 python examples/compare_with_ppo.py [--n-timesteps 100000]
 """

@@ -1,4 +1,4 @@
-"""Three members of your own class, a schedule for the distillation, and TensorBoard-ready metrics per member.
+"""Three members of your own class, and a schedule for the distillation.
 
 python examples/custom_policy.py [--n-timesteps 60000]
 """

@@ -6,10 +6,12 @@ python examples/demo_report.py procgen-starpilot-easy-v0 -f demo/logs -o demo/le
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from matplotlib.figure import Figure
-from rl_zoo3.utils import get_latest_run_id
+from rl_zoo3.utils import get_latest_run_id, get_saved_hyperparams
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.results_plotter import load_results
@@ -18,25 +20,23 @@ from stable_baselines3.common.vec_env import VecMonitor
 from sb3_mdpo import MDPO
 from sb3_mdpo.envs import ProcgenVecEnv
 
-TRAIN_LEVELS = {"num_levels": 200, "start_level": 0}
 N_ENVS = 32
 
 
-def mean_and_error(
-    policy: BasePolicy, game: str, mode: str, episodes: int, levels: dict[str, int]
-) -> tuple[float, float]:
+def mean_and_error(policy: BasePolicy, episodes: int, options: dict[str, Any]) -> tuple[float, float]:
     """Mean return of sampled actions, and its standard error. Every environment plays equally many episodes."""
-    env = VecMonitor(ProcgenVecEnv(N_ENVS, game, distribution_mode=mode, seed=2, **levels))
+    env = VecMonitor(ProcgenVecEnv(N_ENVS, seed=2, **options))
     returns, _ = evaluate_policy(policy, env, episodes, deterministic=False, return_episode_rewards=True)
     env.close()
     return float(np.mean(returns)), float(np.std(returns, ddof=1) / np.sqrt(len(returns)))
 
 
-def print_table(model: MDPO, game: str, mode: str, episodes: int) -> None:
+def print_table(model: MDPO, game: dict[str, Any], levels: dict[str, Any], episodes: int) -> None:
     untrained = MDPO(
         model.policy_class,
-        VecMonitor(ProcgenVecEnv(model.n_policies, game, distribution_mode=mode)),
-        n_steps=model.n_steps,
+        ProcgenVecEnv(model.n_policies, **game),
+        n_policies=model.n_policies,
+        n_steps=2,
         batch_size=2,
         policy_kwargs=model.policy_kwargs,
         seed=0,
@@ -44,10 +44,11 @@ def print_table(model: MDPO, game: str, mode: str, episodes: int) -> None:
     )
     rows = {"untrained": untrained.policy.members[0]}
     rows |= {f"policy {k}": member for k, member in enumerate(model.policy.members)}
-    print(f"\n{game}, {mode}: mean return of {episodes} episodes +/- standard error")
-    print(f"{'':12}{'200 training levels':>22}{'unseen levels':>22}")
+    print(f"\n{game['env_name']}, {game['distribution_mode']}: mean return of {episodes} episodes +/- standard error")
+    training = f"{levels['num_levels']} training levels"
+    print(f"{'':12}{training:>22}{'unseen levels':>22}")
     for name, policy in rows.items():
-        cells = (mean_and_error(policy, game, mode, episodes, levels) for levels in (TRAIN_LEVELS, {}))
+        cells = (mean_and_error(policy, episodes, options) for options in (game | levels, game))
         print(f"{name:12}" + "".join(f"{f'{mean:.2f} +/- {error:.2f}':>22}" for mean, error in cells))
 
 
@@ -77,13 +78,12 @@ def draw_curves(run: Path, title: str, output: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("env_id", help="procgen-<game>-<mode>-v0")
+    parser.add_argument("env_id", help="the Procgen id that was trained on")
     parser.add_argument("-f", "--folder", type=Path, default=Path("demo/logs"), help="log folder of rl_zoo3 train")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo/learning_curve.png"))
     parser.add_argument("--episodes", type=int, default=256, help="episodes per number in the table")
     args = parser.parse_args()
 
-    _, game, mode, _ = args.env_id.split("-")
     logs = args.folder / "mdpo"
     run = logs / f"{args.env_id}_{get_latest_run_id(str(logs), args.env_id)}"
     model = run / f"{args.env_id}.zip"
@@ -91,8 +91,10 @@ def main() -> None:
         parser.error(
             f"there is no trained model in {run}: run rl_zoo3 train --algo mdpo --env {args.env_id} -f {args.folder}"
         )
-    print_table(MDPO.load(model, device="cpu"), game, mode, args.episodes)
-    draw_curves(run, f"MDPO on {game} ({mode}, 200 training levels)", args.output)
+    hyperparams, _ = get_saved_hyperparams(str(run / args.env_id))
+    levels = hyperparams["env_kwargs"]
+    print_table(MDPO.load(model, device="cpu"), gym.spec(args.env_id).kwargs, levels, args.episodes)
+    draw_curves(run, f"MDPO on {args.env_id}, {levels['num_levels']} training levels", args.output)
     print(f"\nModel, logs and evaluations: {run}\nLearning curves:             {args.output}")
 
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_mdpo import MDPO, ImpalaCnnPolicy
 from sb3_mdpo.envs import ProcgenVecEnv
-from sb3_mdpo.envs.procgen_options import GAMES, ProcgenOptions
+from sb3_mdpo.envs.procgen_options import GAMES, GAMES_OF_MODE, ProcgenOptions
 from sb3_mdpo.zoo.register import hyperparams_folder
 
 FILES = ("mdpo", "ppo", "ppo_l2", "ppo_dropout")
@@ -58,6 +58,15 @@ def test_all_games_have_the_papers_settings(name, game):
     assert (easy["n_envs"], easy["n_timesteps"]) == (64 * n_policies, 2.5e7 * n_policies)
     if name == "mdpo":
         assert (hard["n_policies"], hard["distill_coef"]) == (2, 1.0)
+
+
+def test_mdpo_has_an_entry_for_every_procgen_id():
+    entries = load("mdpo")
+    for mode, games in GAMES_OF_MODE.items():
+        for game in games:
+            entry = entries[f"procgen-{game}-{mode}-v0"]
+            assert entry["policy"] == "ImpalaCnnPolicy"
+            assert bool(entry["env_kwargs"]) == (mode != "exploration")
 
 
 def test_baselines_differ_in_their_regularisation_only():

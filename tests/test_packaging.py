@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -74,7 +75,7 @@ def install(python: Path, *what: str) -> None:
 
 def build(source: Path, tmp_path: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
-    run(*pip, str(source), "-w", str(tmp_path / "dist"), cwd=tmp_path)
+    run(*pip, str(source), "-w", str(tmp_path / "dist"), cwd=source)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     return wheel
 
@@ -111,14 +112,19 @@ def test_editable_install_registers_with_the_zoo(source, fresh, tmp_path):
     assert (tmp_path / "logs" / "mdpo" / "CartPole-v1_1" / "CartPole-v1.zip").exists()
 
 
-def test_source_distribution_builds_the_same_wheel(source, tmp_path):
+def test_source_distribution_has_everything_and_builds_the_same_wheel(source, tmp_path):
     code = f"import sys; sys.path.insert(0, '_build'); import backend; print(backend.build_sdist({str(tmp_path)!r}))"
     name = run(sys.executable, "-c", code, cwd=source).stdout.split()[-1]
-    assert {"_build/backend.py", "hyperparams/mdpo.yml"} <= members(tmp_path / name)
-
-
-def members(archive: Path) -> set[str]:
-    import tarfile
-
-    with tarfile.open(archive) as tar:
-        return {member.split("/", 1)[1] for member in tar.getnames() if "/" in member}
+    with tarfile.open(tmp_path / name) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    unpacked = tmp_path / "unpacked" / name.removesuffix(".tar.gz")
+    for path in source.rglob("*"):
+        relative = path.relative_to(source)
+        built = {"build", "sb3_mdpo.egg-info", "__pycache__"} & set(relative.parts)
+        if path.is_file() and not built and path.name != ".gitignore":
+            assert (unpacked / relative).exists(), relative
+    with (
+        zipfile.ZipFile(build(source, tmp_path)) as ours,
+        zipfile.ZipFile(build(unpacked, tmp_path / "again")) as theirs,
+    ):
+        assert set(ours.namelist()) == set(theirs.namelist())

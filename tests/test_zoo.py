@@ -1,6 +1,7 @@
 """The zoo's own commands, as real subprocesses on real Procgen, with MDPO."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import optuna
 import pytest
 import yaml
+from stable_baselines3 import PPO
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.zoo.register import hyperparams_folder
@@ -67,10 +69,10 @@ def test_train_writes_model_evaluations_statistics_and_monitor(trained):
     assert (trained / "best_model.zip").exists()
     assert (trained / "rl_model_256_steps.zip").exists()
     assert (trained / ENV_ID / "vecnormalize.pkl").exists()
-    # One file of episodes for all environments: r, l, t under a header
+    # One file of episodes for all environments, under a header
     assert [path.name for path in trained.glob("*monitor.csv")] == ["monitor.csv"]
     rows = (trained / "monitor.csv").read_text().splitlines()
-    assert rows[1] == "r,l,t"
+    assert rows[1] == "r,l,t,is_success"
     assert len(rows) > 2
 
 
@@ -79,11 +81,26 @@ def test_train_writes_tensorboard_folders_named_after_the_algorithm(trained, wor
 
 
 def test_enjoy(trained, workdir):
-    result = command(
-        RL_ZOO3, "enjoy", "--algo", "mdpo", "--env", ENV_ID, "-f", "logs", "--no-render", "-n", "400", "--stochastic",
-        cwd=workdir,
-    )  # fmt: skip
+    enjoy = [
+        RL_ZOO3,
+        "enjoy",
+        "--algo",
+        "mdpo",
+        "--env",
+        ENV_ID,
+        "-f",
+        "logs",
+        "--no-render",
+        "-n",
+        "400",
+        "--stochastic",
+    ]
+    result = command(*enjoy, "--reward-log", "single", cwd=workdir)
     assert "Mean reward" in result.stdout
+    command(*enjoy, "--n-envs", "3", "--reward-log", "several", cwd=workdir)
+    for log in ("single", "several"):
+        assert [path.name for path in (workdir / log).iterdir()] == ["monitor.csv"]
+        assert len((workdir / log / "monitor.csv").read_text().splitlines()) > 2
 
 
 def test_record_video(trained, workdir):
@@ -99,11 +116,24 @@ def test_all_plots(trained, workdir):
     command(
         RL_ZOO3, "all_plots", "-a", "mdpo", "-e", ENV_ID, "-f", "logs", "-o", "summary", "--no-display", cwd=workdir
     )
-    assert (workdir / "summary.pkl").exists()
+    summary = pickle.loads((workdir / "summary.pkl").read_bytes())
+    assert [list(array) for array in arrays_in(summary) if array.shape == (2,)].count([256, 512]) == 1
 
 
-def test_plot_train(trained, workdir):
-    command(RL_ZOO3, "plot_train", "-a", "mdpo", "-e", ENV_ID, "-f", "logs", cwd=workdir)
+def arrays_in(value) -> list[np.ndarray]:
+    if isinstance(value, dict):
+        return [array for item in value.values() for array in arrays_in(item)]
+    return [value] if isinstance(value, np.ndarray) else []
+
+
+@pytest.mark.parametrize("y_axis", ["reward", "length", "success"])
+def test_plot_train(trained, workdir, y_axis):
+    plot = [RL_ZOO3, "plot_train", "-a", "mdpo", "-f", "logs", "-y", y_axis, "--episode-window", "2"]
+    drawn = command(*plot, "-e", ENV_ID, cwd=workdir)
+    nothing = command(*plot, "-e", "procgen-maze-easy-v0", cwd=workdir)
+    # What the command says when there is nothing to draw
+    assert "No artists with labels" in nothing.stdout + nothing.stderr
+    assert "No artists with labels" not in drawn.stdout + drawn.stderr
 
 
 def test_continue_training_with_the_trained_agent(trained, workdir):
@@ -117,9 +147,24 @@ def test_continue_training_with_the_trained_agent(trained, workdir):
     assert steps == [4, 8]
 
 
-def test_vec_env_subproc_is_native_all_the_same(workdir):
-    result = command(RL_ZOO3, *TRAIN, *TINY, "--eval-freq", "-1", "-f", "subproc", "--vec-env", "subproc", cwd=workdir)
+@pytest.mark.parametrize(
+    ("algo", "env_id"),
+    [("mdpo", ENV_ID), ("mdpo", "procgen-heist-memory-v0"), ("ppo", "procgen-coinrun-v0")],
+)
+def test_all_procgen_ids_run_natively_whatever_the_file_or_the_kind_of_vec_env(workdir, algo, env_id):
+    train = ["train", "--algo", algo, "--env", env_id, "-n", "100", "--eval-freq", "-1", "-f", "subproc"]
+    policy = ["policy:'CnnPolicy'"] if algo == "ppo" else []  # the zoo's own file for PPO
+    result = command(RL_ZOO3, *train, "--vec-env", "subproc", *TINY, *policy, cwd=workdir)
     assert "--vec-env subproc makes no difference" in result.stdout
+    run = workdir / "subproc" / algo / f"{env_id}_1"
+    assert [path.name for path in run.glob("*monitor.csv")] == ["monitor.csv"]
+    assert "native_procgen" in (run / env_id / "config.yml").read_text()
+
+
+def test_env_kwargs_without_levels_are_pointed_out(workdir):
+    options = ["--eval-freq", "-1", "-f", "levels", "--env-kwargs", "use_backgrounds:False"]
+    result = command(RL_ZOO3, *TRAIN, *TINY, *options, cwd=workdir)
+    assert "without num_levels among them, training is on all levels" in result.stdout
 
 
 def test_vec_env_subproc_on_other_environments(workdir):
@@ -157,11 +202,23 @@ def test_search_space_is_always_valid_and_conversion_gives_the_same_arguments(se
     assert convert_mdpo_params(trial.params) == arguments
 
 
-def test_baseline_runs_from_its_file(workdir):
-    conf = str(hyperparams_folder() / "ppo_dropout.yml")
-    options = ["--algo", "ppo", "-conf", conf, "-f", "baseline", "--eval-freq", "-1"]
-    command(RL_ZOO3, *TRAIN, *TINY, *options, cwd=workdir)
-    assert (workdir / "baseline" / "ppo" / f"{ENV_ID}_1" / f"{ENV_ID}.zip").exists()
+@pytest.mark.parametrize(("name", "algo"), [("ppo_dropout", "ppo"), ("ppo_l2", "mdpo")])
+def test_baseline_runs_from_its_file_with_sb3s_ppo_and_with_the_papers(workdir, name, algo):
+    conf = str(hyperparams_folder() / f"{name}.yml")
+    options = ["--algo", algo, "-conf", conf, "-f", "baseline", "--eval-freq", "-1"]
+    command(RL_ZOO3, *TRAIN, *options, *TINY, *(["n_policies:1"] if algo == "mdpo" else []), cwd=workdir)
+    path = workdir / "baseline" / algo / f"{ENV_ID}_1" / f"{ENV_ID}.zip"
+    if algo == "ppo":
+        assert PPO.load(path).policy.features_extractor.linear[-1].p == 0.1
+    else:
+        assert MDPO.load(path).policy.optimizer.defaults["weight_decay"] == 1e-4
+
+
+def test_other_programs_keep_old_gyms_notice(tmp_path):
+    silent = command(sys.executable, "-c", "import rl_zoo3.utils", cwd=tmp_path).stderr
+    other = command(sys.executable, "-c", "import gym", cwd=tmp_path).stderr
+    assert "Gym has been unmaintained" in other
+    assert "Gym has been unmaintained" not in silent
 
 
 def test_without_the_hook_mdpo_is_unknown_and_the_module_brings_it_back(workdir):
@@ -180,6 +237,7 @@ def test_module_says_what_it_can_do(tmp_path):
     result = command(sys.executable, "-m", "sb3_mdpo.zoo", "trian", cwd=tmp_path, check=False)
     assert result.returncode == 2
     assert result.stderr.startswith("python -m sb3_mdpo.zoo: unknown command 'trian', use one of train, enjoy")
+    assert "record_video" in command(sys.executable, "-m", "sb3_mdpo.zoo", "--help", cwd=tmp_path).stdout
     folder = command(sys.executable, "-m", "sb3_mdpo.zoo", "hyperparams", cwd=tmp_path).stdout.strip()
     assert yaml.safe_load((Path(folder) / "mdpo.yml").read_text())["default"]
 

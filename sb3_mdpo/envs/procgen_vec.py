@@ -157,22 +157,18 @@ def native_procgen(venv: VecEnv, num_threads: int = 4) -> VecEnv:
             "use a VecEnvWrapper instead, or leave out vec_env_wrapper for slow single environments."
         )
     seed = venv._seeds[0]
-    directory = _discard_monitor_files(venv) if isinstance(venv, DummyVecEnv) else None
+    monitors = [_monitor_of(env) for env in venv.envs] if isinstance(venv, DummyVecEnv) else []
+    files = [Path(m.results_writer.file_handler.name) for m in monitors if m is not None and m.results_writer]
+    keywords = dict.fromkeys(("is_success", *(key for m in monitors if m is not None for key in m.info_keywords)))
     venv.close()
+    for file in files:
+        file.unlink()  # no episode will ever be in it
     native = ProcgenVecEnv(venv.num_envs, seed=seed, num_threads=num_threads, **spec.kwargs)
-    return VecMonitor(native, filename=None if directory is None else str(directory / "monitor.csv"))
+    filename = str(files[0].with_name("monitor.csv")) if files else None
+    return VecMonitor(native, filename, info_keywords=tuple(keywords))
 
 
-def _discard_monitor_files(venv: DummyVecEnv) -> Path | None:
-    """Remove the files in which no episode will ever be, and return where they were."""
-    directory = None
-    for env in venv.envs:
-        while not isinstance(env, Monitor) and isinstance(env, gym.Wrapper):
-            env = env.env
-        if isinstance(env, Monitor) and env.results_writer is not None:
-            path = Path(env.results_writer.file_handler.name)
-            env.results_writer.close()
-            env.results_writer = None
-            path.unlink()
-            directory = path.parent
-    return directory
+def _monitor_of(env: gym.Env[Any, Any]) -> Monitor | None:
+    while isinstance(env, gym.Wrapper) and not isinstance(env, Monitor):
+        env = env.env
+    return env if isinstance(env, Monitor) else None

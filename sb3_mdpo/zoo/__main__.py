@@ -7,7 +7,11 @@ from sb3_mdpo.zoo.hook import install
 
 # Commands of the rl_zoo3 executable; the others are modules to be run
 CLI_COMMANDS = ("train", "enjoy", "all_plots", "plot_train", "plot_from_file")
-MODULE_COMMANDS = ("record_video", "record_training", "benchmark", "load_from_hub", "push_to_hub")
+MODULE_COMMANDS = ("record_video", "load_from_hub")
+USAGE = f"""usage: python -m sb3_mdpo.zoo COMMAND ...
+
+The zoo's commands with MDPO: {", ".join((*CLI_COMMANDS, *MODULE_COMMANDS))}.
+COMMAND --help explains each of them; hyperparams prints the folder of our hyperparameter files."""
 
 
 def main() -> None:
@@ -25,6 +29,8 @@ def main() -> None:
         from sb3_mdpo.zoo.register import hyperparams_folder
 
         print(hyperparams_folder())
+    elif command in ("-h", "--help"):
+        print(USAGE)
     else:
         known = ", ".join((*CLI_COMMANDS, *MODULE_COMMANDS, "hyperparams"))
         print(f"python -m sb3_mdpo.zoo: unknown command {command!r}, use one of {known}.", file=sys.stderr)

@@ -3,9 +3,8 @@
 rl-zoo3 has no plugins: its algorithms are a dict in a module. A line in ``sb3_mdpo.pth`` (for
 Python 3.15 and later ``sb3_mdpo.start``, PEP 829) calls :func:`install_on_startup` whenever
 Python starts. That only puts a finder in front of ``sys.meta_path``, which lets three of the
-zoo's modules be imported as usual and then registers MDPO in them, and takes the notice out of
-old Gym, which comes with Procgen and would greet every command of the zoo. As long as nobody
-imports one of these, nothing else happens; set ``SB3_MDPO_NO_ZOO_HOOK=1`` and not even this.
+zoo's modules be imported as usual and then registers MDPO in them. As long as nobody imports the
+zoo, nothing else happens; set ``SB3_MDPO_NO_ZOO_HOOK=1`` and not even this.
 
 Standard library only, and as little of it as possible: everybody's Python waits for this module.
 """
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-# Module -> function that is called with it once it is imported
+# Module -> function of sb3_mdpo.zoo.register that is called with it once it is imported
 PATCHES = {
-    "rl_zoo3.utils": "sb3_mdpo.zoo.register:register_algorithm",
-    "rl_zoo3.hyperparams_opt": "sb3_mdpo.zoo.register:register_search",
-    "rl_zoo3.exp_manager": "sb3_mdpo.zoo.register:extend_experiments",
-    "gym_notices.notices": "sb3_mdpo.gym_notice:clear",
+    "rl_zoo3.utils": "extend_utils",
+    "rl_zoo3.hyperparams_opt": "register_search",
+    "rl_zoo3.exp_manager": "extend_experiments",
 }
 
 
@@ -33,6 +31,11 @@ class PatchingFinder:
     """Meta-path finder that finds nothing by itself: it amends what the finders after it find."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        if fullname == "rl_zoo3":
+            # Old Gym comes with Procgen: imported on the zoo's behalf, it would greet every command with its notice
+            from sb3_mdpo.gym_notice import silence_gym_notice
+
+            silence_gym_notice()
         if fullname not in PATCHES:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
@@ -49,10 +52,9 @@ class PatchingFinder:
 
 
 def _patch(module: ModuleType) -> None:
-    from importlib import import_module
+    from sb3_mdpo.zoo import register
 
-    owner, function = PATCHES[module.__name__].split(":")
-    getattr(import_module(owner), function)(module)
+    getattr(register, PATCHES[module.__name__])(module)
 
 
 def install() -> None:

@@ -3,12 +3,12 @@
 import functools
 import inspect
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import sb3_mdpo
 
 UNSEEN_LEVELS = {"num_levels": 0, "start_level": 0}
+NATIVE = {"vec_env_wrapper": "sb3_mdpo.envs.native_procgen"}
 
 
 def hyperparams_folder() -> Path:
@@ -20,16 +20,42 @@ def hyperparams_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "hyperparams"
 
 
-def register_algorithm(utils: ModuleType) -> None:
+def is_procgen(env_id: str) -> bool:
     """
+    :param env_id: Gymnasium id
+    :return: whether it is one of our Procgen ids
+    """
+    return env_id.startswith("procgen-")
+
+
+def extend_utils(utils: Any) -> None:
+    """
+    Register the algorithm, and have ``enjoy`` and ``record_video`` run Procgen natively.
+
     :param utils: ``rl_zoo3.utils``, whose dict of algorithms all of the zoo's modules share
     """
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
     from sb3_mdpo.mdpo import MDPO  # registers the Procgen ids on the way
 
     utils.ALGOS["mdpo"] = MDPO
+    original = utils.create_test_env
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def create_test_env(env_id: str, *args: Any, **kwargs: Any) -> Any:
+        call = inspect.signature(original).bind(env_id, *args, **kwargs)
+        call.apply_defaults()
+        if is_procgen(env_id):
+            call.arguments["hyperparams"] = NATIVE | (call.arguments["hyperparams"] or {})
+            call.arguments["vec_env_cls"] = DummyVecEnv  # for what the native environment replaces
+        return original(*call.args, **call.kwargs)
+
+    utils.create_test_env = create_test_env
 
 
-def register_search(hyperparams_opt: ModuleType) -> None:
+def register_search(hyperparams_opt: Any) -> None:
     """
     :param hyperparams_opt: ``rl_zoo3.hyperparams_opt``
     """
@@ -39,9 +65,9 @@ def register_search(hyperparams_opt: ModuleType) -> None:
     hyperparams_opt.HYPERPARAMS_CONVERTER["mdpo"] = convert_mdpo_params
 
 
-def extend_experiments(exp_manager: ModuleType) -> None:
+def extend_experiments(exp_manager: Any) -> None:
     """
-    Teach the experiment manager where ``mdpo.yml`` is and how Procgen is evaluated.
+    Teach the experiment manager where ``mdpo.yml`` is, and how Procgen is run and evaluated.
 
     :param exp_manager: ``rl_zoo3.exp_manager``
     """
@@ -57,20 +83,32 @@ def extend_experiments(exp_manager: ModuleType) -> None:
         arguments = call.arguments
         if arguments["algo"] == "mdpo" and not arguments["config"]:
             arguments["config"] = str(hyperparams_folder() / "mdpo.yml")
-        is_procgen = arguments["env_id"].startswith("procgen-")
-        if is_procgen:
+        if is_procgen(arguments["env_id"]):
             _adapt_to_procgen(arguments)
         original(*call.args, **call.kwargs)
-        if is_procgen:
+        if is_procgen(arguments["env_id"]):
             self.deterministic_eval = False  # the paper samples actions; greedy Procgen policies get stuck
 
+    read_hyperparameters = manager.read_hyperparameters
+
+    @functools.wraps(read_hyperparameters)
+    def read(self: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        hyperparams, saved_hyperparams = read_hyperparameters(self)
+        if is_procgen(self.env_name.gym_id):
+            hyperparams, saved_hyperparams = NATIVE | hyperparams, NATIVE | saved_hyperparams
+        return hyperparams, saved_hyperparams
+
     manager.__init__ = __init__
+    manager.read_hyperparameters = read
 
 
 def _adapt_to_procgen(arguments: dict[str, Any]) -> None:
-    # --env-kwargs would reach the evaluation too, which then measured training levels
-    if arguments["env_kwargs"] and not arguments["eval_env_kwargs"]:
-        arguments["eval_env_kwargs"] = {**arguments["env_kwargs"], **UNSEEN_LEVELS}
+    env_kwargs = arguments["env_kwargs"]
+    if env_kwargs and "num_levels" not in env_kwargs:
+        print("--env-kwargs replaces the file's: without num_levels among them, training is on all levels.")
+    # It would reach the evaluation too, which then measured training levels
+    if env_kwargs and not arguments["eval_env_kwargs"]:
+        arguments["eval_env_kwargs"] = env_kwargs | UNSEEN_LEVELS
     # The native engine has threads of its own; the single environments that it replaces need no processes
     if arguments["vec_env_type"] == "subproc":
         print("Procgen steps its environments in threads: --vec-env subproc makes no difference.")
