@@ -154,7 +154,7 @@ def native_procgen(venv: VecEnv, num_threads: int = 4) -> VecEnv:
         what = f"wrappers {wrappers}" if wrappers else f"max_episode_steps={spec.max_episode_steps}"
         raise ValueError(
             f"Procgen's native engine cannot have the {what} of single environments: leave them out, "
-            "use a VecEnvWrapper instead, or leave out vec_env_wrapper for slow single environments."
+            "use a VecEnvWrapper instead, or in the zoo vec_env_wrapper:None for slow single environments."
         )
     seed = venv._seeds[0]
     monitors = [_monitor_of(env) for env in venv.envs] if isinstance(venv, DummyVecEnv) else []
