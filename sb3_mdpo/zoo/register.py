@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +29,43 @@ def is_procgen(env_id: str) -> bool:
     return env_id.startswith("procgen-")
 
 
+def adapted(original: Callable[..., Any], adapt: Callable[[dict[str, Any]], None]) -> Callable[..., Any]:
+    """
+    :param original: function of the zoo
+    :param adapt: changes the arguments of every call, by name and with the defaults filled in
+    :return: the function with its arguments changed; one that has been adapted already is returned as it is
+    """
+    if hasattr(original, "__wrapped__"):
+        return original
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = inspect.signature(original).bind(*args, **kwargs)
+        bound.apply_defaults()
+        adapt(bound.arguments)
+        return original(*bound.args, **bound.kwargs)
+
+    return call
+
+
 def extend_utils(utils: Any) -> None:
     """
     Register the algorithm, and have ``enjoy`` and ``record_video`` run Procgen natively.
 
     :param utils: ``rl_zoo3.utils``, whose dict of algorithms all of the zoo's modules share
     """
-    from stable_baselines3.common.vec_env import DummyVecEnv
-
     from sb3_mdpo.mdpo import MDPO  # registers the Procgen ids on the way
 
     utils.ALGOS["mdpo"] = MDPO
-    original = utils.create_test_env
-    if hasattr(original, "__wrapped__"):
-        return
+    utils.create_test_env = adapted(utils.create_test_env, _adapt_test_env)
 
-    @functools.wraps(original)
-    def create_test_env(env_id: str, *args: Any, **kwargs: Any) -> Any:
-        call = inspect.signature(original).bind(env_id, *args, **kwargs)
-        call.apply_defaults()
-        if is_procgen(env_id):
-            call.arguments["hyperparams"] = NATIVE | (call.arguments["hyperparams"] or {})
-            call.arguments["vec_env_cls"] = DummyVecEnv  # for what the native environment replaces
-        return original(*call.args, **call.kwargs)
 
-    utils.create_test_env = create_test_env
+def _adapt_test_env(arguments: dict[str, Any]) -> None:
+    if is_procgen(arguments["env_id"]):
+        from stable_baselines3.common.vec_env import DummyVecEnv
+
+        arguments["hyperparams"] = NATIVE | (arguments["hyperparams"] or {})
+        arguments["vec_env_cls"] = DummyVecEnv  # for what the native environment replaces
 
 
 def register_search(hyperparams_opt: Any) -> None:
@@ -72,34 +85,27 @@ def extend_experiments(exp_manager: Any) -> None:
     :param exp_manager: ``rl_zoo3.exp_manager``
     """
     manager = exp_manager.ExperimentManager
-    original = manager.__init__
+    manager.__init__ = adapted(manager.__init__, _adapt_experiment)
+    original = manager.read_hyperparameters
     if hasattr(original, "__wrapped__"):
         return
 
     @functools.wraps(original)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        call = inspect.signature(original).bind(self, *args, **kwargs)
-        call.apply_defaults()
-        arguments = call.arguments
-        if arguments["algo"] == "mdpo" and not arguments["config"]:
-            arguments["config"] = str(hyperparams_folder() / "mdpo.yml")
-        if is_procgen(arguments["env_id"]):
-            _adapt_to_procgen(arguments)
-        original(*call.args, **call.kwargs)
-        if is_procgen(arguments["env_id"]):
-            self.deterministic_eval = False  # the paper samples actions; greedy Procgen policies get stuck
-
-    read_hyperparameters = manager.read_hyperparameters
-
-    @functools.wraps(read_hyperparameters)
-    def read(self: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        hyperparams, saved_hyperparams = read_hyperparameters(self)
+    def read_hyperparameters(self: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        hyperparams, saved_hyperparams = original(self)
         if is_procgen(self.env_name.gym_id):
             hyperparams, saved_hyperparams = NATIVE | hyperparams, NATIVE | saved_hyperparams
+            self.deterministic_eval = False  # the paper samples actions; greedy Procgen policies get stuck
         return hyperparams, saved_hyperparams
 
-    manager.__init__ = __init__
-    manager.read_hyperparameters = read
+    manager.read_hyperparameters = read_hyperparameters
+
+
+def _adapt_experiment(arguments: dict[str, Any]) -> None:
+    if arguments["algo"] == "mdpo" and not arguments["config"]:
+        arguments["config"] = str(hyperparams_folder() / "mdpo.yml")
+    if is_procgen(arguments["env_id"]):
+        _adapt_to_procgen(arguments)
 
 
 def _adapt_to_procgen(arguments: dict[str, Any]) -> None:
