@@ -11,7 +11,7 @@ class Painter:
     """
     Draws the present states of an engine at 512x512 pixels.
 
-    An engine that draws for people does so at every step, which makes it a hundred times slower.
+    An engine that draws for people does so at every step, which makes it very slow.
     This keeps a second engine that is shown the states of the first one instead; a test holds its
     pictures to be the same pixel by pixel.
 
