@@ -8,7 +8,7 @@ import torch as th
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import BaseBuffer
-from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, RolloutBufferSamples
+from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, PyTorchObs, RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 TensorOrDict = th.Tensor | dict[str, th.Tensor]
@@ -137,7 +137,7 @@ class MutualRolloutBuffer(BaseBuffer):
 
     def add(  # type: ignore[override]
         self,
-        obs: NDArray[Any] | dict[str, NDArray[Any]],
+        obs: PyTorchObs | NDArray[Any] | dict[str, NDArray[Any]],
         action: th.Tensor | NDArray[Any],
         reward: NDArray[Any],
         episode_start: NDArray[Any],

@@ -259,7 +259,7 @@ class MDPO(OnPolicyAlgorithm):
 
             rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy)
             rollout_buffer.add(
-                self._last_obs,  # type: ignore[arg-type]
+                obs_tensor,  # already on the device
                 action_tensor,
                 rewards,
                 self._last_episode_starts,  # type: ignore[arg-type]

@@ -74,8 +74,8 @@ def minibatch_step(
     One step of the common optimizer on the mean of the members' losses.
 
     The members' terms are differentiated one after the other, which gives the same gradient as
-    their mean with one term's activations in memory at a time. Gradient norms are clipped per member after the mean,
-    as in the paper. A member whose ``approx_kl`` exceeds ``1.5 * target_kl`` leaves ``active``:
+    their mean with one term's activations in memory at a time. Gradient norms are clipped per
+    member after the mean, as in the paper. A member whose ``approx_kl`` exceeds ``1.5 * target_kl`` leaves ``active``:
     it takes no further part in this update, neither this step nor a later one, and serves its
     peers as a constant. The host waits for the device only for this, and not without ``target_kl``.
 
