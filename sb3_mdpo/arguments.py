@@ -2,20 +2,24 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_mdpo.buffers import MutualRolloutBuffer
+from sb3_mdpo.distributions import starts_at_zero
 from sb3_mdpo.policies import ImpalaCnnPolicy, check_predict_with
 
 if TYPE_CHECKING:
     from sb3_mdpo.mdpo import MDPO
 
 PRECISIONS = ("fp32",)
+DISTILL_MODES = ("all", "random")
 
 
 def check_n_policies(n_policies: int) -> None:
@@ -41,7 +45,13 @@ def check_arguments(model: "MDPO") -> None:
     if not callable(coef) and not (isinstance(coef, Real) and math.isfinite(coef) and coef >= 0):
         raise ValueError(
             f"distill_coef={coef!r} must be a number, finite and not negative, or a function of the progress "
-            "remaining: 1.0 is the paper's, 0 switches distillation off."
+            "remaining: 1.0 is the paper's, 0 switches distillation off. In the zoo's files also 'lin_1.0' or "
+            "'warmup_1.0_0.1'."
+        )
+    if model.distill_mode not in DISTILL_MODES:
+        raise ValueError(
+            f"distill_mode={model.distill_mode!r} is unknown: use 'all' for the mean over all peers, or 'random' for "
+            "one random peer per minibatch."
         )
     if model.precision not in PRECISIONS:
         raise ValueError(f"precision={model.precision!r} is unknown: use one of {', '.join(map(repr, PRECISIONS))}.")
@@ -57,27 +67,59 @@ def check_arguments(model: "MDPO") -> None:
             f"batch_size={model.batch_size} must be at least 2, or pass normalize_advantage=False "
             "(see https://github.com/DLR-RM/stable-baselines3/issues/440)."
         )
-    _check_classes(model)
+    _check_members(model)
+    _check_buffer_class(model)
+    _check_observations(model.observation_space)
 
 
-def _check_classes(model: "MDPO") -> None:
-    policy_class, buffer_class = model.policy_class, model.rollout_buffer_class
-    if not (isinstance(policy_class, type) and issubclass(policy_class, ActorCriticPolicy)):
-        raise TypeError(f"policy={policy_class!r} must be a subclass of ActorCriticPolicy, the class of the members.")
-    if issubclass(policy_class, RecurrentActorCriticPolicy):
-        raise TypeError(f"policy={policy_class.__name__} is recurrent, which MDPO's members cannot be.")
+def _check_members(model: "MDPO") -> None:
+    own_kwargs = model.policy_kwargs.get("member_kwargs")
+    for name, given in (("policy", model.policy_class), ("policy_kwargs", own_kwargs)):
+        if isinstance(given, Sequence) and len(given) != model.n_policies:
+            raise ValueError(
+                f"{name} lists {len(given)} members, but n_policies={model.n_policies}: pass one for each member or a "
+                "single one for all of them."
+            )
+    if not all(isinstance(kwargs, dict) for kwargs in own_kwargs or []):
+        raise TypeError(f"policy_kwargs={own_kwargs!r} must be a dict for all members, or a list of dicts.")
+    for member_class, member_kwargs in model.each_member():
+        _check_member(model, member_class, member_kwargs)
+
+
+def _check_member(model: "MDPO", member_class: type, member_kwargs: dict[str, Any]) -> None:
+    if not (isinstance(member_class, type) and issubclass(member_class, ActorCriticPolicy)):
+        raise TypeError(f"policy={member_class!r} must be a subclass of ActorCriticPolicy, the class of the members.")
+    if issubclass(member_class, RecurrentActorCriticPolicy):
+        raise TypeError(f"policy={member_class.__name__} is recurrent, which MDPO's members cannot be.")
+    if "features_extractor_class" in member_kwargs:
+        return
+    if issubclass(member_class, (ActorCriticCnnPolicy, ImpalaCnnPolicy)):
+        are_floats = not member_kwargs.get("normalize_images", True)
+        if not is_image_space(model.observation_space, check_channels=False, normalized_image=are_floats):
+            raise ValueError(
+                f"{member_class.__name__} needs images, but the observation space is {model.observation_space}. Use "
+                "MlpPolicy for vectors, MultiInputPolicy for dictionaries, or policy_kwargs=dict(normalize_images="
+                "False) for images that are floats in [0, 1]."
+            )
+    elif member_class is ActorCriticPolicy and isinstance(model.observation_space, spaces.Dict):
+        raise ValueError(
+            f"MlpPolicy needs vectors, but the observation space is {model.observation_space}: use MultiInputPolicy."
+        )
+
+
+def _check_observations(space: spaces.Space[Any]) -> None:
+    for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
+        if not starts_at_zero(part):
+            raise ValueError(
+                f"Observations of the space {part} do not start at 0, but SB3's one-hot encoding does: subtract the "
+                "start in a gymnasium.ObservationWrapper."
+            )
+
+
+def _check_buffer_class(model: "MDPO") -> None:
+    buffer_class = model.rollout_buffer_class
     if buffer_class is not None and not issubclass(buffer_class, MutualRolloutBuffer):  # type: ignore[unreachable]
         raise TypeError(f"rollout_buffer_class={buffer_class!r} must be a subclass of MutualRolloutBuffer.")
-    wants_images = issubclass(policy_class, (ActorCriticCnnPolicy, ImpalaCnnPolicy))
-    if not wants_images or "features_extractor_class" in model.policy_kwargs:
-        return
-    are_floats = not model.policy_kwargs.get("normalize_images", True)
-    if not is_image_space(model.observation_space, check_channels=False, normalized_image=are_floats):
-        raise ValueError(
-            f"{policy_class.__name__} needs images, but the observation space is {model.observation_space}. Use "
-            "MlpPolicy for vectors, MultiInputPolicy for dictionaries, or policy_kwargs=dict(normalize_images=False) "
-            "for images that are floats in [0, 1]."
-        )
 
 
 def check_rollout(model: "MDPO") -> None:

@@ -1,14 +1,13 @@
 """Mutual Distillation Policy Optimization."""
 
-from collections import deque
+from collections.abc import Sequence
+from io import BufferedIOBase
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch as th
 from gymnasium import spaces
-from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3 import PPO
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
     ActorCriticPolicy,
@@ -16,22 +15,23 @@ from stable_baselines3.common.policies import (
     MultiInputActorCriticPolicy,
 )
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import FloatSchedule, obs_as_tensor, safe_mean
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_mdpo.arguments import check_arguments, check_n_policies, check_rollout
 from sb3_mdpo.buffers import MutualRolloutBuffer
 from sb3_mdpo.envs.copies import copies_of
 from sb3_mdpo.losses import LossSettings
 from sb3_mdpo.metrics import UpdateHistory, explained_variance
-from sb3_mdpo.policies import ImpalaCnnPolicy, MutualPolicy, PredictWith, check_predict_with
-from sb3_mdpo.timeouts import timeout_values
-from sb3_mdpo.update import minibatch_step, unvalidated_distributions
+from sb3_mdpo.on_policy_algorithm import MutualOnPolicyAlgorithm
+from sb3_mdpo.policies import ImpalaCnnPolicy, MemberClass, MutualPolicy, PredictWith, common_policy_kwargs, each_member
+from sb3_mdpo.ppo_models import member_to_ppo, ppo_to_member
+from sb3_mdpo.saving import FORMAT_VERSION
+from sb3_mdpo.update import draw_peers, minibatch_step, unvalidated_distributions
 
 SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
 
 
-class MDPO(OnPolicyAlgorithm):
+class MDPO(MutualOnPolicyAlgorithm):
     """
     Mutual Distillation Policy Optimization: two or more PPO policies, each with its own
     environments and rollouts, learn side by side, and a KL term draws each towards the others
@@ -44,7 +44,7 @@ class MDPO(OnPolicyAlgorithm):
     ``num_timesteps`` counts the environment steps of all policies together.
 
     :param policy: class of the members or its alias (MlpPolicy, CnnPolicy, MultiInputPolicy,
-        ImpalaCnnPolicy)
+        ImpalaCnnPolicy); or a list with one for each member
     :param env: environments to learn from; environment ``i`` of ``n_envs`` belongs to member
         ``i // (n_envs / n_policies)``. Of an id or a single environment with a ``spec``, as many
         copies are made as there are policies, here but not in ``load()`` or ``set_env()``; what
@@ -72,15 +72,20 @@ class MDPO(OnPolicyAlgorithm):
     :param stats_window_size: number of episodes that the logged returns are averaged over,
         for all members together and for each one
     :param tensorboard_log: log location for tensorboard (if None, no logging)
-    :param policy_kwargs: further arguments of every member
+    :param policy_kwargs: further arguments of every member; or a list with one dict for each
+        member (Deep Mutual Learning allows different networks), which must agree on the optimizer
     :param verbose: 0 for no output, 1 for info messages, 2 for debug messages
-    :param seed: seed of the pseudo random generators
+    :param seed: seed of the pseudo random generators. The members' weights are drawn one after
+        the other: they differ, and the first member's are those of a PPO with this seed
     :param device: device on which the code should run
     :param n_policies: number of members; one is PPO
     :param distill_coef: weight of the distillation KL, the paper's alpha, may be a function of
         the progress remaining; 0 trains members that only share an optimizer
     :param detach_peers: whether gradients stop at the peers (Deep Mutual Learning, arXiv
         1706.00384); the paper lets them through both sides of the KL
+    :param distill_mode: ``"all"``: the KL is the mean over all peers, whose cost grows with the
+        square of ``n_policies``; ``"random"``: one random peer per member and minibatch, whose cost
+        grows linearly. The same for two members
     :param precision: arithmetic of the update; "fp32" is the only one so far
     :param predict_with: who acts in ``predict()``: a member's index, or "ensemble" for the
         average of all members' action distributions. It may be changed at any time and is saved
@@ -97,12 +102,11 @@ class MDPO(OnPolicyAlgorithm):
         "MultiInputPolicy": MultiInputActorCriticPolicy,
         "ImpalaCnnPolicy": ImpalaCnnPolicy,
     }
-    policy: MutualPolicy  # type: ignore[assignment]
-    rollout_buffer: MutualRolloutBuffer  # type: ignore[assignment]
+    policy_class: MemberClass  # type: ignore[assignment]
 
     def __init__(
         self,
-        policy: str | type[ActorCriticPolicy],
+        policy: str | type[ActorCriticPolicy] | Sequence[str | type[ActorCriticPolicy]],
         env: GymEnv | str,
         learning_rate: float | Schedule = 3e-4,
         n_steps: int = 2048,
@@ -123,13 +127,14 @@ class MDPO(OnPolicyAlgorithm):
         target_kl: float | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
+        policy_kwargs: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
         verbose: int = 0,
         seed: int | None = None,
         device: th.device | str = "auto",
         n_policies: int = 2,
         distill_coef: float | Schedule = 1.0,
         detach_peers: bool = False,
+        distill_mode: str = "all",
         precision: str = "fp32",
         predict_with: PredictWith = 0,
         _init_setup_model: bool = True,
@@ -144,11 +149,11 @@ class MDPO(OnPolicyAlgorithm):
         self.n_policies = int(n_policies)
         self.distill_coef = distill_coef
         self.detach_peers = detach_peers
+        self.distill_mode = distill_mode
         self.precision = precision
         self.predict_with = predict_with
-        self.member_ep_info_buffers: list[deque[dict[str, Any]]] | None = None
         super().__init__(
-            policy,
+            self._member_class(policy),  # type: ignore[arg-type]
             copies_of(env, n_policies) if _init_setup_model else env,  # type: ignore[arg-type]
             learning_rate=learning_rate,
             n_steps=n_steps,
@@ -163,7 +168,7 @@ class MDPO(OnPolicyAlgorithm):
             rollout_buffer_kwargs=rollout_buffer_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
+            policy_kwargs=common_policy_kwargs(policy_kwargs),
             verbose=verbose,
             device=device,
             seed=seed,
@@ -175,7 +180,15 @@ class MDPO(OnPolicyAlgorithm):
             if self.n_envs % self.n_policies == 0:
                 check_rollout(self)
 
+    def _member_class(
+        self, policy: str | type[ActorCriticPolicy] | Sequence[str | type[ActorCriticPolicy]]
+    ) -> str | MemberClass:
+        if isinstance(policy, (str, type)):
+            return policy  # SB3 resolves aliases
+        return [self._get_policy_from_name(one) if isinstance(one, str) else one for one in policy]  # type: ignore[misc]
+
     def _setup_model(self) -> None:
+        self.format_version = FORMAT_VERSION
         check_arguments(self)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
@@ -197,92 +210,13 @@ class MDPO(OnPolicyAlgorithm):
             self.observation_space,
             self.action_space,
             self.lr_schedule,
-            member_class=self.policy_class,  # type: ignore[arg-type]
+            member_class=self.policy_class,
             n_policies=self.n_policies,
             use_sde=self.use_sde,
             predict_with=self.predict_with,
             **self.policy_kwargs,
         ).to(self.device)
         self._maybe_recommend_cpu()
-
-    @property
-    def predict_with(self) -> PredictWith:
-        """Who acts in ``predict()``: a member's index, or ``"ensemble"``."""
-        setting: PredictWith = self.__dict__["predict_with"]  # under its own name, as SB3 saves and loads it
-        return setting
-
-    @predict_with.setter
-    def predict_with(self, predict_with: PredictWith) -> None:
-        check_predict_with(predict_with, self.n_policies)
-        self.__dict__["predict_with"] = predict_with
-        if "policy" in self.__dict__:
-            self.policy.predict_with = predict_with
-
-    def collect_rollouts(  # type: ignore[override]
-        self, env: VecEnv, callback: BaseCallback, rollout_buffer: MutualRolloutBuffer, n_rollout_steps: int
-    ) -> bool:
-        """
-        Collect experiences of all members, each in its own group of environments.
-
-        The names of the local variables are those that SB3's callbacks read.
-
-        :param env: training environment
-        :param callback: called at every step and at the beginning and end of the rollout
-        :param rollout_buffer: buffer to fill
-        :param n_rollout_steps: steps per environment
-        :return: False if the callback ended the rollout early
-        """
-        assert self._last_obs is not None, "No previous observation was provided"
-        self.policy.set_training_mode(False)
-        n_steps = 0
-        rollout_buffer.reset()
-        if self.use_sde:
-            self.policy.reset_noise(env.num_envs)
-        callback.on_rollout_start()
-
-        while n_steps < n_rollout_steps:
-            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
-                self.policy.reset_noise(env.num_envs)
-            with th.no_grad():
-                obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-                action_tensor, values, log_probs = self.policy(obs_tensor)
-            actions = action_tensor.cpu().numpy()
-            clipped_actions = self._environment_actions(actions)
-
-            new_obs, rewards, dones, infos = env.step(clipped_actions)
-            self.num_timesteps += env.num_envs
-            callback.update_locals(locals())
-            if not callback.on_step():
-                return False
-            self._update_info_buffer(infos, dones)
-            n_steps += 1
-
-            rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy)
-            rollout_buffer.add(
-                obs_tensor,  # already on the device
-                action_tensor,
-                rewards,
-                self._last_episode_starts,  # type: ignore[arg-type]
-                values,
-                log_probs,
-            )
-            self._last_obs = new_obs  # type: ignore[assignment]
-            self._last_episode_starts = dones
-
-        with th.no_grad():
-            values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
-        rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
-        callback.update_locals(locals())
-        callback.on_rollout_end()
-        return True
-
-    def _environment_actions(self, actions: NDArray[Any]) -> NDArray[Any]:
-        if not isinstance(self.action_space, spaces.Box):
-            return actions
-        if self.policy.squash_output:
-            unscaled: NDArray[Any] = self.policy.unscale_action(actions)
-            return unscaled
-        return np.clip(actions, self.action_space.low, self.action_space.high)
 
     def train(self) -> None:
         """Update all members with the rollouts gathered last."""
@@ -296,7 +230,14 @@ class MDPO(OnPolicyAlgorithm):
                 for minibatch in self.rollout_buffer.get(self.batch_size):
                     took_part = frozenset(active)
                     metrics = minibatch_step(
-                        self.policy, minibatch, settings, active, self.max_grad_norm, self.detach_peers, self.target_kl
+                        self.policy,
+                        minibatch,
+                        draw_peers(self.n_policies, self.distill_mode),
+                        settings,
+                        active,
+                        self.max_grad_norm,
+                        self.detach_peers,
+                        self.target_kl,
                     )
                     history.append(epoch, metrics, took_part, stepped=frozenset(active))
                     if not active:
@@ -311,12 +252,18 @@ class MDPO(OnPolicyAlgorithm):
     def _loss_settings(self) -> LossSettings:
         progress = self._current_progress_remaining
         vf_schedule = self.clip_range_vf_schedule
+        distill_coef = self.distill_coef_schedule(progress)
+        if not distill_coef >= 0:  # NaN neither
+            raise ValueError(
+                f"The schedule of distill_coef gave {distill_coef} at progress_remaining={progress}: it must not be "
+                "negative, which would drive the members apart."
+            )
         return LossSettings(
             clip_range=self.clip_range_schedule(progress),
             clip_range_vf=None if vf_schedule is None else vf_schedule(progress),
             ent_coef=self.ent_coef,
             vf_coef=self.vf_coef,
-            distill_coef=self.distill_coef_schedule(progress),
+            distill_coef=distill_coef,
             normalize_advantage=self.normalize_advantage,
         )
 
@@ -334,26 +281,6 @@ class MDPO(OnPolicyAlgorithm):
         if settings.clip_range_vf is not None:
             self.logger.record("train/clip_range_vf", settings.clip_range_vf)
         self.logger.record("train/distill_coef", settings.distill_coef)
-
-    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
-        super()._update_info_buffer(infos, dones)
-        assert self.member_ep_info_buffers is not None
-        envs_per_member = len(infos) // self.n_policies
-        for idx, info in enumerate(infos):
-            if "episode" in info:
-                self.member_ep_info_buffers[idx // envs_per_member].append(info["episode"])
-
-    def dump_logs(self, iteration: int = 0) -> None:
-        """
-        Write the logs, each member's return and episode length among them.
-
-        :param iteration: current logging iteration
-        """
-        for k, episodes in enumerate(self.member_ep_info_buffers or []):
-            if episodes:
-                self.logger.record(f"policy_{k}/ep_rew_mean", safe_mean([episode["r"] for episode in episodes]))
-                self.logger.record(f"policy_{k}/ep_len_mean", safe_mean([episode["l"] for episode in episodes]))
-        super().dump_logs(iteration)
 
     def learn(
         self: SelfMDPO,
@@ -378,14 +305,35 @@ class MDPO(OnPolicyAlgorithm):
             ``batch_size`` is larger than a member's rollout
         """
         check_rollout(self)
-        if reset_num_timesteps or self.member_ep_info_buffers is None:
-            window = self._stats_window_size
-            self.member_ep_info_buffers = [deque(maxlen=window) for _ in range(self.n_policies)]
-        return super().learn(
-            total_timesteps=total_timesteps,
-            callback=callback,
-            log_interval=log_interval,  # type: ignore[arg-type]
-            tb_log_name=tb_log_name,
-            reset_num_timesteps=reset_num_timesteps,
-            progress_bar=progress_bar,
-        )
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def each_member(self) -> list[tuple[type[ActorCriticPolicy], dict[str, Any]]]:
+        """
+        :return: class and ``policy_kwargs`` of each member
+        """
+        common = dict(self.policy_kwargs)
+        return each_member(self.policy_class, self.n_policies, common.pop("member_kwargs", None), common)
+
+    def to_ppo(self, member: int = 0) -> PPO:
+        """
+        A member as a plain SB3 model that saves, loads, predicts and learns by itself.
+
+        It has a copy of the member's weights and, where PPO has them, this model's settings. Its
+        optimizer starts anew, as the moments here are those of a mean over members; it has no
+        environment yet: ``set_env()`` takes one with the number of environments that the member had.
+
+        :param member: the member's index
+        :return: the PPO model
+        :raises ValueError: where there is no such member, or the action space does not start at 0
+        """
+        return member_to_ppo(self, member)
+
+    def load_ppo(self, member: int, ppo: PPO | str | Path | BufferedIOBase) -> None:
+        """
+        Give a member the weights of a PPO model; the optimizer forgets the member's moments.
+
+        :param member: the member's index
+        :param ppo: model, or the path or file of a saved one
+        :raises ValueError: where there is no such member, or the PPO model has other spaces or another network
+        """
+        ppo_to_member(self, member, ppo)

@@ -7,20 +7,18 @@ from typing import Any, Literal
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.distributions import (
-    BernoulliDistribution,
-    CategoricalDistribution,
-    Distribution,
-    MultiCategoricalDistribution,
-)
+from numpy.typing import NDArray
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
+from sb3_mdpo.distributions import mixture_mode, mixture_sample, with_start
 from sb3_mdpo.torch_layers import ImpalaCNN
 
 PredictWith = int | Literal["ensemble"]
+MemberClass = type[ActorCriticPolicy] | Sequence[type[ActorCriticPolicy]]
 
 
 class ImpalaCnnPolicy(ActorCriticPolicy):
@@ -89,13 +87,17 @@ class MutualPolicy(BasePolicy):
     :param observation_space: observation space of every member
     :param action_space: action space of every member
     :param lr_schedule: learning rate schedule of the optimizer
-    :param member_class: class of the members
+    :param member_class: class of the members, or a list with one class for each
     :param n_policies: number of members
     :param use_sde: whether members explore with gSDE
     :param predict_with: who acts in :meth:`predict`: the index of a member, or ``"ensemble"``
         for the average of all members' action distributions
-    :param member_kwargs: further arguments of every member; its ``optimizer_class`` and
+    :param member_kwargs: further arguments of single members, one dict for each; they go before
+        the common ones
+    :param common_kwargs: further arguments of every member; ``optimizer_class`` and
         ``optimizer_kwargs`` make the common optimizer
+    :raises ValueError: where members do not agree on the kind of their action distributions or
+        on the optimizer
     """
 
     members: Sequence[ActorCriticPolicy]  # a ModuleList, which does not know what it holds
@@ -105,16 +107,18 @@ class MutualPolicy(BasePolicy):
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
         lr_schedule: Schedule,
-        member_class: type[ActorCriticPolicy] = ActorCriticPolicy,
+        member_class: MemberClass = ActorCriticPolicy,
         n_policies: int = 2,
         use_sde: bool = False,
         predict_with: PredictWith = 0,
-        **member_kwargs: Any,
+        member_kwargs: Sequence[dict[str, Any]] | None = None,
+        **common_kwargs: Any,
     ) -> None:
         members = [
-            member_class(observation_space, action_space, lr_schedule, use_sde=use_sde, **member_kwargs)
-            for _ in range(n_policies)
+            cls(observation_space, action_space, lr_schedule, use_sde=use_sde, **kwargs)
+            for cls, kwargs in each_member(member_class, n_policies, member_kwargs, common_kwargs)
         ]
+        check_agreement(members)
         first = members[0]
         super().__init__(
             observation_space,
@@ -128,7 +132,9 @@ class MutualPolicy(BasePolicy):
         self.use_sde = use_sde
         self.predict_with: PredictWith = predict_with
         self.member_kwargs = member_kwargs
+        self.common_kwargs = common_kwargs
         for member in members:
+            member.action_dist = with_start(member.action_dist, action_space)
             del member.optimizer  # only the common one may step
         self.members = nn.ModuleList(members)  # type: ignore[assignment]
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
@@ -146,7 +152,8 @@ class MutualPolicy(BasePolicy):
             n_policies=self.n_policies,
             use_sde=self.use_sde,
             predict_with=self.predict_with,
-            **self.member_kwargs,
+            member_kwargs=self.member_kwargs,
+            **self.common_kwargs,
         )
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
@@ -168,6 +175,19 @@ class MutualPolicy(BasePolicy):
         """
         groups = zip(self.members, self._groups(obs), strict=True)
         return th.cat([member.predict_values(group) for member, group in groups])
+
+    def environment_actions(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """
+        :param actions: actions as :meth:`forward` gives them
+        :return: actions that the environments take: boxes clipped to their limits or, where members
+            squash, scaled to them
+        """
+        if not isinstance(self.action_space, spaces.Box):
+            return actions
+        if self.squash_output:
+            unscaled: NDArray[Any] = self.unscale_action(actions)
+            return unscaled
+        return np.clip(actions, self.action_space.low, self.action_space.high)
 
     def _groups(self, obs: PyTorchObs) -> list[PyTorchObs]:
         if isinstance(obs, dict):
@@ -201,6 +221,54 @@ class MutualPolicy(BasePolicy):
         return mixture_mode(distributions) if deterministic else mixture_sample(distributions)
 
 
+def common_policy_kwargs(policy_kwargs: dict[str, Any] | Sequence[dict[str, Any]] | None) -> dict[str, Any] | None:
+    """
+    :param policy_kwargs: arguments of all members, or a list with one dict for each
+    :return: as arguments of :class:`MutualPolicy`: SB3 saves and loads dicts only
+    """
+    if policy_kwargs is None or isinstance(policy_kwargs, dict):
+        return policy_kwargs
+    return {"member_kwargs": list(policy_kwargs)}
+
+
+def each_member(
+    member_class: MemberClass,
+    n_policies: int,
+    member_kwargs: Sequence[dict[str, Any]] | None,
+    common_kwargs: dict[str, Any],
+) -> list[tuple[type[ActorCriticPolicy], dict[str, Any]]]:
+    """
+    :param member_class: class of all members, or one for each
+    :param n_policies: number of members
+    :param member_kwargs: arguments of single members, one dict for each, or None
+    :param common_kwargs: arguments of every member, where its own do not say otherwise
+    :return: every member's class and arguments
+    """
+    classes = [member_class] * n_policies if isinstance(member_class, type) else member_class
+    own_kwargs = [{}] * n_policies if member_kwargs is None else member_kwargs
+    return [(cls, common_kwargs | own) for cls, own in zip(classes, own_kwargs, strict=True)]
+
+
+def check_agreement(members: Sequence[ActorCriticPolicy]) -> None:
+    """
+    :param members: members that were built with arguments of their own
+    :raises ValueError: where no KL is defined between two of them, or they want several optimizers
+    """
+    first = members[0]
+    for k, member in enumerate(members):
+        for what, mine, its in (
+            ("the kind of action distribution", type(member.action_dist), type(first.action_dist)),
+            ("squash_output", member.squash_output, first.squash_output),
+            ("optimizer_class", member.optimizer_class, first.optimizer_class),
+            ("optimizer_kwargs", member.optimizer_kwargs, first.optimizer_kwargs),
+        ):
+            if mine != its:
+                raise ValueError(
+                    f"Members 0 and {k} differ in {what}, {its!r} and {mine!r}, but have a KL between them and one "
+                    "common optimizer: pass the same to both."
+                )
+
+
 def check_predict_with(predict_with: PredictWith, n_policies: int) -> None:
     """
     :param predict_with: setting to check
@@ -211,34 +279,3 @@ def check_predict_with(predict_with: PredictWith, n_policies: int) -> None:
         raise ValueError(
             f"predict_with={predict_with!r} is unknown: use a member's index, 0 to {n_policies - 1}, or 'ensemble'."
         )
-
-
-def mixture_sample(distributions: Sequence[Distribution]) -> th.Tensor:
-    """
-    Sample from the average of distributions: one of them is drawn per observation, then an action from it.
-
-    :param distributions: same kind, batch size ``B`` each
-    :return: actions, shape ``(B, ...)``
-    """
-    actions = th.stack([distribution.sample() for distribution in distributions])
-    batch = th.arange(actions.shape[1], device=actions.device)
-    return actions[th.randint(len(distributions), batch.shape, device=actions.device), batch]
-
-
-def mixture_mode(distributions: Sequence[Distribution]) -> th.Tensor:
-    """
-    The most probable action under the averaged probabilities, per dimension; for Gaussians, whose
-    average need not have one mode, the mean of the members' modes.
-
-    :param distributions: same kind, batch size ``B`` each
-    :return: actions, shape ``(B, ...)``
-    """
-    first = distributions[0]
-    if isinstance(first, CategoricalDistribution):
-        return th.stack([d.distribution.probs for d in distributions]).mean(0).argmax(-1)  # type: ignore[union-attr]
-    if isinstance(first, MultiCategoricalDistribution):
-        dimensions = zip(*(d.distribution for d in distributions), strict=True)  # type: ignore[union-attr]
-        return th.stack([th.stack([c.probs for c in group]).mean(0).argmax(-1) for group in dimensions], dim=1)
-    if isinstance(first, BernoulliDistribution):
-        return th.stack([d.distribution.probs for d in distributions]).mean(0).round()  # type: ignore[union-attr]
-    return th.stack([distribution.mode() for distribution in distributions]).mean(0)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 
+import numpy as np
 import torch as th
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -61,9 +62,23 @@ def peer_distribution(peer: ActorCriticPolicy, observations: PyTorchObs, constan
         return copy(peer.get_distribution(observations))
 
 
+def draw_peers(n_policies: int, distill_mode: str) -> list[list[int]]:
+    """
+    :param n_policies: number of members
+    :param distill_mode: ``"all"`` for all peers, ``"random"`` for one of them, drawn from NumPy's
+        global generator, which SB3 seeds
+    :return: for every member, the indices of the peers that it learns from in a minibatch
+    """
+    peers = [[j for j in range(n_policies) if j != k] for k in range(n_policies)]
+    if distill_mode == "all" or n_policies <= 2:
+        return peers
+    return [[int(np.random.choice(others))] for others in peers]
+
+
 def minibatch_step(
     policy: MutualPolicy,
     minibatch: list[RolloutBufferSamples],
+    peers: list[list[int]],
     settings: LossSettings,
     active: set[int],
     max_grad_norm: float,
@@ -81,6 +96,7 @@ def minibatch_step(
 
     :param policy: members and optimizer
     :param minibatch: samples of each member
+    :param peers: for each member, the indices of the peers in its distillation term
     :param settings: coefficients and clip ranges
     :param active: indices of the members that still learn in this update; may lose some
     :param max_grad_norm: largest gradient norm per member
@@ -93,16 +109,15 @@ def minibatch_step(
     policy.optimizer.zero_grad()
     for k in sorted(active):
         own = evaluate_member(policy.members[k], minibatch[k])
-        peers = [
+        teachers = [
             peer_distribution(
                 policy.members[j],
                 minibatch[k].observations,
                 constant=detach_peers or settings.distill_coef == 0 or j not in active,
             )
-            for j in range(n_policies)
-            if j != k
+            for j in peers[k]
         ]
-        loss = member_loss(own, minibatch[k], peers, settings)
+        loss = member_loss(own, minibatch[k], teachers, settings)
         parts = [getattr(loss, name) for name in METRICS[:-2]]
         metrics[k, :-1] = th.stack([*parts, loss.total.detach()])
         if target_kl is not None and loss.approx_kl > 1.5 * target_kl:

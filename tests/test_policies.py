@@ -17,7 +17,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_mdpo import MDPO, ImpalaCNN, ImpalaCnnPolicy, MutualPolicy
-from sb3_mdpo.policies import mixture_mode, mixture_sample
+from sb3_mdpo.distributions import mixture_mode, mixture_sample
 from tests.envs import BrightSideEnv, maker
 
 IMAGE = spaces.Box(0, 255, (3, 64, 64), np.uint8)

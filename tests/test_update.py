@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.losses import LossSettings
-from sb3_mdpo.update import METRICS, minibatch_step
+from sb3_mdpo.update import METRICS, draw_peers, minibatch_step
 from tests.helpers import collect, parameters, silent_logger
 
 SETTINGS = LossSettings(0.2, None, 0.01, 0.5, distill_coef=1.0, normalize_advantage=True)
@@ -34,7 +34,8 @@ def gradients(model: MDPO) -> list[dict[str, th.Tensor | None]]:
 def step(model: MDPO, active: set[int], settings: LossSettings = SETTINGS, **kwargs) -> th.Tensor:
     np.random.seed(0)
     minibatch = next(iter(model.rollout_buffer.get(32)))
-    return minibatch_step(model.policy, minibatch, settings, active, **{"max_grad_norm": 1e9} | kwargs)
+    peers = draw_peers(model.n_policies, "all")
+    return minibatch_step(model.policy, minibatch, peers, settings, active, **{"max_grad_norm": 1e9} | kwargs)
 
 
 def test_gradient_is_that_of_the_mean_over_members(model):

@@ -1,0 +1,48 @@
+"""Callbacks for training."""
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import HParam
+
+# Settings that decide what is learned, and are numbers, booleans or words
+HYPERPARAMETERS = (
+    "n_policies",
+    "distill_coef",
+    "distill_mode",
+    "detach_peers",
+    "precision",
+    "learning_rate",
+    "n_steps",
+    "n_envs",
+    "batch_size",
+    "n_epochs",
+    "gamma",
+    "gae_lambda",
+    "clip_range",
+    "clip_range_vf",
+    "ent_coef",
+    "vf_coef",
+    "max_grad_norm",
+    "target_kl",
+    "seed",
+)
+METRICS = ("rollout/ep_rew_mean", "train/distill_kl", "train/value_loss", "train/loss")
+
+
+class HParamCallback(BaseCallback):
+    """
+    Record the hyperparameters, with the metrics to compare them by, in TensorBoard's HPARAMS tab.
+
+    In the zoo's files: ``callback: sb3_mdpo.callbacks.HParamCallback``. Schedules are recorded by
+    their description.
+    """
+
+    def _on_training_start(self) -> None:
+        values = {"algorithm": type(self.model).__name__}
+        for name in HYPERPARAMETERS:
+            value = getattr(self.model, name)
+            values[name] = value if isinstance(value, (bool, int, float, str)) else str(value)  # type: ignore[assignment]
+        record = HParam(values, dict.fromkeys(METRICS, 0.0))  # type: ignore[arg-type]
+        self.logger.record("hparams", record, exclude=("stdout", "log", "json", "csv"))
+
+    def _on_step(self) -> bool:
+        return True

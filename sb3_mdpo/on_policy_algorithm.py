@@ -1,0 +1,208 @@
+"""What SB3's ``OnPolicyAlgorithm`` does for one policy, done for all members: rollouts, statistics, saving."""
+
+from collections import deque
+from collections.abc import Iterable
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch as th
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import obs_as_tensor, safe_mean
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_mdpo.buffers import MutualRolloutBuffer
+from sb3_mdpo.policies import MutualPolicy, PredictWith, check_predict_with, common_policy_kwargs
+from sb3_mdpo.saving import check_saved_model, replacing
+from sb3_mdpo.timeouts import timeout_values
+
+SelfMutual = TypeVar("SelfMutual", bound="MutualOnPolicyAlgorithm")
+
+
+class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
+    """
+    Several policies learn side by side, each from its own group of environments.
+
+    A subclass sets ``n_policies`` and ``predict_with`` and implements ``train()``.
+    """
+
+    policy: MutualPolicy  # type: ignore[assignment]
+    rollout_buffer: MutualRolloutBuffer  # type: ignore[assignment]
+    n_policies: int
+    member_ep_info_buffers: list[deque[dict[str, Any]]] | None = None
+
+    @property
+    def predict_with(self) -> PredictWith:
+        """Who acts in ``predict()``: a member's index, or ``"ensemble"``."""
+        setting: PredictWith = self.__dict__["predict_with"]  # under its own name, as SB3 saves and loads it
+        return setting
+
+    @predict_with.setter
+    def predict_with(self, predict_with: PredictWith) -> None:
+        check_predict_with(predict_with, self.n_policies)
+        self.__dict__["predict_with"] = predict_with
+        if "policy" in self.__dict__:
+            self.policy.predict_with = predict_with
+
+    def collect_rollouts(  # type: ignore[override]
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: MutualRolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """
+        Collect experiences of all members, each in its own group of environments.
+
+        The names of the local variables are those that SB3's callbacks read.
+
+        :param env: training environment
+        :param callback: called at every step and at the beginning and end of the rollout
+        :param rollout_buffer: buffer to fill
+        :param n_rollout_steps: steps per environment
+        :return: False if the callback ended the rollout early
+        """
+        assert self._last_obs is not None, "No previous observation was provided"
+        self.policy.set_training_mode(False)
+        n_steps = 0
+        rollout_buffer.reset()
+        if self.use_sde:
+            self.policy.reset_noise(env.num_envs)
+        callback.on_rollout_start()
+
+        while n_steps < n_rollout_steps:
+            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+                self.policy.reset_noise(env.num_envs)
+            with th.no_grad():
+                obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+                action_tensor, values, log_probs = self.policy(obs_tensor)
+            actions = action_tensor.cpu().numpy()
+            clipped_actions = self.policy.environment_actions(actions)
+
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(infos, dones)
+            n_steps += 1
+
+            rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy)
+            rollout_buffer.add(
+                obs_tensor,  # already on the device
+                action_tensor,
+                rewards,
+                self._last_episode_starts,  # type: ignore[arg-type]
+                values,
+                log_probs,
+            )
+            self._last_obs = new_obs  # type: ignore[assignment]
+            self._last_episode_starts = dones
+
+        with th.no_grad():
+            values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
+        rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
+        super()._update_info_buffer(infos, dones)
+        assert self.member_ep_info_buffers is not None
+        envs_per_member = len(infos) // self.n_policies
+        for idx, info in enumerate(infos):
+            if "episode" in info:
+                self.member_ep_info_buffers[idx // envs_per_member].append(info["episode"])
+
+    def dump_logs(self, iteration: int = 0) -> None:
+        """
+        Write the logs, each member's return and episode length among them.
+
+        :param iteration: current logging iteration
+        """
+        for k, episodes in enumerate(self.member_ep_info_buffers or []):
+            if episodes:
+                self.logger.record(f"policy_{k}/ep_rew_mean", safe_mean([episode["r"] for episode in episodes]))
+                self.logger.record(f"policy_{k}/ep_len_mean", safe_mean([episode["l"] for episode in episodes]))
+        super().dump_logs(iteration)
+
+    def learn(
+        self: SelfMutual,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 1,
+        tb_log_name: str = "OnPolicyAlgorithm",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfMutual:
+        """
+        Train all members.
+
+        :param total_timesteps: environment steps of all policies together
+        :param callback: called at every step with the state of the algorithm
+        :param log_interval: number of iterations between two logs, None for none
+        :param tb_log_name: name of the run for TensorBoard
+        :param reset_num_timesteps: whether to start counting timesteps anew
+        :param progress_bar: whether to show a progress bar
+        :return: the trained model
+        """
+        if reset_num_timesteps or self.member_ep_info_buffers is None:
+            window = self._stats_window_size
+            self.member_ep_info_buffers = [deque(maxlen=window) for _ in range(self.n_policies)]
+        return super().learn(
+            total_timesteps=total_timesteps,
+            callback=callback,
+            log_interval=log_interval,  # type: ignore[arg-type]
+            tb_log_name=tb_log_name,
+            reset_num_timesteps=reset_num_timesteps,
+            progress_bar=progress_bar,
+        )
+
+    def save(
+        self,
+        path: str | Path | BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """
+        Save the model in a zip file, as SB3 does; an existing file is replaced once the new one is complete.
+
+        :param path: file, ``.zip`` is added to a path without suffix
+        :param exclude: names of attributes not to save
+        :param include: names of attributes to save although they usually are not
+        """
+        if not isinstance(path, (str, Path)):
+            super().save(path, exclude, include)
+            return
+        path = Path(path)
+        with replacing(path if path.suffix else path.with_name(f"{path.name}.zip")) as file:
+            super().save(file, exclude, include)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls: type[SelfMutual],
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> SelfMutual:
+        """
+        Load a model. The file can execute code: load only what you trust.
+
+        :param path: file that :meth:`save` wrote
+        :param env: environment to go on with, None to predict only
+        :param device: device on which the code should run
+        :param custom_objects: objects to use instead of those in the file, by name
+        :param print_system_info: whether to print the systems that the model was saved on and is loaded on
+        :param force_reset: whether environments are reset before training goes on
+        :param kwargs: settings to change
+        :return: the model
+        :raises ValueError: where the file is damaged, not MDPO's or of a newer format, the spaces of
+            ``env`` are not the model's, or a setting does not go with the weights
+        """
+        check_saved_model(path, kwargs)
+        if "policy_kwargs" in kwargs:
+            kwargs["policy_kwargs"] = common_policy_kwargs(kwargs["policy_kwargs"])
+        return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)

@@ -1,0 +1,84 @@
+"""What MDPO adds to SB3's zip files: a format version, and that no file is ever half written."""
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from stable_baselines3.common.save_util import open_path
+
+import sb3_mdpo
+
+# Increased when older versions of this package could no longer read the files that newer ones write
+FORMAT_VERSION = 1
+
+
+def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any]) -> None:
+    """
+    Check a file before anything in it is unpickled.
+
+    :param path: what is going to be loaded
+    :param settings: what the caller wants to be different in the loaded model
+    :raises ValueError: where the file is of a newer format, not of MDPO or no zip file at all, or the
+        settings contradict the weights inside
+    """
+    saved = read_plain_settings(path)
+    version = saved.get("format_version", 1)
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version}, but sb3-mdpo {sb3_mdpo.__version__} reads versions up to "
+            f"{FORMAT_VERSION}: install a newer sb3-mdpo (pip install --upgrade sb3-mdpo)."
+        )
+    if "n_policies" not in saved:
+        raise ValueError(
+            f"{path} was not saved by MDPO. A PPO model can become one of the members: "
+            "MDPO(...).load_ppo(0, 'ppo.zip'), in the same policy class and spaces."
+        )
+    n_policies = settings.get("n_policies", saved["n_policies"])
+    if n_policies != saved["n_policies"]:
+        raise ValueError(
+            f"{path} holds {saved['n_policies']} policies and cannot be loaded with n_policies={n_policies}: "
+            "leave n_policies away, or move single members with to_ppo() and load_ppo()."
+        )
+
+
+def read_plain_settings(path: str | Path | BufferedIOBase) -> dict[str, Any]:
+    """
+    :param path: zip file that SB3's ``save()`` wrote
+    :return: the attributes inside that are plain JSON; nothing is unpickled
+    :raises ValueError: where it is no such file
+    """
+    file = open_path(path, "r", suffix="zip")
+    try:
+        with zipfile.ZipFile(file) as archive:  # type: ignore[type-var]
+            settings: dict[str, Any] = json.loads(archive.read("data"))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{path} is no saved model, or a damaged one ({error}).") from error
+    finally:
+        if isinstance(path, (str, Path)):
+            file.close()
+    return settings
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """
+    Write a file so that at ``path`` there is always either the old one or the new one, complete.
+
+    :param path: file to write; missing folders are made
+    :return: context manager that gives the file to write to
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

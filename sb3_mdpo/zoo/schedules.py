@@ -1,0 +1,37 @@
+"""Schedules of the distillation weight as the zoo's files write them."""
+
+from typing import Any
+
+from rl_zoo3.utils import SimpleLinearSchedule
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import LinearSchedule
+
+
+def distill_coef_schedule(text: str) -> Schedule:
+    """
+    :param text: ``lin_X``: from X at the start to 0 at the end, as the zoo's other schedules;
+        ``warmup_X_F``: from 0 to X during the first fraction F of training, then X
+    :return: function of the progress remaining
+    :raises ValueError: where the text is neither
+    """
+    kind, *parts = text.split("_")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if kind == "lin" and len(numbers) == 1 and numbers[0] >= 0:
+        return SimpleLinearSchedule(numbers[0])  # type: ignore[no-any-return]
+    if kind == "warmup" and len(numbers) == 2 and numbers[0] >= 0 and 0 < numbers[1] <= 1:
+        return LinearSchedule(0.0, numbers[0], numbers[1])
+    raise ValueError(
+        f"distill_coef: {text!r} is no schedule: use lin_X (from X down to 0, e.g. lin_1.0) or warmup_X_F (from 0 up "
+        "to X during the first fraction F of training, e.g. warmup_1.0_0.1)."
+    )
+
+
+def preprocess_distill_coef(hyperparams: dict[str, Any]) -> None:
+    """
+    :param hyperparams: hyperparameters of a run; a schedule written as text is replaced by the schedule
+    """
+    if isinstance(hyperparams.get("distill_coef"), str):
+        hyperparams["distill_coef"] = distill_coef_schedule(hyperparams["distill_coef"])
