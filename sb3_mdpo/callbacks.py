@@ -38,7 +38,7 @@ class HParamCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         values = {"algorithm": type(self.model).__name__}
-        for name in HYPERPARAMETERS:
+        for name in filter(vars(self.model).__contains__, HYPERPARAMETERS):  # PPO, to compare with, has fewer
             value = getattr(self.model, name)
             values[name] = value if isinstance(value, (bool, int, float, str)) else str(value)  # type: ignore[assignment]
         record = HParam(values, dict.fromkeys(METRICS, 0.0))  # type: ignore[arg-type]

@@ -216,7 +216,8 @@ class MDPO(MutualOnPolicyAlgorithm):
             predict_with=self.predict_with,
             **self.policy_kwargs,
         ).to(self.device)
-        self._maybe_recommend_cpu()
+        if isinstance(self.policy_class, type):  # SB3 asks for its name
+            self._maybe_recommend_cpu()
 
     def train(self) -> None:
         """Update all members with the rollouts gathered last."""

@@ -5,27 +5,16 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
-from stable_baselines3.common.distributions import (
-    BernoulliDistribution,
-    CategoricalDistribution,
-    DiagGaussianDistribution,
-    MultiCategoricalDistribution,
-)
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_mdpo import MDPO, ImpalaCNN, ImpalaCnnPolicy, MutualPolicy
-from sb3_mdpo.distributions import mixture_mode, mixture_sample
 from tests.envs import BrightSideEnv, maker
 
 IMAGE = spaces.Box(0, 255, (3, 64, 64), np.uint8)
 BUTTONS = spaces.Discrete(15)
-
-
-def logits(*probabilities: float) -> th.Tensor:
-    return th.log(th.tensor([probabilities]))
 
 
 def test_impala_cnn_has_the_papers_shape():
@@ -167,34 +156,6 @@ def test_unknown_predict_with_is_refused():
     with pytest.raises(ValueError, match="predict_with=2 is unknown: use a member's index, 0 to 1, or 'ensemble'"):
         model.predict_with = 2
     assert model.predict_with == 0
-
-
-def test_mixture_mode_averages_probabilities():
-    surely_0, rather_1 = (
-        CategoricalDistribution(3).proba_distribution(logits(*p)) for p in ([0.9, 0.05, 0.05], [0.4, 0.6, 0.0001])
-    )
-    assert mixture_mode([surely_0, rather_1]).tolist() == [0]
-
-
-def test_mixture_mode_of_several_dimensions():
-    pairs = ([0.9, 0.1, 0.2, 0.8], [0.4, 0.6, 0.6, 0.4])
-    multi = [MultiCategoricalDistribution([2, 2]).proba_distribution(logits(*p)) for p in pairs]
-    assert mixture_mode(multi).tolist() == [[0, 1]]
-    bernoulli = [BernoulliDistribution(2).proba_distribution(th.tensor([b])) for b in ([4.0, -4.0], [-1.0, 0.5])]
-    assert mixture_mode(bernoulli).tolist() == [[1.0, 0.0]]
-
-
-def test_mixture_of_gaussians():
-    gaussians = [
-        DiagGaussianDistribution(1).proba_distribution(th.full((2000, 1), mean), th.full((1,), -3.0))
-        for mean in (0.0, 4.0)
-    ]
-    assert mixture_mode(gaussians)[0].item() == 2.0
-    th.manual_seed(0)
-    samples = mixture_sample(gaussians)
-    # Half of the samples near each mean, none near the middle
-    assert ((samples > 3) | (samples < 1)).all()
-    assert (samples > 2).float().mean().item() == pytest.approx(0.5, abs=0.05)
 
 
 def test_policy_saves_and_loads_by_itself(tmp_path):

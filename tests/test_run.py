@@ -1,4 +1,4 @@
-"""Training: spaces, options, learning, logging, determinism."""
+"""Training: environments, learning, logging, determinism."""
 
 import gymnasium as gym
 import numpy as np
@@ -16,40 +16,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNorm
 
 from sb3_mdpo import MDPO, ImpalaCNN
 from sb3_mdpo.timeouts import timeout_values
-from tests.envs import BrightSideEnv, maker
+from tests.envs import BrightSideEnv
 from tests.helpers import assert_same_parameters, collect
 
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 2}
-DICT = spaces.Dict({"image": spaces.Box(0, 255, (36, 36, 3), np.uint8), "vector": spaces.Box(-1, 1, (2,))})
-
-
-@pytest.mark.parametrize(
-    ("policy", "observation_space", "action_space", "kwargs"),
-    [
-        ("MlpPolicy", spaces.Box(-1, 1, (3,)), spaces.Box(-2, 1, (2,)), {}),
-        ("MlpPolicy", spaces.Box(-1, 1, (3,)), spaces.Box(-2, 1, (2,)), {"use_sde": True, "sde_sample_freq": 4}),
-        (
-            "MlpPolicy",
-            spaces.Box(-1, 1, (3,)),
-            spaces.Box(-2, 1, (2,)),
-            {"use_sde": True, "policy_kwargs": {"squash_output": True}},
-        ),
-        ("MlpPolicy", spaces.Discrete(5), spaces.Discrete(3), {}),
-        ("MlpPolicy", spaces.MultiDiscrete([3, 4]), spaces.MultiDiscrete([2, 3]), {}),
-        ("MlpPolicy", spaces.MultiBinary(4), spaces.MultiBinary(3), {"n_policies": 3}),
-        ("CnnPolicy", spaces.Box(0, 255, (36, 36, 3), np.uint8), spaces.Discrete(2), {}),
-        ("ImpalaCnnPolicy", spaces.Box(0, 255, (1, 16, 16), np.uint8), spaces.Discrete(2), {"clip_range_vf": 0.2}),
-        ("MultiInputPolicy", DICT, spaces.Discrete(2), {"policy_kwargs": {"share_features_extractor": False}}),
-    ],
-)
-def test_spaces_and_policies(policy, observation_space, action_space, kwargs):
-    n_policies = kwargs.get("n_policies", 2)
-    env = DummyVecEnv([maker(observation_space, action_space)] * n_policies * 2)
-    model = MDPO(policy, env, seed=0, **TINY, **kwargs)
-    model.learn(3 * TINY["n_steps"] * env.num_envs)
-    assert all(th.isfinite(p).all() for p in model.policy.parameters())
-    actions, _ = model.predict(env.reset())
-    assert all(action_space.contains(action) for action in actions)
 
 
 @pytest.mark.parametrize(
