@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test check format docs clean
 
 help:
 	@echo "make demo    train MDPO on Procgen, evaluate it on levels it never saw, draw the learning curves"
 	@echo "make test    run all tests"
 	@echo "make check   linters and type checks"
 	@echo "make format  format the code"
-	@echo "make clean   remove .venv and what the demo wrote"
+	@echo "make docs    build the documentation: docs/_build/html/index.html"
+	@echo "make clean   remove .venv, what the demo wrote and the built documentation"
 
 install: $(INSTALLED)
 
@@ -38,5 +39,8 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo docs/_build
