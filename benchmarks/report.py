@@ -1,0 +1,69 @@
+"""What every benchmark writes beside its numbers: command, versions, machine."""
+
+import json
+import os
+import platform
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch as th
+
+PACKAGES = ("sb3-mdpo", "stable-baselines3", "rl-zoo3", "torch", "numpy", "gymnasium")
+
+
+def processor() -> str:
+    """:return: the processor's name, and which of the instructions for bfloat16 it has"""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor()
+    lines = dict(line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines() if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in lines.items()}
+    flags = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in fields.get("flags", "").split()]
+    return f"{fields.get('model name', platform.processor())} ({', '.join(flags) or 'no bfloat16 instructions'})"
+
+
+def circumstances() -> dict[str, Any]:
+    """:return: what somebody needs to measure the same again"""
+    return {
+        "command": " ".join(["python", *sys.argv]),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "torch_threads": th.get_num_threads(),
+        "gpu": th.cuda.get_device_name() if th.cuda.is_available() else None,
+    }
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """:return: a Markdown table"""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write(name: str, summary: str, measured: Any, folder: Path) -> None:
+    """
+    Print a result, and write it as Markdown and with its raw numbers as JSON.
+
+    :param name: name of the benchmark
+    :param summary: Markdown
+    :param measured: raw numbers
+    :param folder: where to write
+    """
+    facts = circumstances()
+    versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
+    machine = f"{facts['processor']}, {facts['cores']} cores, GPU: {facts['gpu'] or 'none'}"
+    receipt = f"`{facts['command']}`, {facts['date']}; {machine}; Python {facts['python']}, {versions}."
+    print(f"\n{summary}\n\n{receipt}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in (
+        (folder / f"{name}.md", f"{summary}\n\n{receipt} Raw numbers: `{name}.json`.\n"),
+        (folder / f"{name}.json", json.dumps(facts | {"measured": measured}, indent=1) + "\n"),
+    ):
+        unfinished = path.with_name(path.name + ".part")
+        unfinished.write_text(text)
+        unfinished.replace(path)
