@@ -15,9 +15,10 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 
-# The docstrings name the arguments; the annotations add their types
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+# Not "description", which takes a class's attribute for the argument of the same name (MDPO's policy)
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True  # as written: 3e-4, not 0.0003
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # SB3's are in SB3's documentation
 python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100  # else one argument per line
