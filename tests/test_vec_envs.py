@@ -1,5 +1,6 @@
 """SB3's vectorised environments and their wrappers do around MDPO what they do around PPO."""
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -197,7 +198,9 @@ def test_monitor_around_all_environments(algorithm, tmp_path):
     assert sorted(table["l"]) == sorted(episode["l"] for episode in episodes)
     # What evaluate_policy() wants to see
     assert is_vecenv_wrapped(model.get_env(), VecMonitor)
-    assert evaluate_policy(model, env, n_eval_episodes=2, warn=True)[0] > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert evaluate_policy(model, env, n_eval_episodes=2, warn=True)[0] > 0
 
 
 @pytest.mark.parametrize(
@@ -458,13 +461,24 @@ def test_a_new_environment_is_reset_unless_told_otherwise(algorithm, force_reset
     assert Resets.count == ends + (2 if force_reset else 0)
 
 
-def test_members_collect_in_their_own_environments_whatever_the_wrapper():
+@pytest.mark.parametrize("kind", ["stacked", "dictionary"])
+def test_members_collect_in_their_own_environments_whatever_the_wrapper(kind):
     """Each member's values in the buffer are its own, of the observations that the wrappers made."""
-    env = VecFrameStack(VecNormalize(VecMonitor(random_env(VECTOR))), 2)
-    model = MDPO("MlpPolicy", env, **TINY)
+    if kind == "stacked":
+        env = VecFrameStack(VecNormalize(VecMonitor(random_env(VECTOR))), 2)
+        model = MDPO("MlpPolicy", env, **TINY)
+    else:
+        space = spaces.Dict({"first": VECTOR, "second": spaces.Box(-1, 1, (3,))})
+        env = VecNormalize(VecMonitor(random_env(space)), norm_obs_keys=["second"])
+        model = MDPO("MultiInputPolicy", env, **TINY)
     buffer = collect(model)
+
+    def observations(member: int) -> Any:
+        if kind == "stacked":
+            return buffer.by_member(buffer.observations)[member]
+        return {key: buffer.by_member(memory)[member] for key, memory in buffer.observations.items()}
+
     for k, member in enumerate(model.policy.members):
-        own = slice(2 * k, 2 * k + 2)
         with th.no_grad():
-            values = member.predict_values(buffer.observations[:, own].reshape(-1, 4))
-        th.testing.assert_close(buffer.values[:, own].reshape(-1, 1), values)
+            values = member.predict_values(observations(k)).flatten()
+        th.testing.assert_close(buffer.by_member(buffer.values)[k], values)
