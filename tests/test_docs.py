@@ -12,6 +12,7 @@ import pytest
 from sb3_mdpo import MDPO
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "sb3_mdpo"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?P<note><!-- not run: .+ -->\n+)?```python\n(?P<code>.*?)\n```", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -117,3 +118,28 @@ def test_links_between_pages_lead_to_a_heading():
 def headings(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def imported(path: Path) -> set[str]:
+    """Entries of ``sb3_mdpo/`` that a file needs to run, wherever in it they are imported."""
+    tree = ast.parse(path.read_text())
+    for_types = {id(node) for branch in ast.walk(tree) if is_for_types(branch) for node in ast.walk(branch)}
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and id(node) not in for_types]
+    modules = {node.module.split(".")[1] for node in nodes if (node.module or "").startswith("sb3_mdpo.")}
+    return {f"{module}.py" if (PACKAGE / f"{module}.py").exists() else f"{module}/" for module in modules}
+
+
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def test_imports_go_up_in_the_table_of_files():
+    order = re.findall(r"^\| `([\w./]+)` \|", (ROOT / "docs" / "contributing.md").read_text(), re.M)
+    there_is = {path.name for path in PACKAGE.glob("*.py")} | {
+        f"{path.parent.name}/" for path in PACKAGE.glob("*/*.py")
+    }
+    assert set(order) == there_is
+    for place, entry in enumerate(order):
+        files = PACKAGE.glob(f"{entry}*.py") if entry.endswith("/") else [PACKAGE / entry]
+        for file in files:
+            assert imported(file) <= set(order[: place + 1]), file
