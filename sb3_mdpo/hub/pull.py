@@ -15,7 +15,6 @@ from typing import Any
 
 import yaml
 from huggingface_hub import HfApi, snapshot_download
-from rl_zoo3.utils import EnvironmentName, get_latest_run_id
 
 from sb3_mdpo.hub import layout
 from sb3_mdpo.hub.connection import connection_errors
@@ -65,6 +64,8 @@ def pull_run(
     with connection_errors():
         env_name, snapshot = _download(repo_id, revision)
     env_id, files = read_snapshot(snapshot, env_name)
+    from rl_zoo3.utils import get_latest_run_id  # seconds, with torch: only for what is worth them
+
     logs = Path(folder) / "mdpo"
     number = exp_id or get_latest_run_id(str(logs), env_name) + 1
     target = logs / f"{env_name}_{number}"
@@ -104,7 +105,7 @@ def read_snapshot(snapshot: Path, env_name: str) -> tuple[str, dict[str, bytes]]
     """
     args = _read_mapping(snapshot / layout.ARGS)
     env_id = args.get("env")
-    if not (isinstance(env_id, str) and ENV_ID.fullmatch(env_id) and EnvironmentName(env_id) == env_name):
+    if not (isinstance(env_id, str) and ENV_ID.fullmatch(env_id) and _folder_name(env_id) == env_name):
         raise ValueError(f"{layout.ARGS} is of environment {env_id!r}, the model of {env_name}: the run is not sound.")
     if not isinstance(args.setdefault("env_kwargs", None), dict | None):
         raise ValueError(f"{layout.ARGS}: env_kwargs must be a mapping, not {args['env_kwargs']!r}.")
@@ -131,6 +132,11 @@ def read_snapshot(snapshot: Path, env_name: str) -> tuple[str, dict[str, bytes]]
             f"{layout.CONFIG} says that observations or rewards are normalised, but {layout.STATISTICS} is missing."
         )
     return env_id, files | _read_metrics(snapshot / layout.METRICS)
+
+
+def _folder_name(env_id: str) -> str:
+    """What the zoo makes of an id like ``package:ALE/Pong-v5``."""
+    return env_id.split(":")[-1].replace("/", "-")
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
