@@ -237,6 +237,15 @@ def test_pulled_run_is_a_run_of_the_zoo(hub, tmp_path, pushed_cartpole, pushed_s
     assert "Mean reward" in shown.stdout
 
 
+def test_zoo_fetches_a_pushed_run_by_itself(hub, tmp_path, pushed_cartpole, cartpole):
+    fetch = ["--algo", "mdpo", "--env", CARTPOLE, "-orga", "alice", "-name", "cart", "-f", "zoo"]
+    # It refuses to fetch pickles unless told that they can be trusted: this one was trained by this test
+    command(hub, tmp_path, "python", "-m", "rl_zoo3.load_from_hub", *fetch, TRUST_REMOTE_CODE="True")
+    fetched = tmp_path / "zoo" / "mdpo" / f"{CARTPOLE}_1"
+    expected = files_in(cartpole) - {"best_model.zip", f"{CARTPOLE}/command.txt"}
+    assert files_in(fetched) == expected | {f"{CARTPOLE}/env_kwargs.yml"}
+
+
 def test_push_of_a_pulled_run_that_lost_its_video_and_next_pull(hub, tmp_path, pushed_cartpole):
     hub.repositories["bob/cart"] = type(pushed_cartpole)(commits=list(pushed_cartpole.commits))
     hub.repositories["bob/cart"].files["notes.md"] = b"mine"
@@ -348,6 +357,7 @@ def test_best_model_that_is_not_there_and_numbers_out_of_range(starpilot, capsys
     for arguments, message in (
         (["--load-best"], "train with --eval-freq"),
         (["--video", "0"], "A video of 0 steps"),
+        (["--device", "gpu"], "PyTorch knows no device gpu"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(["push", str(starpilot), "alice/never", *arguments])

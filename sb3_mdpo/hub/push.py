@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo
 from huggingface_hub.errors import RepositoryNotFoundError
 from rl_zoo3.utils import EnvironmentName, ModelName
+from stable_baselines3.common.utils import get_device
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.hub import layout
@@ -74,6 +75,10 @@ def push_run(
         raise ValueError(f"A video of {video_steps} steps: use at least 1, or leave out --video.")
     if "/" not in repo_id:
         raise ValueError(f"{repo_id} names no repository: say whose it is as well, e.g. alice/{repo_id}.")
+    try:
+        get_device(device)
+    except RuntimeError as error:
+        raise ValueError(f"PyTorch knows no device {device}: use auto, cpu, cuda or cuda:1, for example.") from error
     run = read_run(Path(run_folder), load_best)
     with connection_errors():
         repository = _check_repository(repo_id, _model_name(run), private)
@@ -192,11 +197,12 @@ def _upload(folder: Path, repo_id: str, repository: ModelInfo | None, private: b
     added = {path.name: path for path in sorted(folder.iterdir())}
     stale = [name for name in (_files(repository) if repository else []) if name in layout.PUBLISHED]
     operations = [CommitOperationAdd(name, path) for name, path in added.items()]
-    url = api.create_repo(repo_id, private=private or None, exist_ok=True)
-    api.create_commit(
+    if repository is None:
+        api.create_repo(repo_id, private=private or None, exist_ok=True)  # None leaves it to the owner's settings
+    commit = api.create_commit(
         repo_id,
         [*operations, *(CommitOperationDelete(name) for name in stale if name not in added)],
         commit_message=message,
         parent_commit=repository.sha if repository else None,  # refused where somebody else was faster
     )
-    return str(url)
+    return str(commit.repo_url)
