@@ -256,9 +256,17 @@ def test_push_of_a_pulled_run_that_lost_its_video_and_next_pull(hub, tmp_path, p
     assert "replay.mp4" not in files  # of another evaluation
     assert files["notes.md"] == b"mine"
     assert "The most probable actions" in files["README.md"].decode()
+    run = read_run(pulled)
+    model = MDPO.load(run.model_path, device="cpu")
+    shared = [evaluation["returns"] for evaluation in json.loads(files["results.json"])["evaluations"]]
+    assert shared == [e.returns for e in evaluate_run(run, model, 5, 2, deterministic=True, seed=7)]
+    assert shared != [e.returns for e in evaluate_run(run, model, 5, 2, deterministic=False, seed=7)]
     first = hub.repositories["bob/cart"].commits[1].sha
+    hub.add("bob/cart", {**files, "command.txt": b"later"})
     command(hub, tmp_path, "sb3-mdpo", "pull", "bob/cart", "--revision", first)
-    assert {path.name for path in (tmp_path / "logs" / "mdpo").iterdir()} == {f"{CARTPOLE}_1", f"{CARTPOLE}_2"}
+    assert {path.name for path in pulled.parent.iterdir()} == {f"{CARTPOLE}_1", f"{CARTPOLE}_2"}
+    earlier = pulled.with_name(f"{CARTPOLE}_2") / CARTPOLE / "command.txt"
+    assert earlier.read_bytes() == (pulled / CARTPOLE / "command.txt").read_bytes()
 
 
 def test_best_model(pushed_at_second_try, cartpole):
