@@ -192,9 +192,6 @@ class MDPO(MutualOnPolicyAlgorithm):
         check_arguments(self)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        self.clip_range_schedule = FloatSchedule(self.clip_range)
-        self.clip_range_vf_schedule = None if self.clip_range_vf is None else FloatSchedule(self.clip_range_vf)
-        self.distill_coef_schedule = FloatSchedule(self.distill_coef)
         self.rollout_buffer = (self.rollout_buffer_class or MutualRolloutBuffer)(  # type: ignore[call-arg, assignment]
             self.n_steps,
             self.observation_space,
@@ -218,6 +215,23 @@ class MDPO(MutualOnPolicyAlgorithm):
         ).to(self.device)
         if isinstance(self.policy_class, type):  # SB3 asks for its name
             self._maybe_recommend_cpu()
+
+    # Schedules of what the settings are now: as with PPO, a callback may assign new ones
+
+    @property
+    def clip_range_schedule(self) -> Schedule:
+        """``clip_range`` as a function of the progress remaining."""
+        return FloatSchedule(self.clip_range)
+
+    @property
+    def clip_range_vf_schedule(self) -> Schedule | None:
+        """``clip_range_vf`` as a function of the progress remaining, None for no clipping."""
+        return None if self.clip_range_vf is None else FloatSchedule(self.clip_range_vf)
+
+    @property
+    def distill_coef_schedule(self) -> Schedule:
+        """``distill_coef`` as a function of the progress remaining."""
+        return FloatSchedule(self.distill_coef)
 
     def train(self) -> None:
         """Update all members with the rollouts gathered last."""
@@ -306,7 +320,14 @@ class MDPO(MutualOnPolicyAlgorithm):
             ``batch_size`` is larger than a member's rollout
         """
         check_rollout(self)
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        return super().learn(
+            total_timesteps=total_timesteps,
+            callback=callback,
+            log_interval=log_interval,  # type: ignore[arg-type]
+            tb_log_name=tb_log_name,
+            reset_num_timesteps=reset_num_timesteps,
+            progress_bar=progress_bar,
+        )
 
     def each_member(self) -> list[tuple[type[ActorCriticPolicy], dict[str, Any]]]:
         """

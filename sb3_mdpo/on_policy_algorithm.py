@@ -125,37 +125,19 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
                 self.logger.record(f"policy_{k}/ep_len_mean", safe_mean([episode["l"] for episode in episodes]))
         super().dump_logs(iteration)
 
-    def learn(
-        self: SelfMutual,
+    def _setup_learn(
+        self,
         total_timesteps: int,
         callback: MaybeCallback = None,
-        log_interval: int | None = 1,
-        tb_log_name: str = "OnPolicyAlgorithm",
         reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SelfMutual:
-        """
-        Train all members.
-
-        :param total_timesteps: environment steps of all policies together
-        :param callback: called at every step with the state of the algorithm
-        :param log_interval: number of iterations between two logs, None for none
-        :param tb_log_name: name of the run for TensorBoard
-        :param reset_num_timesteps: whether to start counting timesteps anew
-        :param progress_bar: whether to show a progress bar
-        :return: the trained model
-        """
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[int, BaseCallback]:
+        # Not in learn(): loops of one's own call this one, collect_rollouts() and train()
         if reset_num_timesteps or self.member_ep_info_buffers is None:
             window = self._stats_window_size
             self.member_ep_info_buffers = [deque(maxlen=window) for _ in range(self.n_policies)]
-        return super().learn(
-            total_timesteps=total_timesteps,
-            callback=callback,
-            log_interval=log_interval,  # type: ignore[arg-type]
-            tb_log_name=tb_log_name,
-            reset_num_timesteps=reset_num_timesteps,
-            progress_bar=progress_bar,
-        )
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
 
     def save(
         self,

@@ -55,11 +55,18 @@ def peer_distribution(peer: ActorCriticPolicy, observations: PyTorchObs, constan
     """
     :param peer: another member
     :param observations: the states of the member that is taught
-    :param constant: whether no gradient shall reach the peer
+    :param constant: whether no gradient shall reach the peer. It then answers as it does in
+        rollouts, without dropout, and its batch normalisation learns nothing about these states
     :return: the peer's action distribution on these states
     """
-    with th.set_grad_enabled(not constant):
+    if not constant:
         return copy(peer.get_distribution(observations))
+    training = peer.training
+    peer.set_training_mode(False)
+    with th.no_grad():
+        distribution = copy(peer.get_distribution(observations))
+    peer.set_training_mode(training)
+    return distribution
 
 
 def draw_peers(n_policies: int, distill_mode: str) -> list[list[int]]:

@@ -22,8 +22,9 @@ from stable_baselines3.common.callbacks import (
     StopTrainingOnRewardThreshold,
 )
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_mdpo import MDPO
@@ -492,3 +493,38 @@ def test_each_environments_end_is_seen_with_its_episode(algorithm):
             if "episode" in info:
                 assert (info["episode"]["r"], info["episode"]["l"]) == (3.0, 3)
                 assert not np.array_equal(info["terminal_observation"], observation)
+
+
+class Assign(BaseCallback):
+    """Changes settings at the end of the first rollout."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def _on_rollout_end(self) -> None:
+        for name, value in self.settings.items():
+            setattr(self.model, name, value)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+@both
+def test_settings_that_a_callback_assigns_count_in_the_next_update(algorithm):
+    settings = {"clip_range": FloatSchedule(0.05), "clip_range_vf": FloatSchedule(0.5), "ent_coef": 3.0, "vf_coef": 0.0}
+    model = algorithm("MlpPolicy", cartpole(), **TINY)
+    model.set_logger(Logger(None, []))
+    model.learn(N_ENVS * TINY["n_steps"], callback=Assign(**settings), log_interval=None)
+    logged = model.logger.name_to_value
+    assert (logged["train/clip_range"], logged["train/clip_range_vf"]) == (0.05, 0.5)
+    entropy, loss = logged["train/entropy_loss"], logged["train/loss"]
+    assert entropy < 0
+    assert loss < 2 * entropy  # 3 * entropy and little else
+
+
+def test_the_weight_of_the_distillation_can_be_assigned():
+    model = MDPO("MlpPolicy", cartpole(), **TINY)
+    model.set_logger(Logger(None, []))
+    model.learn(N_ENVS * TINY["n_steps"], callback=Assign(distill_coef=0.25), log_interval=None)
+    assert model.logger.name_to_value["train/distill_coef"] == 0.25

@@ -6,7 +6,6 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -141,14 +140,6 @@ def test_ensemble_samples_from_the_averaged_distribution():
     actions, _ = model.predict(np.zeros((4000, 4), dtype=np.float32))
     # (1e-7 + 0.982) / 2 for the right; 4000 draws have a standard deviation of 0.008
     assert actions.mean() == pytest.approx(0.491, abs=0.04)
-
-
-def test_members_and_model_work_with_evaluate_policy():
-    model = MDPO("MlpPolicy", "CartPole-v1")
-    env = make_vec_env("CartPole-v1", n_envs=2)
-    for policy in (model, *model.policy.members):
-        mean, _ = evaluate_policy(policy, env, n_eval_episodes=2)
-        assert mean > 0
 
 
 def test_unknown_predict_with_is_refused():

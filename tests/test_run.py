@@ -6,18 +6,18 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_mdpo import MDPO, ImpalaCNN
 from sb3_mdpo.timeouts import timeout_values
 from tests.envs import BrightSideEnv
-from tests.helpers import assert_same_parameters, collect
+from tests.helpers import collect
 
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 2}
 
@@ -77,18 +77,6 @@ def test_distillation_draws_the_members_together():
         return model.logger.name_to_value["train/distill_kl"]
 
     assert final_kl(10.0) < 0.2 * final_kl(0.0)
-
-
-def run(seed: int) -> MDPO:
-    env = make_vec_env("CartPole-v1", n_envs=4)
-    return MDPO("MlpPolicy", env, seed=seed, **TINY).learn(5 * 64)
-
-
-def test_two_runs_with_one_seed_are_identical():
-    first, second, other = run(1), run(1), run(2)
-    assert_same_parameters(first.policy, second.policy)
-    with pytest.raises(AssertionError):
-        assert_same_parameters(first.policy, other.policy)
 
 
 class Flagged(gym.Env):
@@ -213,38 +201,6 @@ def test_schedules_follow_the_progress():
     assert model.logger.name_to_value["train/learning_rate"] == 0.0
 
 
-class StopAt(BaseCallback):
-    def __init__(self, num_timesteps: int) -> None:
-        super().__init__()
-        self.limit = num_timesteps
-
-    def _on_step(self) -> bool:
-        return self.num_timesteps < self.limit
-
-
-def test_callbacks_can_stop_training_and_evaluate(tmp_path):
-    env = VecNormalize(make_vec_env("CartPole-v1", n_envs=4))
-    evaluation = EvalCallback(
-        VecNormalize(make_vec_env("CartPole-v1", n_envs=2), training=False),
-        eval_freq=16,
-        n_eval_episodes=2,
-        best_model_save_path=str(tmp_path),
-        verbose=0,
-    )
-    model = MDPO("MlpPolicy", env, **TINY).learn(256, callback=CallbackList([evaluation, StopAt(128)]))
-    assert evaluation.last_mean_reward > 0
-    assert model.num_timesteps == 128
-    assert (tmp_path / "best_model.zip").exists()
-    stopped = MDPO("MlpPolicy", env, **TINY).learn(1000, callback=lambda _locals, _globals: _locals["n_steps"] < 5)
-    assert stopped.num_timesteps == 6 * 4
-
-
-def test_tensorboard_runs_are_named_after_the_algorithm(tmp_path):
-    for _ in range(2):
-        MDPO("MlpPolicy", "CartPole-v1", tensorboard_log=str(tmp_path), **TINY).learn(32)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["MDPO_1", "MDPO_2"]
-
-
 def test_members_switch_between_training_and_evaluation():
     class Watching(ImpalaCNN):
         modes: set = set()  # noqa: RUF012
@@ -260,8 +216,8 @@ def test_members_switch_between_training_and_evaluation():
     )
     Watching.modes.clear()  # what building the network did
     model.learn(32)
-    # Rollouts in evaluation mode; own states with and peers without gradients in training mode
-    assert Watching.modes == {(False, False), (True, True), (True, False)}
+    # Own states with gradients in training mode; rollouts and constant peers without, in evaluation mode
+    assert Watching.modes == {(False, False), (True, True)}
 
 
 def test_callbacks_find_what_ppo_gives_them():

@@ -200,3 +200,31 @@ def test_both_sides_of_the_distillation_are_in_training_mode():
         model = MDPO("MlpPolicy", env, n_policies=n_policies, policy_kwargs=policy_kwargs, **TINY).learn(64)
         counts[n_policies] = [int(extractors(member)[0].norm.num_batches_tracked) for member in model.policy.members]
     assert counts == {1: [4], 2: [4, 4]}
+
+
+@pytest.mark.parametrize("kwargs", [{"distill_coef": 0.0}, {"detach_peers": True}], ids=["no_kl", "detached"])
+def test_constant_peers_learn_nothing_of_others_states(kwargs):
+    """Member 0's statistics are those of its own minibatches alone."""
+    model = build(MDPO, "CartPole-v1", share=True, **kwargs)
+    model.set_logger(silent_logger())
+    buffer = collect(model)
+    norm = extractors(model.policy.members[0])[0].norm
+    seeded(0)
+    model.train()
+    expected = nn.BatchNorm1d(norm.num_features)
+    seeded(0)
+    for minibatch in buffer.get(model.batch_size):
+        expected(minibatch[0].observations)
+    th.testing.assert_close(norm.running_mean, expected.running_mean)
+    assert norm.num_batches_tracked == expected.num_batches_tracked == 2
+
+
+@both
+def test_loops_of_ones_own_can_collect_and_train(algorithm):
+    model = build(algorithm, "CartPole-v1", share=True)
+    _, callback = model._setup_learn(64)
+    before = [statistics(member) for member in members(model)]
+    assert model.collect_rollouts(model.get_env(), callback, model.rollout_buffer, model.n_steps)
+    assert_statistics(model, before, changed=False)
+    model.train()
+    assert_statistics(model, before, changed=True)

@@ -1,0 +1,59 @@
+"""What of a run's settings is published: plain data, without folders of the user's machine."""
+
+import re
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+# Absolute paths inside a text, up to their last part; a path in an SQLite address has a fourth slash
+_FOLDERS = re.compile(
+    r"(?:(?<![\w./~-])(?:/(?!/)|[A-Za-z]:[\\/])|(?<=sqlite:///)/)"  # where one starts
+    r"(?:[^\s\\/'\",:;()=]+[\\/])+"  # its folders
+)
+_LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
+
+
+def without_places(text: str) -> str:
+    """
+    :param text: a command line or a setting
+    :return: the same with absolute paths cut down to their last part, and without the logins of addresses
+    """
+    if PurePosixPath(text).is_absolute():
+        return PurePosixPath(text).name
+    if PureWindowsPath(text).is_absolute():
+        return PureWindowsPath(text).name
+    return _LOGIN.sub("", _FOLDERS.sub("", text))
+
+
+def plain(value: Any) -> Any:
+    """
+    What any YAML reader can read without running code: the zoo writes whatever Python objects there are.
+
+    :param value: settings of a run
+    :return: the same as dicts, lists, strings and numbers; classes and functions become their dotted name,
+        other objects what ``str`` says. Texts pass through :func:`without_places`
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return without_places(str(value))
+
+
+def plain_command(command: str) -> str:
+    """
+    :param command: the zoo's ``command.txt``, which starts with the paths of Python and of the script
+    :return: the command as one would type it
+    """
+    words = [without_places(word) for word in command.strip().split(" ")]
+    return re.sub(r"^python\S* (?=rl_zoo3 )", "", " ".join(words))

@@ -1,0 +1,208 @@
+"""``sb3-mdpo push``: evaluate a run, describe it, upload it."""
+
+import json
+import platform
+import shutil
+import zipfile
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo
+from huggingface_hub.errors import RepositoryNotFoundError
+from rl_zoo3.utils import EnvironmentName, ModelName
+from stable_baselines3.common.utils import get_device
+
+from sb3_mdpo import MDPO
+from sb3_mdpo.hub import layout
+from sb3_mdpo.hub.connection import connection_errors
+from sb3_mdpo.hub.evaluation import CONFIDENCE, Evaluation, acting_policy, evaluate_run
+from sb3_mdpo.hub.model_card import CardFacts, make_card
+from sb3_mdpo.hub.plain import plain, plain_command
+from sb3_mdpo.hub.run import Run, read_run
+from sb3_mdpo.hub.video import record_video
+
+PACKAGES = (
+    "sb3-mdpo",
+    "stable-baselines3",
+    "rl-zoo3",
+    "torch",
+    "gymnasium",
+    "numpy",
+    "procgen",
+    "procgen-mirror",
+)
+
+
+def push_run(
+    run_folder: Path,
+    repo_id: str,
+    *,
+    load_best: bool = False,
+    episodes: int = 128,
+    n_envs: int = 16,
+    deterministic: bool = False,
+    video_steps: int | None = None,
+    private: bool = False,
+    commit_message: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> str:
+    """
+    Evaluate a run of ``rl_zoo3 train --algo mdpo`` and share it as one commit, in the layout of the
+    zoo's ``push_to_hub``. Nothing is uploaded before everything is ready. A repository holds one run:
+    files of an earlier push that this one does not have are removed from it.
+
+    :param run_folder: the run's folder, e.g. ``logs/mdpo/CartPole-v1_1``
+    :param repo_id: repository on the Hub, e.g. ``alice/mdpo-CartPole-v1``; made where it does not exist
+    :param load_best: whether to share ``best_model.zip`` instead of the last model
+    :param episodes: evaluation episodes per member and set of levels
+    :param n_envs: environments to evaluate in
+    :param deterministic: whether to evaluate and film the most probable actions instead of sampled ones
+    :param video_steps: length of a video, None for no video
+    :param private: whether to make a new repository private
+    :param commit_message: first line of the commit
+    :param seed: seed of the evaluation and the video
+    :param device: PyTorch device of the evaluation
+    :return: address of the repository
+    :raises ValueError: where the run is not complete, or the repository holds something else
+    :raises OSError: where the Hub refuses or cannot be reached
+    """
+    if video_steps is not None and video_steps < 1:
+        raise ValueError(f"A video of {video_steps} steps: use at least 1, or leave out --video.")
+    if "/" not in repo_id:
+        raise ValueError(f"{repo_id} names no repository: say whose it is as well, e.g. alice/{repo_id}.")
+    try:
+        get_device(device)
+    except RuntimeError as error:
+        raise ValueError(f"PyTorch knows no device {device}: use auto, cpu, cuda or cuda:1, for example.") from error
+    run = read_run(Path(run_folder), load_best)
+    with connection_errors():
+        repository = _check_repository(repo_id, _model_name(run), private)
+    model = MDPO.load(run.model_path, device=device)
+    evaluations = evaluate_run(run, model, episodes, n_envs, deterministic, seed)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        copy_run(run, folder)
+        if video_steps is not None:
+            record_video(run, model, folder / layout.VIDEO, video_steps, deterministic, seed)
+        facts = CardFacts(
+            repo_id=repo_id,
+            evaluations=evaluations,
+            n_envs=min(n_envs, episodes),
+            deterministic=deterministic,
+            seed=seed,
+            hyperparams=yaml.safe_load((folder / layout.CONFIG).read_text()),
+            command=(folder / layout.COMMAND).read_text().strip(),
+            versions=versions(),
+        )
+        (folder / layout.RESULTS).write_text(json.dumps(_results(run, model, facts), indent=2, allow_nan=False) + "\n")
+        make_card(run, model, facts).save(folder / layout.CARD)
+        with connection_errors():
+            return _upload(folder, repo_id, repository, private, commit_message or f"MDPO on {run.env_id}")
+
+
+def copy_run(run: Run, folder: Path) -> None:
+    """
+    Copy what is published of a run. Settings become plain YAML, without folders of this machine; the
+    model, the statistics and the episodes are copied as they are.
+
+    :param run: the run
+    :param folder: where to
+    """
+    shutil.copy(run.model_path, folder / _model_name(run))
+    if run.hyperparams["normalize"]:
+        shutil.copy(run.settings / layout.LOCAL_STATISTICS, folder / layout.STATISTICS)
+    config = {key: value for key, value in run.hyperparams.items() if key != "normalize_kwargs"}
+    if isinstance(config["normalize"], str):
+        config["normalize"] = run.hyperparams["normalize_kwargs"]  # the zoo would evaluate a text as Python
+    documents = {layout.CONFIG: config, layout.ARGS: run.args, layout.ENV_KWARGS: run.env_kwargs}
+    for name, document in documents.items():
+        (folder / name).write_text(yaml.safe_dump(plain(document)))
+    (folder / layout.COMMAND).write_text(plain_command(run.command) + "\n")
+    with zipfile.ZipFile(folder / layout.METRICS, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted([*run.folder.glob("*monitor.csv"), *run.folder.glob(layout.EVALUATIONS)]):
+            archive.write(path, path.name)
+
+
+def versions() -> dict[str, str]:
+    """
+    :return: package -> version, of those that decide how a model behaves, Python among them
+    """
+    found = {"Python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):  # Procgen has one of two names, and is not always there
+            found[package] = version(package)
+    return found
+
+
+def _model_name(run: Run) -> str:
+    return str(ModelName("mdpo", EnvironmentName(run.env_id)).filename)
+
+
+def _check_repository(repo_id: str, model_name: str, private: bool) -> ModelInfo | None:
+    """Before the evaluation, which takes minutes: may we, and would we overwrite something else?"""
+    api = HfApi()
+    api.whoami()
+    try:
+        info = api.model_info(repo_id)
+    except RepositoryNotFoundError:
+        return None
+    others = [
+        name for name in _files(info) if name.startswith("mdpo-") and name.endswith(".zip") and name != model_name
+    ]
+    if others:
+        raise ValueError(f"{repo_id} holds {others[0]}, this is {model_name}: use a repository for each environment.")
+    if private and not info.private:
+        raise ValueError(f"{repo_id} exists and is public: make it private in its settings, or leave out --private.")
+    return info
+
+
+def _files(info: ModelInfo) -> list[str]:
+    return [sibling.rfilename for sibling in info.siblings or []]
+
+
+def _results(run: Run, model: MDPO, facts: CardFacts) -> dict[str, Any]:
+    return {
+        "env_id": run.env_id,
+        "model": "best" if run.is_best else "last",
+        "num_timesteps": model.num_timesteps,
+        "n_policies": model.n_policies,
+        "acts": acting_policy(model),
+        "deterministic": facts.deterministic,
+        "n_envs": facts.n_envs,
+        "seed": facts.seed,
+        "confidence": CONFIDENCE,
+        "evaluations": [_result(evaluation) for evaluation in facts.evaluations],
+        "versions": facts.versions,
+    }
+
+
+def _result(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "policy": evaluation.policy,
+        "levels": evaluation.levels,
+        "env_kwargs": plain(evaluation.env_kwargs),
+        "mean": evaluation.mean,
+        "interval": evaluation.interval,
+        "returns": evaluation.returns,
+    }
+
+
+def _upload(folder: Path, repo_id: str, repository: ModelInfo | None, private: bool, message: str) -> str:
+    api = HfApi()
+    added = {path.name: path for path in sorted(folder.iterdir())}
+    stale = [name for name in (_files(repository) if repository else []) if name in layout.PUBLISHED]
+    operations = [CommitOperationAdd(name, path) for name, path in added.items()]
+    if repository is None:
+        api.create_repo(repo_id, private=private or None, exist_ok=True)  # None leaves it to the owner's settings
+    commit = api.create_commit(
+        repo_id,
+        [*operations, *(CommitOperationDelete(name) for name in stale if name not in added)],
+        commit_message=message,
+        parent_commit=repository.sha if repository else None,  # refused where somebody else was faster
+    )
+    return str(commit.repo_url)

@@ -1,0 +1,121 @@
+"""A run of the zoo on disk, and its environments."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import yaml
+from rl_zoo3 import import_envs, utils  # noqa: F401
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_mdpo.hub.layout import ARGS, COMMAND, CONFIG
+from sb3_mdpo.zoo.hook import install
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    :param settings: the folder inside the run's folder with its configuration, named after the environment
+    :param model_path: the model to use
+    :param args: arguments of ``rl_zoo3 train``
+    :param hyperparams: what the zoo reads from ``config.yml``
+    :param env_kwargs: arguments of the training environments
+    """
+
+    settings: Path
+    model_path: Path
+    args: dict[str, Any]
+    hyperparams: dict[str, Any]
+    env_kwargs: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.settings.parent
+
+    @property
+    def env_id(self) -> str:
+        return str(self.args["env"])
+
+    @property
+    def is_best(self) -> bool:
+        return self.model_path.name == "best_model.zip"
+
+    @property
+    def command(self) -> str:
+        return (self.settings / COMMAND).read_text()
+
+    def make_env(self, env_kwargs: dict[str, Any], n_envs: int, seed: int) -> VecEnv:
+        """
+        The environments that ``rl_zoo3 enjoy`` would have: wrappers, statistics that are no longer
+        updated, rewards as they are, stacked frames.
+
+        :param env_kwargs: arguments of the environments
+        :param n_envs: how many of them
+        :param seed: their seed
+        :return: the environments
+        """
+        install()
+        env: VecEnv = utils.create_test_env(
+            self.env_id,
+            n_envs=n_envs,
+            stats_path=str(self.settings),
+            seed=seed,
+            should_render=False,
+            hyperparams=deepcopy(self.hyperparams),  # which it takes apart
+            env_kwargs=env_kwargs,
+            vec_env_cls=DummyVecEnv,
+        )
+        return env
+
+
+def read_run(folder: Path, load_best: bool = False) -> Run:
+    """
+    Read a run that was trained on this machine: like the zoo, this runs what Python code its files name.
+
+    :param folder: run folder of ``rl_zoo3 train``, e.g. ``logs/mdpo/CartPole-v1_1``
+    :param load_best: whether to use the best model of the evaluations during training instead of the last one
+    :return: the run
+    :raises ValueError: where the folder is no complete run of MDPO, or its environment is not known here
+    """
+    settings = _settings_folder(folder)
+    args = yaml.load((settings / ARGS).read_text(), Loader=yaml.UnsafeLoader)
+    if args["algo"] != "mdpo":
+        raise ValueError(f"{folder} is a run of {args['algo']}: give the folder of an MDPO run, e.g. logs/mdpo/...")
+    if utils.EnvironmentName(args["env"]) != settings.name:
+        raise ValueError(f"{settings / ARGS} is of {args['env']}, which is not what its folder is named after.")
+    model_path = folder / ("best_model.zip" if load_best else f"{settings.name}.zip")
+    if not model_path.is_file():
+        reason = "train with --eval-freq, or leave out --load-best" if load_best else "the training has not finished"
+        raise ValueError(f"There is no {model_path}: {reason}.")
+    hyperparams, _ = utils.get_saved_hyperparams(str(settings))
+    _import_environment(args)
+    # As rl_zoo3 enjoy does: the command line's arguments replace the file's
+    env_kwargs = hyperparams.get("env_kwargs") or {} if args["env_kwargs"] is None else args["env_kwargs"]
+    return Run(settings, model_path, dict(args), dict(hyperparams), dict(env_kwargs))
+
+
+def _settings_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ValueError(
+            f"There is no folder {folder}: give a run folder of rl_zoo3 train, e.g. logs/mdpo/CartPole-v1_1."
+        )
+    needed = (CONFIG, ARGS, COMMAND)
+    found = [path for path in sorted(folder.iterdir()) if all((path / name).is_file() for name in needed)]
+    if len(found) != 1:
+        raise ValueError(
+            f"{folder} is no run folder of rl_zoo3 train: {len(found)} folders in it hold {', '.join(needed)}, "
+            "not one. Give one like logs/mdpo/CartPole-v1_1."
+        )
+    return found[0]
+
+
+def _import_environment(args: dict[str, Any]) -> None:
+    try:
+        for package in args["gym_packages"]:
+            import_module(package)
+        gym.spec(args["env"])
+    except (ModuleNotFoundError, gym.error.Error) as error:
+        raise ValueError(f"The environment {args['env']} of this run cannot be made here: {error}") from error
