@@ -14,12 +14,12 @@ from stable_baselines3.common.preprocessing import is_image_space
 from sb3_mdpo.buffers import MutualRolloutBuffer
 from sb3_mdpo.distributions import starts_at_zero
 from sb3_mdpo.policies import ImpalaCnnPolicy, check_predict_with
+from sb3_mdpo.update import check_distill_mode
 
 if TYPE_CHECKING:
     from sb3_mdpo.mdpo import MDPO
 
 PRECISIONS = ("fp32",)
-DISTILL_MODES = ("all", "random")
 
 
 def check_n_policies(n_policies: int) -> None:
@@ -48,11 +48,7 @@ def check_arguments(model: "MDPO") -> None:
             "remaining: 1.0 is the paper's, 0 switches distillation off. In the zoo's files also 'lin_1.0' or "
             "'warmup_1.0_0.1'."
         )
-    if model.distill_mode not in DISTILL_MODES:
-        raise ValueError(
-            f"distill_mode={model.distill_mode!r} is unknown: use 'all' for the mean over all peers, or 'random' for "
-            "one random peer per minibatch."
-        )
+    check_distill_mode(model.distill_mode)
     if model.precision not in PRECISIONS:
         raise ValueError(f"precision={model.precision!r} is unknown: use one of {', '.join(map(repr, PRECISIONS))}.")
     vf_range = model.clip_range_vf

@@ -83,6 +83,13 @@ def test_all_peers_or_one_random_peer():
         assert np.delete(counts, k).min() > 140
 
 
+def test_an_unknown_mode_is_refused_at_the_next_update_as_well():
+    model = MDPO("MlpPolicy", cartpole(2), **TINY)
+    model.distill_mode = "one"
+    with pytest.raises(ValueError, match="distill_mode='one' is unknown"):
+        model.learn(32)
+
+
 def test_two_members_have_no_choice_and_draw_nothing():
     np.random.seed(0)
     state = np.random.get_state()[1].copy()

@@ -13,7 +13,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.zoo.schedules import distill_coef_schedule
+from sb3_mdpo.zoo.hyperparams import distill_coef_schedule
 from tests.helpers import silent_logger
 
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 0}
@@ -164,7 +164,8 @@ def test_schedules_in_the_zoos_files(tmp_path):
 
 def test_numbers_and_lists_in_the_zoos_files(tmp_path):
     model = zoo_model(
-        tmp_path, distill_coef=0.5, distill_mode="random", policy=["MlpPolicy", "MlpPolicy"],
+        tmp_path, distill_coef=0.5, distill_mode="random",
+        policy=["MlpPolicy", "stable_baselines3.common.policies.ActorCriticPolicy"],
         policy_kwargs="[dict(net_arch=[8]), dict(net_arch=[9])]",
     )  # fmt: skip
     assert model.distill_coef_schedule(0.3) == 0.5

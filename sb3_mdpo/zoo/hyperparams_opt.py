@@ -3,7 +3,6 @@
 from typing import Any
 
 import optuna
-from rl_zoo3.hyperparams_opt import convert_onpolicy_params, sample_ppo_params
 
 
 def sample_mdpo_params(
@@ -16,6 +15,9 @@ def sample_mdpo_params(
     :param additional_args: passed on to PPO's sampler
     :return: arguments of MDPO
     """
+    # Not at the top: the zoo's module asks for this one as soon as it is imported
+    from rl_zoo3.hyperparams_opt import sample_ppo_params
+
     sample_ppo_params(trial, n_actions, n_envs, additional_args)
     trial.suggest_float("distill_coef", 0.01, 10.0, log=True)
     hyperparams = convert_mdpo_params(trial.params)
@@ -29,6 +31,8 @@ def convert_mdpo_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     :return: arguments of MDPO. A minibatch is at most ``n_steps``, the rollout of a policy with
         one environment: MDPO rejects larger ones than the rollout, where PPO cuts them short
     """
+    from rl_zoo3.hyperparams_opt import convert_onpolicy_params
+
     hyperparams: dict[str, Any] = convert_onpolicy_params(sampled_params)
     hyperparams["batch_size"] = min(hyperparams["batch_size"], hyperparams["n_steps"])
     return hyperparams

@@ -80,17 +80,17 @@ def register_search(hyperparams_opt: Any) -> None:
 
 def extend_experiments(exp_manager: Any) -> None:
     """
-    Teach the experiment manager where ``mdpo.yml`` is, how ``distill_coef`` may be written, and
-    how Procgen is run and evaluated.
+    Teach the experiment manager where ``mdpo.yml`` is, how some hyperparameters are
+    written, and how Procgen is run and evaluated.
 
     :param exp_manager: ``rl_zoo3.exp_manager``
     """
-    from sb3_mdpo.zoo.schedules import preprocess_distill_coef
+    from sb3_mdpo.zoo.hyperparams import preprocess_hyperparams
 
     manager = exp_manager.ExperimentManager
     manager.__init__ = adapted(manager.__init__, _adapt_experiment)
     manager._preprocess_schedules = staticmethod(
-        adapted(manager._preprocess_schedules, lambda arguments: preprocess_distill_coef(arguments["hyperparams"]))
+        adapted(manager._preprocess_schedules, lambda arguments: preprocess_hyperparams(arguments["hyperparams"]))
     )
     original = manager.read_hyperparameters
     if hasattr(original, "__wrapped__"):

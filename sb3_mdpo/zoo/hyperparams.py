@@ -1,8 +1,8 @@
-"""Schedules of the distillation weight as the zoo's files write them."""
+"""Hyperparameters of MDPO that the zoo's files write as text: schedules of the distillation weight, classes."""
 
 from typing import Any
 
-from rl_zoo3.utils import SimpleLinearSchedule
+from rl_zoo3.utils import SimpleLinearSchedule, get_class_by_name
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
@@ -29,9 +29,13 @@ def distill_coef_schedule(text: str) -> Schedule:
     )
 
 
-def preprocess_distill_coef(hyperparams: dict[str, Any]) -> None:
+def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
     """
-    :param hyperparams: hyperparameters of a run; a schedule written as text is replaced by the schedule
+    :param hyperparams: hyperparameters of a run. A schedule of ``distill_coef`` written as text is
+        replaced by the schedule, and dotted names in a list of policies by the classes, as the zoo
+        itself does with a single policy
     """
     if isinstance(hyperparams.get("distill_coef"), str):
         hyperparams["distill_coef"] = distill_coef_schedule(hyperparams["distill_coef"])
+    if isinstance(hyperparams.get("policy"), list):
+        hyperparams["policy"] = [get_class_by_name(one) if "." in one else one for one in hyperparams["policy"]]
