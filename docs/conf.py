@@ -3,6 +3,7 @@
 import sb3_mdpo
 
 project = "sb3-mdpo"
+copyright = "the sb3-mdpo contributors"
 author = "The sb3-mdpo contributors"
 version = release = sb3_mdpo.__version__
 html_title = f"sb3-mdpo {release}"
@@ -22,3 +23,5 @@ autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # SB3's are in SB3's documentation
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100  # else one argument per line
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
