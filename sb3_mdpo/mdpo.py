@@ -183,8 +183,8 @@ class MDPO(MutualOnPolicyAlgorithm):
     def _member_class(
         self, policy: str | type[ActorCriticPolicy] | Sequence[str | type[ActorCriticPolicy]]
     ) -> str | MemberClass:
-        if isinstance(policy, (str, type)):
-            return policy  # SB3 resolves aliases
+        if not isinstance(policy, (list, tuple)):
+            return policy  # type: ignore[return-value] # SB3 resolves aliases; check_arguments() refuses all other
         return [self._get_policy_from_name(one) if isinstance(one, str) else one for one in policy]  # type: ignore[misc]
 
     def _setup_model(self) -> None:

@@ -244,7 +244,7 @@ def each_member(
     :param common_kwargs: arguments of every member, where its own do not say otherwise
     :return: every member's class and arguments
     """
-    classes = [member_class] * n_policies if isinstance(member_class, type) else member_class
+    classes = member_class if isinstance(member_class, (list, tuple)) else [member_class] * n_policies
     own_kwargs = [{}] * n_policies if member_kwargs is None else member_kwargs
     return [(cls, common_kwargs | own) for cls, own in zip(classes, own_kwargs, strict=True)]
 

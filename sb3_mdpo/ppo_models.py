@@ -51,6 +51,7 @@ def member_to_ppo(model: "MDPO", k: int) -> PPO:
         )
     member_class, member_kwargs = model.each_member()[k]
     settings = {name: getattr(model, name) for name in COMMON_ARGUMENTS}
+    settings["stats_window_size"] = model._stats_window_size
     ppo = PPO(member_class, None, policy_kwargs=member_kwargs, _init_setup_model=False, **settings)  # type: ignore[arg-type]
     ppo.observation_space, ppo.action_space = model.observation_space, model.action_space
     ppo.n_envs = max(model.n_envs // model.n_policies, 1)

@@ -228,6 +228,7 @@ def test_heterogeneous_members_draw_each_other_together():
         ({"policy": ["MlpPolicy"] * 3}, ValueError, "policy lists 3 members, but n_policies=2"),
         ({"policy_kwargs": [{}] * 3}, ValueError, "policy_kwargs lists 3 members, but n_policies=2"),
         ({"policy_kwargs": [{}, None]}, TypeError, "must be a dict for all members, or a list of dicts"),
+        ({"policy": None}, TypeError, "policy=None must be a subclass of ActorCriticPolicy"),
         ({"policy": ["MlpPolicy", dict]}, TypeError, "must be a subclass of ActorCriticPolicy"),
         ({"policy": ["MlpPolicy", "Mlp"]}, ValueError, "Policy Mlp unknown"),
         ({"policy_kwargs": [{}, {"optimizer_class": th.optim.SGD}]}, ValueError, "0 and 1 differ in optimizer_class"),

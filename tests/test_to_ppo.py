@@ -28,7 +28,13 @@ def cartpole(n_envs: int = 4):
 
 @pytest.fixture
 def model() -> MDPO:
-    settings = {"gamma": 0.9, "clip_range": LinearSchedule(0.3, 0.1, 1), "clip_range_vf": 0.3, "seed": 5}
+    settings = {
+        "gamma": 0.9,
+        "clip_range": LinearSchedule(0.3, 0.1, 1),
+        "clip_range_vf": 0.3,
+        "seed": 5,
+        "stats_window_size": 7,
+    }
     return MDPO(
         "MlpPolicy", cartpole(), policy_kwargs=[{"net_arch": [8]}, {"net_arch": [9]}], **settings, **TINY
     ).learn(128)
@@ -73,6 +79,7 @@ def test_the_ppo_model_has_the_settings_and_learns_on(model):
     ):
         assert getattr(ppo, name) == getattr(model, name), name
     assert (ppo.clip_range(0.5), ppo.clip_range_vf(1)) == (pytest.approx(0.2), 0.3)
+    assert ppo._stats_window_size == model._stats_window_size == 7
     assert ppo.num_timesteps == 64
     ppo.set_env(cartpole(2))
     ppo.learn(64, reset_num_timesteps=False)
