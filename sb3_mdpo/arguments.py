@@ -19,7 +19,7 @@ from sb3_mdpo.update import check_distill_mode
 if TYPE_CHECKING:
     from sb3_mdpo.mdpo import MDPO
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "bf16", "auto")
 
 
 def check_n_policies(n_policies: int) -> None:
@@ -51,6 +51,12 @@ def check_arguments(model: "MDPO") -> None:
     check_distill_mode(model.distill_mode)
     if model.precision not in PRECISIONS:
         raise ValueError(f"precision={model.precision!r} is unknown: use one of {', '.join(map(repr, PRECISIONS))}.")
+    if model.chunk_size is not None and not (isinstance(model.chunk_size, Integral) and model.chunk_size >= 1):
+        raise ValueError(
+            f"chunk_size={model.chunk_size!r} must be an integer of at least 1, or None for what is fastest."
+        )
+    if not isinstance(model.compile, bool):
+        raise TypeError(f"compile={model.compile!r} must be True or False.")
     vf_range = model.clip_range_vf
     if vf_range is not None and not callable(vf_range) and vf_range <= 0:
         raise ValueError(

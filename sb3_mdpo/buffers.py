@@ -134,6 +134,8 @@ class MutualRolloutBuffer(BaseBuffer):
         self.actions = zeros((self.action_dim,), th.int64 if is_discrete else th.float32)
         for name in ("rewards", "episode_starts", "values", "log_probs", "advantages", "returns"):
             setattr(self, name, zeros((), th.float32))
+        # Rewards and episode starts come from the host: they cross to the device together, at the end
+        self._from_host = np.zeros((2, self.buffer_size, self.n_envs), dtype=np.float32)
 
     def add(  # type: ignore[override]
         self,
@@ -159,14 +161,9 @@ class MutualRolloutBuffer(BaseBuffer):
                 self._store(memory, obs[key])  # type: ignore[call-overload, index]
         else:
             self._store(self.observations, obs)
-        for memory, data in (
-            (self.actions, action),
-            (self.rewards, reward),
-            (self.episode_starts, episode_start),
-            (self.values, value),
-            (self.log_probs, log_prob),
-        ):
+        for memory, data in ((self.actions, action), (self.values, value), (self.log_probs, log_prob)):
             self._store(memory, data)
+        self._from_host[:, self.pos] = reward, episode_start
         self.pos += 1
         self.full = self.pos == self.buffer_size
 
@@ -176,11 +173,13 @@ class MutualRolloutBuffer(BaseBuffer):
 
     def compute_returns_and_advantage(self, last_values: th.Tensor, dones: NDArray[Any]) -> None:
         """
-        Fill ``advantages`` and ``returns`` (TD(lambda) targets) once the rollout is complete.
+        Fill ``advantages`` and ``returns`` (TD(lambda) targets), and before them ``rewards`` and
+        ``episode_starts``, once the rollout is complete.
 
         :param last_values: values of the observations after the last step, one per environment
         :param dones: whether the last step ended an episode, shape ``(n_envs,)``
         """
+        self.rewards[:], self.episode_starts[:] = th.as_tensor(self._from_host).to(self.device)
         self.advantages[:] = generalized_advantage_estimate(
             self.rewards,
             self.values,

@@ -175,18 +175,18 @@ def member_loss(
     """
     One member's loss on a minibatch of its own samples.
 
+    Every part is a mean over samples, so that the weighted mean over the chunks of a minibatch is
+    the minibatch's.
+
     :param own: the member's evaluation of the minibatch
-    :param samples: the minibatch
+    :param samples: the minibatch, its advantages normalised already where they are to be
     :param peers: the peers' distributions on the same states; empty for a single policy
     :param settings: coefficients and clip ranges
     :return: the loss and its parts
     """
-    advantages = samples.advantages
-    if settings.normalize_advantage:
-        advantages = normalize_advantages(advantages)
     ratio = th.exp(own.log_prob - samples.old_log_prob)
 
-    surrogate = clipped_surrogate(advantages, ratio, settings.clip_range)
+    surrogate = clipped_surrogate(samples.advantages, ratio, settings.clip_range)
     value = value_loss(own.values, samples.old_values, samples.returns, settings.clip_range_vf)
     entropy = entropy_loss(own.entropy, own.log_prob)
     total = surrogate + settings.ent_coef * entropy + settings.vf_coef * value

@@ -17,6 +17,7 @@ from stable_baselines3.common.policies import (
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
+from sb3_mdpo.acceleration import accelerate, automatic_chunk_size, keep_freed_memory, resolve_precision
 from sb3_mdpo.arguments import check_arguments, check_n_policies, check_rollout
 from sb3_mdpo.buffers import MutualRolloutBuffer
 from sb3_mdpo.envs.copies import copies_of
@@ -86,7 +87,13 @@ class MDPO(MutualOnPolicyAlgorithm):
     :param distill_mode: ``"all"``: the KL is the mean over all peers, whose cost grows with the
         square of ``n_policies``; ``"random"``: one random peer per member and minibatch, whose cost
         grows linearly. The same for two members
-    :param precision: arithmetic of the update; "fp32" is the only one so far
+    :param precision: ``"fp32"``; ``"bf16"``: features extractors in bfloat16, everything else in
+        float32; ``"auto"``: bf16 for images on hardware that has it, else fp32
+    :param chunk_size: a minibatch goes through the networks in chunks of at most this many samples,
+        whose gradients add up to the minibatch's: the same up to rounding with less memory (but not
+        for batch normalisation, which sees chunks). None for what is fastest on the device: 128
+        images on a CPU, else whole minibatches
+    :param compile: whether features extractors are compiled by ``torch.compile``
     :param predict_with: who acts in ``predict()``: a member's index, or "ensemble" for the
         average of all members' action distributions. It may be changed at any time and is saved
         with the model
@@ -136,6 +143,8 @@ class MDPO(MutualOnPolicyAlgorithm):
         detach_peers: bool = False,
         distill_mode: str = "all",
         precision: str = "fp32",
+        chunk_size: int | None = None,
+        compile: bool = False,
         predict_with: PredictWith = 0,
         _init_setup_model: bool = True,
     ) -> None:
@@ -151,6 +160,8 @@ class MDPO(MutualOnPolicyAlgorithm):
         self.detach_peers = detach_peers
         self.distill_mode = distill_mode
         self.precision = precision
+        self.chunk_size = chunk_size
+        self.compile = compile
         self.predict_with = predict_with
         super().__init__(
             self._member_class(policy),  # type: ignore[arg-type]
@@ -213,6 +224,7 @@ class MDPO(MutualOnPolicyAlgorithm):
             predict_with=self.predict_with,
             **self.policy_kwargs,
         ).to(self.device)
+        accelerate(self.policy, resolve_precision(self.precision, self.device, self.observation_space), self.compile)
         if isinstance(self.policy_class, type):  # SB3 asks for its name
             self._maybe_recommend_cpu()
 
@@ -238,6 +250,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         settings = self._loss_settings()
+        chunk_size = automatic_chunk_size(self.policy) if self.chunk_size is None else self.chunk_size
         history = UpdateHistory()
         active = set(range(self.n_policies))
         with unvalidated_distributions():
@@ -253,6 +266,7 @@ class MDPO(MutualOnPolicyAlgorithm):
                         self.max_grad_norm,
                         self.detach_peers,
                         self.target_kl,
+                        chunk_size,
                     )
                     history.append(epoch, metrics, took_part, stepped=frozenset(active))
                     if not active:
@@ -320,6 +334,7 @@ class MDPO(MutualOnPolicyAlgorithm):
             ``batch_size`` is larger than a member's rollout
         """
         check_rollout(self)
+        keep_freed_memory(self.policy)
         return super().learn(
             total_timesteps=total_timesteps,
             callback=callback,

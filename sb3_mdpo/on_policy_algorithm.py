@@ -6,6 +6,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch as th
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
@@ -106,12 +107,15 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         return True
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
-        super()._update_info_buffer(infos, dones)
+        # Only where an episode ended: a loop over all environments at every step would be felt
+        assert dones is not None
+        ended = np.flatnonzero(dones)
+        super()._update_info_buffer([infos[idx] for idx in ended], dones[ended])
         assert self.member_ep_info_buffers is not None
         envs_per_member = len(infos) // self.n_policies
-        for idx, info in enumerate(infos):
-            if "episode" in info:
-                self.member_ep_info_buffers[idx // envs_per_member].append(info["episode"])
+        for idx in ended:
+            if "episode" in infos[idx]:
+                self.member_ep_info_buffers[idx // envs_per_member].append(infos[idx]["episode"])
 
     def dump_logs(self, iteration: int = 0) -> None:
         """

@@ -19,8 +19,9 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
 
     def forward(self, x: th.Tensor) -> th.Tensor:
-        residual: th.Tensor = self.conv1(th.relu(self.conv0(th.relu(x))))
-        return x + residual
+        # In place where nobody else needs the tensor: the same numbers with half of the memory traffic
+        residual: th.Tensor = self.conv1(th.relu_(self.conv0(th.relu(x))))
+        return residual.add_(x)
 
 
 class ImpalaStage(nn.Sequential):
@@ -73,7 +74,7 @@ class ImpalaCNN(BaseFeaturesExtractor):
         super().__init__(observation_space, features_dim)
         widths = [observation_space.shape[0], *channels]
         stages = [ImpalaStage(before, after) for before, after in pairwise(widths)]
-        self.cnn = nn.Sequential(*stages, nn.ReLU(), nn.Flatten())
+        self.cnn = nn.Sequential(*stages, nn.ReLU(inplace=True), nn.Flatten())
         with th.no_grad():
             n_flatten = self.cnn(th.zeros(1, *observation_space.shape)).shape[1]
         self.linear = nn.Sequential(nn.Linear(n_flatten, features_dim), nn.ReLU(), nn.Dropout(dropout))

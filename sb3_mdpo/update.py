@@ -10,7 +10,7 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples
 
-from sb3_mdpo.losses import Evaluation, LossSettings, member_loss
+from sb3_mdpo.losses import Evaluation, LossSettings, member_loss, normalize_advantages
 from sb3_mdpo.policies import MutualPolicy
 
 # The columns of what minibatch_step() returns; all but the last two names are fields of MemberLoss
@@ -98,6 +98,64 @@ def draw_peers(n_policies: int, distill_mode: str) -> list[list[int]]:
     return [[int(np.random.choice(others))] for others in peers]
 
 
+def chunks(samples: RolloutBufferSamples, chunk_size: int | None) -> list[RolloutBufferSamples]:
+    """
+    :param samples: minibatch of ``B`` samples
+    :param chunk_size: largest number of samples in a chunk, None for no limit
+    :return: the minibatch in pieces, views of it
+    """
+    n_samples = len(samples.actions)
+    if chunk_size is None or chunk_size >= n_samples:
+        return [samples]
+    starts = range(0, n_samples, chunk_size)
+
+    def cut(memory: th.Tensor | dict[str, th.Tensor], start: int) -> th.Tensor | dict[str, th.Tensor]:
+        if isinstance(memory, dict):
+            return {key: part[start : start + chunk_size] for key, part in memory.items()}
+        return memory[start : start + chunk_size]
+
+    return [type(samples)(*(cut(memory, start) for memory in samples)) for start in starts]  # type: ignore[arg-type]
+
+
+def backward_of_member(
+    policy: MutualPolicy,
+    k: int,
+    samples: RolloutBufferSamples,
+    peers: dict[int, bool],
+    settings: LossSettings,
+    chunk_size: int | None,
+) -> th.Tensor:
+    """
+    Add the gradient of one member's term of the joint loss, chunk after chunk: up to rounding that
+    of the minibatch at once, with one chunk's activations in memory at a time.
+
+    :param policy: the members
+    :param k: the member's index
+    :param samples: minibatch of its samples
+    :param peers: indices of the peers that it learns from, and whether each is a constant
+    :param settings: coefficients and clip ranges
+    :param chunk_size: largest number of samples in a chunk, None for no limit
+    :return: the term's metrics without the gradient norm, shape ``(len(METRICS) - 1,)``
+    """
+    n_samples = len(samples.actions)
+    if settings.normalize_advantage:
+        samples = samples._replace(advantages=normalize_advantages(samples.advantages))
+    metrics = th.zeros(len(METRICS) - 1, device=policy.device)
+    for chunk in chunks(samples, chunk_size):
+        own = evaluate_member(policy.members[k], chunk)
+        teachers = [peer_distribution(policy.members[j], chunk.observations, constant) for j, constant in peers.items()]
+        loss = member_loss(own, chunk, teachers, settings)
+        share = len(chunk.actions) / n_samples
+        parts = [getattr(loss, name) for name in METRICS[:-2]]
+        metrics += share * th.stack([*parts, loss.total.detach()])
+        (loss.total * (share / policy.n_policies)).backward()  # type: ignore[no-untyped-call]
+    return metrics
+
+
+def _gradients(policy: MutualPolicy) -> list[th.Tensor | None]:
+    return [None if parameter.grad is None else parameter.grad.clone() for parameter in policy.parameters()]
+
+
 def minibatch_step(
     policy: MutualPolicy,
     minibatch: list[RolloutBufferSamples],
@@ -107,6 +165,7 @@ def minibatch_step(
     max_grad_norm: float,
     detach_peers: bool = False,
     target_kl: float | None = None,
+    chunk_size: int | None = None,
 ) -> th.Tensor:
     """
     One step of the common optimizer on the mean of the members' losses.
@@ -125,28 +184,20 @@ def minibatch_step(
     :param max_grad_norm: largest gradient norm per member
     :param detach_peers: whether the KL's gradient stops at the peers (Deep Mutual Learning)
     :param target_kl: SB3's limit of the KL between the old and the new policy, None for no limit
+    :param chunk_size: largest number of samples that go through a network at once, None for no limit
     :return: metrics of this step, shape ``(n_policies, len(METRICS))``, 0 for members that take no part
     """
-    n_policies = policy.n_policies
-    metrics = th.zeros((n_policies, len(METRICS)), device=policy.device)
+    metrics = th.zeros((policy.n_policies, len(METRICS)), device=policy.device)
     policy.optimizer.zero_grad()
     for k in sorted(active):
-        own = evaluate_member(policy.members[k], minibatch[k])
-        teachers = [
-            peer_distribution(
-                policy.members[j],
-                minibatch[k].observations,
-                constant=detach_peers or settings.distill_coef == 0 or j not in active,
-            )
-            for j in peers[k]
-        ]
-        loss = member_loss(own, minibatch[k], teachers, settings)
-        parts = [getattr(loss, name) for name in METRICS[:-2]]
-        metrics[k, :-1] = th.stack([*parts, loss.total.detach()])
-        if target_kl is not None and loss.approx_kl > 1.5 * target_kl:
+        no_gradient = detach_peers or settings.distill_coef == 0
+        constant = {j: no_gradient or j not in active for j in peers[k]}
+        before = None if target_kl is None else _gradients(policy)
+        metrics[k, :-1] = backward_of_member(policy, k, minibatch[k], constant, settings, chunk_size)
+        if before is not None and metrics[k, METRICS.index("approx_kl")] > 1.5 * target_kl:  # type: ignore[operator]
             active.discard(k)
-            continue
-        (loss.total / n_policies).backward()  # type: ignore[no-untyped-call]
+            for parameter, gradient in zip(policy.parameters(), before, strict=True):
+                parameter.grad = gradient
 
     for k, member in enumerate(policy.members):
         if k in active:

@@ -45,10 +45,11 @@ def test_one_policy_logs_what_ppo_logs(env_id):
         assert mdpo[key] == pytest.approx(value, rel=1e-4, abs=1e-7), key
 
 
-def test_one_policy_is_ppo_with_target_kl():
+@pytest.mark.parametrize("target_kl", [0.001, 0.0])
+def test_one_policy_is_ppo_with_target_kl(target_kl):
     """PPO's rule stops the whole update; with one member it is ours."""
     models = [
-        algorithm("MlpPolicy", make_vec_env("CartPole-v1", n_envs=4), **SETTINGS, target_kl=0.001, **extra).learn(
+        algorithm("MlpPolicy", make_vec_env("CartPole-v1", n_envs=4), **SETTINGS, target_kl=target_kl, **extra).learn(
             3 * 256
         )
         for algorithm, extra in ((PPO, {}), (MDPO, {"n_policies": 1}))
