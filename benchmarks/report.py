@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import subprocess
 import sys
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -25,10 +26,26 @@ def processor() -> str:
     return f"{fields.get('model name', platform.processor())} ({', '.join(flags) or 'no bfloat16 instructions'})"
 
 
+def command() -> str:
+    """:return: what was typed, with the script's path in the repository and only the last part of other paths"""
+    script, *arguments = sys.argv
+    typed = [Path(argument).name if argument.startswith("/") else argument for argument in arguments]
+    return " ".join(["python", f"benchmarks/{Path(script).name}", *typed])
+
+
+def commit() -> str:
+    """:return: the commit that was measured, marked where files had been changed since"""
+    describe = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(
+        describe, capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    ).stdout.strip()
+
+
 def circumstances() -> dict[str, Any]:
     """:return: what somebody needs to measure the same again"""
     return {
-        "command": " ".join(["python", *sys.argv]),
+        "command": command(),
+        "commit": commit(),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
@@ -57,7 +74,8 @@ def write(name: str, summary: str, measured: Any, folder: Path) -> None:
     facts = circumstances()
     versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
     machine = f"{facts['processor']}, {facts['cores']} cores, GPU: {facts['gpu'] or 'none'}"
-    receipt = f"`{facts['command']}`, {facts['date']}; {machine}; Python {facts['python']}, {versions}."
+    receipt = f"`{facts['command']}`, {facts['date']}; {machine}; commit {facts['commit']}, "
+    receipt += f"Python {facts['python']}, {versions}."
     print(f"\n{summary}\n\n{receipt}")
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in (

@@ -1,0 +1,124 @@
+"""Learning curves in float32 and in bfloat16, on the same seeds of a small Procgen task.
+
+python benchmarks/precision.py
+
+Interrupted, it goes on with the runs that are missing. Two cores are used best by one process per seed:
+``--threads 1 --seeds 0 --only-train`` and so on, and then a call for all seeds, which writes the table.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from report import table, write
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+
+from sb3_mdpo import MDPO
+from sb3_mdpo.envs import ProcgenVecEnv
+
+PRECISIONS = ("fp32", "bf16")
+# make demo's task and settings with half of its encoder's width
+TASK = {"env_name": "starpilot", "distribution_mode": "easy", "num_levels": 200}
+SETTINGS = {
+    "n_steps": 64,
+    "batch_size": 256,
+    "n_epochs": 2,
+    "learning_rate": 5e-4,
+    "gamma": 0.99,
+    "ent_coef": 0.01,
+    "clip_range_vf": 0.2,
+    "vf_coef": 0.25,
+    "policy_kwargs": {"features_extractor_kwargs": {"channels": (4, 8, 8)}},
+}
+N_ENVS = 64
+INTERVALS = 4
+
+
+class Episodes(BaseCallback):
+    """The step at which every episode ended, and its return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: list[tuple[int, float]] = []
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                self.ended.append((self.num_timesteps, float(info["episode"]["r"])))
+        return True
+
+
+def train(precision: str, seed: int, steps: int) -> list[tuple[int, float]]:
+    env = VecNormalize(VecMonitor(ProcgenVecEnv(N_ENVS, seed=seed, **TASK)), norm_obs=False, gamma=0.99)
+    episodes = Episodes()
+    MDPO("ImpalaCnnPolicy", env, precision=precision, seed=seed, **SETTINGS).learn(steps, callback=episodes)
+    env.close()
+    return episodes.ended
+
+
+def per_interval(episodes: list[tuple[int, float]], steps: int) -> np.ndarray:
+    """Mean return of the episodes that ended in each of ``INTERVALS`` equal parts of the training."""
+    at, returns = np.array(episodes).T
+    interval = np.minimum(at * INTERVALS // (steps + 1), INTERVALS - 1).astype(int)
+    return np.array([returns[interval == part].mean() for part in range(INTERVALS)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=98_304, help="of both policies together")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=th.get_num_threads())
+    parser.add_argument("--only-train", action="store_true", help="leave the table to another call: for parallel seeds")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args()
+    th.set_num_threads(args.threads)
+
+    args.folder.mkdir(parents=True, exist_ok=True)
+    runs: dict[tuple[str, int], Any] = {}
+    for seed in args.seeds:
+        for precision in PRECISIONS:
+            part = args.folder / f"precision_{precision}_{seed}.part.json"
+            facts = {"task": TASK, "settings": SETTINGS, "n_envs": N_ENVS, "steps": args.steps, "threads": args.threads}
+            facts = json.loads(json.dumps(facts))
+            run = json.loads(part.read_text()) if part.exists() else {}
+            if run.get("facts") != facts:  # not trained yet, or differently
+                run = {"facts": facts, "episodes": train(precision, seed, args.steps)}
+                unfinished = part.with_suffix(".tmp")
+                unfinished.write_text(json.dumps(run))
+                unfinished.replace(part)
+            runs[precision, seed] = run["episodes"]
+            print(precision, seed, per_interval(runs[precision, seed], args.steps).round(2), flush=True)
+
+    if args.only_train:
+        return
+    curves = {p: np.stack([per_interval(runs[p, seed], args.steps) for seed in args.seeds]) for p in PRECISIONS}
+    difference = curves["bf16"] - curves["fp32"]
+    rows = [
+        [f"{p}, seed {seed}", *(f"{value:.2f}" for value in curves[p][k])]
+        for p in PRECISIONS
+        for k, seed in enumerate(args.seeds)
+    ]
+    rows += [[f"{p}, mean", *(f"{value:.2f}" for value in curves[p].mean(axis=0))] for p in PRECISIONS]
+    error = difference.std(axis=0, ddof=1) / np.sqrt(len(args.seeds))
+    cells = [f"{d:+.2f} +/- {e:.2f}" for d, e in zip(difference.mean(axis=0), error, strict=True)]
+    rows.append(["bf16 - fp32, mean over seeds +/- standard error", *cells])
+    header = [
+        "mean return",
+        *(f"{args.steps * k // INTERVALS:,} to {args.steps * (k + 1) // INTERVALS:,} steps" for k in range(4)),
+    ]
+    summary = (
+        f"Returns while training on {TASK['env_name']}, {TASK['distribution_mode']}, {TASK['num_levels']} levels, two "
+        f"policies, IMPALA encoder with 4, 8 and 8 channels.\n\n{table(header, rows)}"
+    )
+    measured = [{"precision": p, "seed": seed, "episodes": episodes} for (p, seed), episodes in runs.items()]
+    write("precision", summary, measured, args.folder)
+    for part in args.folder.glob("precision_*.part.json"):
+        part.unlink()
+
+
+if __name__ == "__main__":
+    main()
