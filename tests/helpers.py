@@ -3,11 +3,24 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import torch as th
+from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.buffers import MutualRolloutBuffer
+
+# The smallest run with all parts: one update of two minibatches per 64 steps of four environments
+TINY: dict[str, Any] = {
+    "n_steps": 16,
+    "batch_size": 16,
+    "n_epochs": 1,
+    "seed": 0,
+    "device": "cpu",
+    "policy_kwargs": {"net_arch": [8]},
+}
+both = pytest.mark.parametrize("algorithm", [PPO, MDPO])
 
 
 def silent_logger() -> Logger:

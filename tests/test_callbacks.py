@@ -28,18 +28,9 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_mdpo import MDPO
-from tests.helpers import assert_same_parameters, parameters
+from tests.helpers import TINY, assert_same_parameters, both, parameters
 
-TINY: dict[str, Any] = {
-    "n_steps": 16,
-    "batch_size": 16,
-    "n_epochs": 1,
-    "seed": 0,
-    "device": "cpu",
-    "policy_kwargs": {"net_arch": [8]},
-}
 N_ENVS = 4
-both = pytest.mark.parametrize("algorithm", [PPO, MDPO])
 
 
 class Paying(gym.Env):

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_mdpo import MDPO
 from tests.envs import maker
-from tests.helpers import assert_same_parameters
+from tests.helpers import assert_same_parameters, both
 
 TINY: dict[str, Any] = {
     "n_steps": 16,
@@ -24,7 +24,6 @@ TINY: dict[str, Any] = {
     "policy_kwargs": {"net_arch": [8]},
 }
 N_ENVS = 4
-both = pytest.mark.parametrize("algorithm", [PPO, MDPO])
 
 DICT = spaces.Dict({"image": spaces.Box(0, 255, (36, 36, 1), np.uint8), "vector": spaces.Box(-1, 1, (2,))})
 

@@ -21,18 +21,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from sb3_mdpo import MDPO
+from tests.helpers import TINY, both
 
-TINY: dict[str, Any] = {
-    "n_steps": 16,
-    "batch_size": 16,
-    "n_epochs": 1,
-    "seed": 0,
-    "device": "cpu",
-    "policy_kwargs": {"net_arch": [8]},
-}
 N_ENVS = 4
 ITERATION = 16 * N_ENVS
-both = pytest.mark.parametrize("algorithm", [PPO, MDPO])
 
 OF_EACH_MEMBER = {
     "ep_rew_mean",

@@ -33,22 +33,13 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_mdpo import MDPO
 from tests.envs import maker
-from tests.helpers import assert_same_parameters, collect
+from tests.helpers import TINY, assert_same_parameters, both, collect
 
-TINY: dict[str, Any] = {
-    "n_steps": 16,
-    "batch_size": 16,
-    "n_epochs": 1,
-    "seed": 0,
-    "device": "cpu",
-    "policy_kwargs": {"net_arch": [8]},
-}
 N_ENVS = 4
 VECTOR = spaces.Box(-1, 1, (2,))
 BUTTONS = spaces.Discrete(2)
 CHANNELS_LAST = spaces.Box(0, 255, (36, 36, 3), np.uint8)
 CHANNELS_FIRST = spaces.Box(0, 255, (3, 36, 36), np.uint8)
-both = pytest.mark.parametrize("algorithm", [PPO, MDPO])
 
 
 def cartpole(n_envs: int = N_ENVS, **kwargs: Any) -> VecEnv:
