@@ -19,7 +19,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
 
     def forward(self, x: th.Tensor) -> th.Tensor:
-        # In place where nobody else needs the tensor: the same numbers with half of the memory traffic
+        # In place where nobody else needs the tensor: the same numbers in less memory
         residual: th.Tensor = self.conv1(th.relu_(self.conv0(th.relu(x))))
         return residual.add_(x)
 
