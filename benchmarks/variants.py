@@ -73,12 +73,13 @@ class TimedVecEnv(VecEnvWrapper):
     def reset(self) -> Any:
         return self.venv.reset()
 
-    def step_wait(self) -> Any:
-        return self.venv.step_wait()
-
-    def step(self, actions: Any) -> Any:
+    def step_async(self, actions: Any) -> None:
         with self.clock.measure("environments"):
-            return super().step(actions)
+            self.venv.step_async(actions)
+
+    def step_wait(self) -> Any:
+        with self.clock.measure("environments"):
+            return self.venv.step_wait()
 
 
 def native(n_envs: int, clock: Clock) -> VecEnv:
