@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import shutil
 import sys
 
 import numpy as np
@@ -246,6 +247,7 @@ def test_copies_of_a_policy_have_weights_of_their_own(copied):
     assert not twin.members[0].extract_features(th.as_tensor(x)).any()
 
 
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
 def test_compiled_equals_eager():
     eager = images()
     compiled = weights_of(eager, images(compile=True))
