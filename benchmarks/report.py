@@ -80,7 +80,7 @@ def write(name: str, summary: str, measured: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in (
         (folder / f"{name}.md", f"{summary}\n\n{receipt} Raw numbers: `{name}.json`.\n"),
-        (folder / f"{name}.json", json.dumps(facts | {"measured": measured}, indent=1) + "\n"),
+        (folder / f"{name}.json", json.dumps(facts | {"measured": measured}) + "\n"),
     ):
         unfinished = path.with_name(path.name + ".part")
         unfinished.write_text(text)

@@ -53,7 +53,7 @@ def check_arguments(model: "MDPO") -> None:
         raise ValueError(f"precision={model.precision!r} is unknown: use one of {', '.join(map(repr, PRECISIONS))}.")
     if model.chunk_size is not None and not (isinstance(model.chunk_size, Integral) and model.chunk_size >= 1):
         raise ValueError(
-            f"chunk_size={model.chunk_size!r} must be an integer of at least 1, or None for what is fastest."
+            f"chunk_size={model.chunk_size!r} must be an integer of at least 1, or None to have it chosen."
         )
     if not isinstance(model.compile, bool):
         raise TypeError(f"compile={model.compile!r} must be True or False.")

@@ -91,7 +91,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         float32; ``"auto"``: bf16 for images on hardware that has it, else fp32
     :param chunk_size: a minibatch goes through the networks in chunks of at most this many samples,
         whose gradients add up to the minibatch's: the same up to rounding with less memory (but not
-        for batch normalisation, which sees chunks). None for what is fastest on the device: 128
+        for batch normalisation, which sees chunks). None to have it chosen for the device: 128
         images on a CPU, else whole minibatches
     :param compile: whether features extractors are compiled by ``torch.compile``
     :param predict_with: who acts in ``predict()``: a member's index, or "ensemble" for the

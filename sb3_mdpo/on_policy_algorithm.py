@@ -107,7 +107,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         return True
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
-        # Only where an episode ended: a loop over all environments at every step would be felt
+        # Only where an episode ended, not all environments at every step
         assert dones is not None
         ended = np.flatnonzero(dones)
         super()._update_info_buffer([infos[idx] for idx in ended], dones[ended])
