@@ -1,6 +1,9 @@
-"""Learning curves in float32 and in bfloat16, on the same seeds of a small Procgen task.
+"""Learning curves in float32 and in bfloat16 on a small Procgen task, and a control: float32 in other chunks.
 
 python benchmarks/precision.py
+
+The control computes the same update and differs in rounding alone, so it shows how far apart two runs of one seed
+drift by themselves.
 
 Interrupted, it goes on with the runs that are missing. Two cores are used best by one process per seed:
 ``--threads 1 --seeds 0 --only-train`` and so on, and then a call for all seeds, which writes the table.
@@ -14,13 +17,19 @@ from typing import Any
 import numpy as np
 import torch as th
 from report import table, write
+from scipy import stats
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.envs import ProcgenVecEnv
 
-PRECISIONS = ("fp32", "bf16")
+REFERENCE = "fp32"
+VARIANTS: dict[str, dict[str, Any]] = {
+    REFERENCE: {"precision": "fp32", "chunk_size": 128},
+    "bf16": {"precision": "bf16", "chunk_size": 128},
+    "control": {"precision": "fp32", "chunk_size": 64},
+}
 # make demo's task and settings with half of its encoder's width
 TASK = {"env_name": "starpilot", "distribution_mode": "easy", "num_levels": 200}
 SETTINGS = {
@@ -52,10 +61,10 @@ class Episodes(BaseCallback):
         return True
 
 
-def train(precision: str, seed: int, steps: int) -> list[tuple[int, float]]:
+def train(variant: str, seed: int, steps: int) -> list[tuple[int, float]]:
     env = VecNormalize(VecMonitor(ProcgenVecEnv(N_ENVS, seed=seed, **TASK)), norm_obs=False, gamma=0.99)
     episodes = Episodes()
-    MDPO("ImpalaCnnPolicy", env, precision=precision, seed=seed, **SETTINGS).learn(steps, callback=episodes)
+    MDPO("ImpalaCnnPolicy", env, seed=seed, **VARIANTS[variant], **SETTINGS).learn(steps, callback=episodes)
     env.close()
     return episodes.ended
 
@@ -67,10 +76,19 @@ def per_interval(episodes: list[tuple[int, float]], steps: int) -> np.ndarray:
     return np.array([returns[interval == part].mean() for part in range(INTERVALS)])
 
 
+def difference(variant: np.ndarray, reference: np.ndarray) -> list[str]:
+    """Mean difference over seeds in each interval, with its 95 % interval by Welch's t test: runs are independent
+    once rounding has separated them, so they are not paired."""
+    tests = stats.ttest_ind(variant, reference, equal_var=False)
+    low, high = tests.confidence_interval(0.95)
+    means = (variant - reference).mean(axis=0)
+    return [f"{m:+.2f} ({a:+.2f} to {b:+.2f})" for m, a, b in zip(means, low, high, strict=True)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=98_304, help="of both policies together")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--threads", type=int, default=th.get_num_threads())
     parser.add_argument("--only-train", action="store_true", help="leave the table to another call: for parallel seeds")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
@@ -80,41 +98,43 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     runs: dict[tuple[str, int], Any] = {}
     for seed in args.seeds:
-        for precision in PRECISIONS:
-            part = args.folder / f"precision_{precision}_{seed}.part.json"
-            facts = {"task": TASK, "settings": SETTINGS, "n_envs": N_ENVS, "steps": args.steps, "threads": args.threads}
-            facts = json.loads(json.dumps(facts))
+        for variant, arguments in VARIANTS.items():
+            part = args.folder / f"precision_{variant}_{seed}.part.json"
+            facts = {"task": TASK, "settings": SETTINGS | arguments, "n_envs": N_ENVS, "steps": args.steps}
+            facts = json.loads(json.dumps(facts | {"threads": args.threads}))
             run = json.loads(part.read_text()) if part.exists() else {}
             if run.get("facts") != facts:  # not trained yet, or differently
-                run = {"facts": facts, "episodes": train(precision, seed, args.steps)}
+                run = {"facts": facts, "episodes": train(variant, seed, args.steps)}
                 unfinished = part.with_suffix(".tmp")
                 unfinished.write_text(json.dumps(run))
                 unfinished.replace(part)
-            runs[precision, seed] = run["episodes"]
-            print(precision, seed, per_interval(runs[precision, seed], args.steps).round(2), flush=True)
+            runs[variant, seed] = run["episodes"]
+            print(variant, seed, per_interval(runs[variant, seed], args.steps).round(2), flush=True)
 
     if args.only_train:
         return
-    curves = {p: np.stack([per_interval(runs[p, seed], args.steps) for seed in args.seeds]) for p in PRECISIONS}
-    difference = curves["bf16"] - curves["fp32"]
+    curves = {v: np.stack([per_interval(runs[v, seed], args.steps) for seed in args.seeds]) for v in VARIANTS}
     rows = [
-        [f"{p}, seed {seed}", *(f"{value:.2f}" for value in curves[p][k])]
-        for p in PRECISIONS
+        [f"{v}, seed {seed}", *(f"{value:.2f}" for value in curves[v][k])]
+        for v in VARIANTS
         for k, seed in enumerate(args.seeds)
     ]
-    rows += [[f"{p}, mean", *(f"{value:.2f}" for value in curves[p].mean(axis=0))] for p in PRECISIONS]
-    error = difference.std(axis=0, ddof=1) / np.sqrt(len(args.seeds))
-    cells = [f"{d:+.2f} +/- {e:.2f}" for d, e in zip(difference.mean(axis=0), error, strict=True)]
-    rows.append(["bf16 - fp32, mean over seeds +/- standard error", *cells])
+    rows += [[f"{v}, mean", *(f"{value:.2f}" for value in curves[v].mean(axis=0))] for v in VARIANTS]
+    rows += [
+        [f"{v} - {REFERENCE}, mean (95 % interval)", *difference(curves[v], curves[REFERENCE])]
+        for v in VARIANTS
+        if v != REFERENCE
+    ]
     header = [
         "mean return",
-        *(f"{args.steps * k // INTERVALS:,} to {args.steps * (k + 1) // INTERVALS:,} steps" for k in range(4)),
+        *(f"{args.steps * k // INTERVALS:,} to {args.steps * (k + 1) // INTERVALS:,} steps" for k in range(INTERVALS)),
     ]
     summary = (
         f"Returns while training on {TASK['env_name']}, {TASK['distribution_mode']}, {TASK['num_levels']} levels, two "
-        f"policies, IMPALA encoder with 4, 8 and 8 channels.\n\n{table(header, rows)}"
+        f"policies, IMPALA encoder with 4, 8 and 8 channels. bf16 and {REFERENCE}: chunks of 128 images; control: "
+        f"float32 in chunks of 64, which differs from {REFERENCE} in rounding alone.\n\n{table(header, rows)}"
     )
-    measured = [{"precision": p, "seed": seed, "episodes": episodes} for (p, seed), episodes in runs.items()]
+    measured = [{"variant": v, "seed": seed, "episodes": episodes} for (v, seed), episodes in runs.items()]
     write("precision", summary, measured, args.folder)
     for part in args.folder.glob("precision_*.part.json"):
         part.unlink()

@@ -15,10 +15,12 @@ from huggingface_hub import ModelCard
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.cli import main
-from sb3_mdpo.hub.evaluation import confidence_interval, evaluate_run, levels_of, policies_of
+from sb3_mdpo.generalization.intervals import confidence_interval
+from sb3_mdpo.generalization.policies import acting_policies
+from sb3_mdpo.hub.evaluation import evaluate_run, levels_of
 from sb3_mdpo.hub.plain import plain, plain_command, without_places
 from sb3_mdpo.hub.pull import read_snapshot
-from sb3_mdpo.hub.run import read_run
+from sb3_mdpo.zoo.run import read_run
 from tests.hub_server import HubServer
 
 BIN = Path(sys.executable).parent
@@ -475,7 +477,7 @@ def test_what_is_evaluated():
     assert levels_of("procgen-heist-exploration-v0", {}) == {"levels of training": {}}
     assert levels_of(CARTPOLE, {"sutton_barto_reward": True}) == {"": {"sutton_barto_reward": True}}
     model = MDPO("MlpPolicy", CARTPOLE, n_policies=3, predict_with="ensemble", n_steps=2, batch_size=2)
-    assert list(policies_of(model)) == ["policy 0", "policy 1", "policy 2", "ensemble"]
+    assert list(acting_policies(model)) == ["policy 0", "policy 1", "policy 2", "ensemble"]
 
 
 @pytest.mark.parametrize(

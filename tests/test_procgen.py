@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize, VecVideoR
 
 import sb3_mdpo.envs  # noqa: F401  (registers the ids)
 from sb3_mdpo import MDPO
-from sb3_mdpo.envs import ProcgenVecEnv, native_procgen
+from sb3_mdpo.envs import ProcgenVecEnv, native_vec_env
 from sb3_mdpo.envs.procgen_options import GAMES, GAMES_OF_MODE, ProcgenOptions
 
 # In a process of their own: Procgen's engine ends the process at what it does not accept
@@ -327,7 +327,7 @@ def test_single_environments_are_swapped_for_a_native_one(tmp_path):
     options = {"num_levels": 7, "use_backgrounds": False}
     singles = make_vec_env("procgen-chaser-easy-v0", n_envs=3, seed=5, env_kwargs=options, monitor_dir=str(tmp_path))
     assert len(list(tmp_path.iterdir())) == 3
-    env = native_procgen(singles, num_threads=1)
+    env = native_vec_env(singles, num_threads=1)
     native = env.unwrapped
     assert isinstance(env, VecMonitor)
     assert isinstance(native, ProcgenVecEnv)
@@ -352,13 +352,13 @@ def test_single_environments_are_swapped_for_a_native_one(tmp_path):
 )
 def test_what_the_native_environment_cannot_have_is_refused_rather_than_dropped(kwargs, message):
     singles = make_vec_env("procgen-chaser-easy-v0", n_envs=2, **kwargs)
-    with pytest.raises(ValueError, match=f"Procgen's native engine cannot have the {message}"):
-        native_procgen(singles)
+    with pytest.raises(ValueError, match=f"The native engine of procgen-chaser-easy-v0 cannot have the {message}"):
+        native_vec_env(singles)
 
 
 def test_other_environments_are_not_swapped():
     env = make_vec_env("CartPole-v1", n_envs=2)
-    assert native_procgen(env) is env
+    assert native_vec_env(env) is env
 
 
 def test_mdpo_trains_on_the_native_environment():

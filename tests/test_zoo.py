@@ -158,7 +158,7 @@ def test_all_procgen_ids_run_natively_whatever_the_file_or_the_kind_of_vec_env(w
     assert "--vec-env subproc makes no difference" in result.stdout
     run = workdir / "subproc" / algo / f"{env_id}_1"
     assert [path.name for path in run.glob("*monitor.csv")] == ["monitor.csv"]
-    assert "native_procgen" in (run / env_id / "config.yml").read_text()
+    assert "native_vec_env" in (run / env_id / "config.yml").read_text()
 
 
 def test_env_kwargs_without_levels_are_pointed_out(workdir):

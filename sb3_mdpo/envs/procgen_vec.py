@@ -1,17 +1,14 @@
 """Procgen's own vectorised engine as an SB3 ``VecEnv``."""
 
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from sb3_mdpo.envs.copies import without_monitor
 from sb3_mdpo.envs.pictures import Painter
 from sb3_mdpo.envs.procgen_options import N_ACTIONS, OBSERVATION_SHAPE, ProcgenOptions, import_procgen
 
@@ -131,44 +128,3 @@ class ProcgenVecEnv(VecEnv):
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:  # type: ignore[type-arg]
         return [False for _ in self._get_indices(indices)]
-
-
-def native_procgen(venv: VecEnv, num_threads: int = 4) -> VecEnv:
-    """
-    Replace single Procgen environments by one native engine with the same options, number and seed.
-
-    A ``vec_env_wrapper`` for the zoo's hyperparameter files: ``rl_zoo3`` can only make single
-    environments, of which this takes the place before they have started anything costly. Episode
-    statistics go to one ``monitor.csv`` where the single environments would have written one each.
-
-    :param venv: environments with a Procgen id; anything else is returned as it is
-    :param num_threads: threads that step the environments
-    :return: ``ProcgenVecEnv`` in a ``VecMonitor``
-    :raises ValueError: where the environments are wrapped or have a time limit, which the engine does not know
-    """
-    spec = venv.get_attr("spec")[0] if venv.has_attr("spec") else None
-    if spec is None or not spec.id.startswith("procgen-"):
-        return venv
-    wrappers = [wrapper.name for wrapper in without_monitor(spec).additional_wrappers]
-    if wrappers or spec.max_episode_steps is not None:
-        what = f"wrappers {wrappers}" if wrappers else f"max_episode_steps={spec.max_episode_steps}"
-        raise ValueError(
-            f"Procgen's native engine cannot have the {what} of single environments: leave them out, "
-            "use a VecEnvWrapper instead, or in the zoo vec_env_wrapper:None for slow single environments."
-        )
-    seed = venv._seeds[0]
-    monitors = [_monitor_of(env) for env in venv.envs] if isinstance(venv, DummyVecEnv) else []
-    files = [Path(m.results_writer.file_handler.name) for m in monitors if m is not None and m.results_writer]
-    keywords = dict.fromkeys(("is_success", *(key for m in monitors if m is not None for key in m.info_keywords)))
-    venv.close()
-    for file in files:
-        file.unlink()  # no episode will ever be in it
-    native = ProcgenVecEnv(venv.num_envs, seed=seed, num_threads=num_threads, **spec.kwargs)
-    filename = str(files[0].with_name("monitor.csv")) if files else None
-    return VecMonitor(native, filename, info_keywords=tuple(keywords))
-
-
-def _monitor_of(env: gym.Env[Any, Any]) -> Monitor | None:
-    while isinstance(env, gym.Wrapper) and not isinstance(env, Monitor):
-        env = env.env
-    return env if isinstance(env, Monitor) else None

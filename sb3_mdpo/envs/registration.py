@@ -4,7 +4,7 @@ import gymnasium as gym
 
 from sb3_mdpo.envs.procgen_options import GAMES, GAMES_OF_MODE
 
-ENTRY_POINT = "sb3_mdpo.envs.procgen_single:make_procgen"
+PROCGEN_ENTRY_POINT = "sb3_mdpo.envs.procgen_single:make_procgen"
 
 
 def register_procgen() -> None:
@@ -22,4 +22,4 @@ def register_procgen() -> None:
 
 def _register(env_id: str, game: str, mode: str) -> None:
     if env_id not in gym.registry:
-        gym.register(env_id, entry_point=ENTRY_POINT, kwargs={"env_name": game, "distribution_mode": mode})
+        gym.register(env_id, entry_point=PROCGEN_ENTRY_POINT, kwargs={"env_name": game, "distribution_mode": mode})

@@ -1,21 +1,17 @@
 """Mean returns of a run's policies, with intervals."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import set_random_seed
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.hub.run import Run
-from sb3_mdpo.zoo.register import UNSEEN_LEVELS, is_procgen
-
-CONFIDENCE = 0.95
+from sb3_mdpo.envs.native import UNSEEN_LEVELS, is_native
+from sb3_mdpo.generalization.intervals import confidence_interval
+from sb3_mdpo.generalization.policies import acting_policies
+from sb3_mdpo.zoo.run import Run
 
 
 @dataclass(frozen=True)
@@ -41,21 +37,6 @@ class Evaluation:
         return confidence_interval(self.returns)
 
 
-def confidence_interval(returns: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """
-    Student's t interval of the mean: what varies is the episodes, not the training.
-
-    :param returns: independent returns, at least two
-    :param confidence: probability that such an interval covers the mean
-    :return: its ends
-    :raises ValueError: where there are fewer than two returns
-    """
-    if len(returns) < 2:
-        raise ValueError(f"{len(returns)} episode(s) give no interval: evaluate at least 2.")
-    half = stats.t.ppf((1 + confidence) / 2, len(returns) - 1) * stats.sem(returns)
-    return float(np.mean(returns) - half), float(np.mean(returns) + half)
-
-
 def levels_of(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """
     :param env_id: Gymnasium id
@@ -64,29 +45,12 @@ def levels_of(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, dict[str, An
         is evaluated on levels drawn from all 2**31 (unseen ones, then) and on this set; everything else on
         the training environment alone
     """
-    if not is_procgen(env_id):
+    if not is_native(env_id):
         return {"": env_kwargs}
     num_levels = env_kwargs.get("num_levels", 0)
     if not num_levels:
         return {"levels of training": env_kwargs}
     return {"unseen levels": env_kwargs | UNSEEN_LEVELS, f"{num_levels} training levels": env_kwargs}
-
-
-def acting_policy(model: MDPO) -> str:
-    """
-    :param model: trained model
-    :return: name of who acts in its ``predict()``
-    """
-    return "ensemble" if model.predict_with == "ensemble" else f"policy {model.predict_with}"
-
-
-def policies_of(model: MDPO) -> dict[str, BaseAlgorithm | BasePolicy]:
-    """
-    :param model: trained model
-    :return: its members, and the ensemble where this is who acts
-    """
-    policies: dict[str, BaseAlgorithm | BasePolicy] = {f"policy {k}": m for k, m in enumerate(model.policy.members)}
-    return policies | ({"ensemble": model} if acting_policy(model) == "ensemble" else {})
 
 
 def evaluate_run(
@@ -112,7 +76,7 @@ def evaluate_run(
         raise ValueError(f"{n_envs} environments: at least 1 is needed.")
     evaluations = []
     for levels, env_kwargs in levels_of(run.env_id, run.env_kwargs).items():
-        for k, (name, policy) in enumerate(policies_of(model).items()):
+        for k, (name, policy) in enumerate(acting_policies(model).items()):
             set_random_seed(seed + k)
             env = run.make_env(env_kwargs, min(n_envs, episodes), seed)
             returns, _ = evaluate_policy(

@@ -1,9 +1,10 @@
 """Names of the files in a shared repository, which are those of the zoo's ``push_to_hub``."""
 
-ARGS = "args.yml"
-CONFIG = "config.yml"
+from sb3_mdpo.zoo.run import ARGS as ARGS
+from sb3_mdpo.zoo.run import COMMAND as COMMAND
+from sb3_mdpo.zoo.run import CONFIG as CONFIG
+
 ENV_KWARGS = "env_kwargs.yml"
-COMMAND = "command.txt"
 STATISTICS = "vec_normalize.pkl"
 METRICS = "train_eval_metrics.zip"
 CARD = "README.md"

@@ -10,9 +10,11 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.hub.evaluation import CONFIDENCE, Evaluation, acting_policy
-from sb3_mdpo.hub.run import Run
-from sb3_mdpo.zoo.register import is_procgen
+from sb3_mdpo.envs.native import is_native, is_procgen
+from sb3_mdpo.generalization.intervals import CONFIDENCE
+from sb3_mdpo.generalization.policies import acting_policy
+from sb3_mdpo.hub.evaluation import Evaluation
+from sb3_mdpo.zoo.run import Run
 
 TEXT = """
 # MDPO on {env_id}
@@ -179,17 +181,17 @@ def _protocol(run: Run, model: MDPO) -> str:
         f"In `predict()`, and so in `rl_zoo3 enjoy`, acts: {acting_policy(model)}.",
     ]
     num_levels, first = run.env_kwargs.get("num_levels", 0), run.env_kwargs.get("start_level", 0)
-    if is_procgen(run.env_id) and num_levels:
+    if is_native(run.env_id) and num_levels:
         lines.append(
             f"Trained on {num_levels} levels, {first} to {first + num_levels - 1}. "
-            "Unseen levels are drawn from all of the game's 2**31."
+            "Unseen levels are drawn from all 2**31."
         )
-    elif is_procgen(run.env_id):
+    elif is_native(run.env_id):
         lines.append("Trained on the full distribution of levels: there are no unseen ones to evaluate on.")
     if run.is_best:
         lines.append(
             "This is not the last model but the best one of the evaluations during training (`best_model.zip`), "
-            "which on Procgen are on unseen levels."
+            "which are on unseen levels where there are levels."
         )
     if run.hyperparams["normalize"]:
         lines.append(

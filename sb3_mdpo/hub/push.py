@@ -17,13 +17,15 @@ from rl_zoo3.utils import EnvironmentName, ModelName
 from stable_baselines3.common.utils import get_device
 
 from sb3_mdpo import MDPO
+from sb3_mdpo.generalization.intervals import CONFIDENCE
+from sb3_mdpo.generalization.policies import acting_policy
 from sb3_mdpo.hub import layout
 from sb3_mdpo.hub.connection import connection_errors
-from sb3_mdpo.hub.evaluation import CONFIDENCE, Evaluation, acting_policy, evaluate_run
+from sb3_mdpo.hub.evaluation import Evaluation, evaluate_run
 from sb3_mdpo.hub.model_card import CardFacts, make_card
 from sb3_mdpo.hub.plain import plain, plain_command
-from sb3_mdpo.hub.run import Run, read_run
 from sb3_mdpo.hub.video import record_video
+from sb3_mdpo.zoo.run import Run, read_run
 
 PACKAGES = (
     "sb3-mdpo",
@@ -79,7 +81,7 @@ def push_run(
         get_device(device)
     except RuntimeError as error:
         raise ValueError(f"PyTorch knows no device {device}: use auto, cpu, cuda or cuda:1, for example.") from error
-    run = read_run(Path(run_folder), load_best)
+    run = read_run(Path(run_folder), load_best, algos=["mdpo"])
     with connection_errors():
         repository = _check_repository(repo_id, _model_name(run), private)
     model = MDPO.load(run.model_path, device=device)

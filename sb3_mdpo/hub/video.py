@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import VecVideoRecorder
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.hub.evaluation import levels_of
-from sb3_mdpo.hub.run import Run
+from sb3_mdpo.zoo.run import Run
 
 
 def record_video(run: Run, model: MDPO, target: Path, steps: int, deterministic: bool = False, seed: int = 0) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import sb3_mdpo
+from sb3_mdpo.envs.native import UNSEEN_LEVELS, is_native
 
-UNSEEN_LEVELS = {"num_levels": 0, "start_level": 0}
-NATIVE = {"vec_env_wrapper": "sb3_mdpo.envs.native_procgen"}
+NATIVE = {"vec_env_wrapper": "sb3_mdpo.envs.native_vec_env"}
 
 
 def hyperparams_folder() -> Path:
@@ -19,14 +19,6 @@ def hyperparams_folder() -> Path:
     package = Path(sb3_mdpo.__file__).parent
     inside = package / "hyperparams"
     return inside if inside.is_dir() else package.parent / "hyperparams"
-
-
-def is_procgen(env_id: str) -> bool:
-    """
-    :param env_id: Gymnasium id
-    :return: whether it is one of our Procgen ids
-    """
-    return env_id.startswith("procgen-")
 
 
 def adapted(original: Callable[..., Any], adapt: Callable[[dict[str, Any]], None]) -> Callable[..., Any]:
@@ -61,7 +53,7 @@ def extend_utils(utils: Any) -> None:
 
 
 def _adapt_test_env(arguments: dict[str, Any]) -> None:
-    if is_procgen(arguments["env_id"]):
+    if is_native(arguments["env_id"]):
         from stable_baselines3.common.vec_env import DummyVecEnv
 
         arguments["hyperparams"] = NATIVE | (arguments["hyperparams"] or {})
@@ -99,7 +91,7 @@ def extend_experiments(exp_manager: Any) -> None:
     @functools.wraps(original)
     def read_hyperparameters(self: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         hyperparams, saved_hyperparams = original(self)
-        if is_procgen(self.env_name.gym_id):
+        if is_native(self.env_name.gym_id):
             hyperparams, saved_hyperparams = NATIVE | hyperparams, NATIVE | saved_hyperparams
             self.deterministic_eval = False  # the paper samples actions; greedy Procgen policies get stuck
         return hyperparams, saved_hyperparams
@@ -110,11 +102,11 @@ def extend_experiments(exp_manager: Any) -> None:
 def _adapt_experiment(arguments: dict[str, Any]) -> None:
     if arguments["algo"] == "mdpo" and not arguments["config"]:
         arguments["config"] = str(hyperparams_folder() / "mdpo.yml")
-    if is_procgen(arguments["env_id"]):
-        _adapt_to_procgen(arguments)
+    if is_native(arguments["env_id"]):
+        _adapt_to_native(arguments)
 
 
-def _adapt_to_procgen(arguments: dict[str, Any]) -> None:
+def _adapt_to_native(arguments: dict[str, Any]) -> None:
     env_kwargs = arguments["env_kwargs"]
     if env_kwargs and "num_levels" not in env_kwargs:
         print("--env-kwargs replaces the file's: without num_levels among them, training is on all levels.")

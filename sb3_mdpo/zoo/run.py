@@ -1,5 +1,6 @@
 """A run of the zoo on disk, and its environments."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,8 +12,10 @@ import yaml
 from rl_zoo3 import import_envs, utils  # noqa: F401
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_mdpo.hub.layout import ARGS, COMMAND, CONFIG
 from sb3_mdpo.zoo.hook import install
+
+ARGS, CONFIG, COMMAND = "args.yml", "config.yml", "command.txt"
+ALGOS = ("mdpo", "ppo")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,10 @@ class Run:
     @property
     def folder(self) -> Path:
         return self.settings.parent
+
+    @property
+    def algo(self) -> str:
+        return str(self.args["algo"])
 
     @property
     def env_id(self) -> str:
@@ -71,19 +78,20 @@ class Run:
         return env
 
 
-def read_run(folder: Path, load_best: bool = False) -> Run:
+def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS) -> Run:
     """
     Read a run that was trained on this machine: like the zoo, this runs what Python code its files name.
 
     :param folder: run folder of ``rl_zoo3 train``, e.g. ``logs/mdpo/CartPole-v1_1``
     :param load_best: whether to use the best model of the evaluations during training instead of the last one
+    :param algos: algorithms that the run may be of
     :return: the run
-    :raises ValueError: where the folder is no complete run of MDPO, or its environment is not known here
+    :raises ValueError: where the folder is no complete run of one of them, or its environment is not known here
     """
     settings = _settings_folder(folder)
     args = yaml.load((settings / ARGS).read_text(), Loader=yaml.UnsafeLoader)
-    if args["algo"] != "mdpo":
-        raise ValueError(f"{folder} is a run of {args['algo']}: give the folder of an MDPO run, e.g. logs/mdpo/...")
+    if args["algo"] not in algos:
+        raise ValueError(f"{folder} is a run of {args['algo']}: give the folder of a run of {' or '.join(algos)}.")
     if utils.EnvironmentName(args["env"]) != settings.name:
         raise ValueError(f"{settings / ARGS} is of {args['env']}, which is not what its folder is named after.")
     model_path = folder / ("best_model.zip" if load_best else f"{settings.name}.zip")

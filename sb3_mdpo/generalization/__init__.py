@@ -1,0 +1,1 @@
+"""How well policies do on levels that they never saw."""

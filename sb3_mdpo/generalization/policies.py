@@ -1,0 +1,52 @@
+"""The policies of a trained model, one by one."""
+
+import copy
+from typing import Final
+
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+
+from sb3_mdpo.mdpo import MDPO
+
+ENSEMBLE: Final = "ensemble"
+
+
+def members_of(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
+    """
+    :param model: MDPO, or another actor-critic algorithm of SB3
+    :return: its policies by name: ``policy 0`` and so on
+    """
+    if not isinstance(model, MDPO):
+        return {"policy 0": model.policy}
+    return {f"policy {k}": member for k, member in enumerate(model.policy.members)}
+
+
+def all_policies(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
+    """
+    :param model: MDPO, or another actor-critic algorithm of SB3
+    :return: its policies by name, and where there are several the average of their action distributions
+        as ``ensemble``
+    """
+    members = members_of(model)
+    if not isinstance(model, MDPO) or len(members) == 1:
+        return members
+    ensemble = copy.copy(model.policy)  # the same networks
+    ensemble.predict_with = ENSEMBLE
+    return members | {ENSEMBLE: ensemble}
+
+
+def acting_policy(model: MDPO) -> str:
+    """
+    :param model: trained model
+    :return: name of who acts in its ``predict()``
+    """
+    return ENSEMBLE if model.predict_with == ENSEMBLE else f"policy {model.predict_with}"
+
+
+def acting_policies(model: MDPO) -> dict[str, BasePolicy]:
+    """
+    :param model: trained model
+    :return: its members, and the ensemble where this is who acts
+    """
+    acting = {*members_of(model), acting_policy(model)}
+    return {name: policy for name, policy in all_policies(model).items() if name in acting}
