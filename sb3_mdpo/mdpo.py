@@ -24,7 +24,15 @@ from sb3_mdpo.envs.copies import copies_of
 from sb3_mdpo.losses import LossSettings
 from sb3_mdpo.metrics import UpdateHistory, explained_variance
 from sb3_mdpo.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.policies import ImpalaCnnPolicy, MemberClass, MutualPolicy, PredictWith, common_policy_kwargs, each_member
+from sb3_mdpo.policies import (
+    ImpalaCnnPolicy,
+    MemberClass,
+    MutualPolicy,
+    PredictWith,
+    StridedCnnPolicy,
+    common_policy_kwargs,
+    each_member,
+)
 from sb3_mdpo.ppo_models import member_to_ppo, ppo_to_member
 from sb3_mdpo.saving import FORMAT_VERSION
 from sb3_mdpo.update import draw_peers, minibatch_step, unvalidated_distributions
@@ -45,7 +53,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     ``num_timesteps`` counts the environment steps of all policies together.
 
     :param policy: class of the members or its alias (MlpPolicy, CnnPolicy, MultiInputPolicy,
-        ImpalaCnnPolicy); or a list with one for each member
+        ImpalaCnnPolicy, StridedCnnPolicy); or a list with one for each member
     :param env: environments to learn from; environment ``i`` of ``n_envs`` belongs to member
         ``i // (n_envs / n_policies)``. Of an id or a single environment with a ``spec``, as many
         copies are made as there are policies, here but not in ``load()`` or ``set_env()``; what
@@ -108,6 +116,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         "CnnPolicy": ActorCriticCnnPolicy,
         "MultiInputPolicy": MultiInputActorCriticPolicy,
         "ImpalaCnnPolicy": ImpalaCnnPolicy,
+        "StridedCnnPolicy": StridedCnnPolicy,
     }
     policy_class: MemberClass  # type: ignore[assignment]
 

@@ -1,17 +1,26 @@
 """The textured grid: levels, rules, the native environment, the single one, and the zoo."""
 
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given
 from hypothesis import strategies as st
+from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecMonitor, VecVideoRecorder
 
+from sb3_mdpo import MDPO, StridedCnnPolicy
 from sb3_mdpo.envs import TexturedGridVecEnv, has_levels, make_levels, native_vec_env
 from sb3_mdpo.envs.grid_levels import LAYOUTS, levels_of, random_below, random_word
+from sb3_mdpo.generalization.trained import open_trained
 
 UP, DOWN, LEFT, RIGHT = range(4)
 AGENT, GOAL = 255, 0
@@ -348,3 +357,41 @@ def test_single_environments_are_swapped_for_a_native_one():
     assert isinstance(env.unwrapped, TexturedGridVecEnv)
     assert (env.num_envs, env.unwrapped.num_levels, env.unwrapped.render_mode) == (3, 7, "rgb_array")
     np.testing.assert_array_equal(env.reset(), TexturedGridVecEnv(3, num_levels=7, seed=5).reset())
+
+
+def test_the_zoo_trains_it_natively_and_evaluates_on_unseen_levels(tmp_path):
+    train = [str(Path(sys.executable).with_name("rl_zoo3")), "train", "--algo", "mdpo", "--env", "TexturedGrid-v0"]
+    tiny = ["-n", "2048", "-params", "n_steps:16", "batch_size:256", "n_epochs:1"]
+    evaluation = ["--eval-freq", "1024", "--eval-episodes", "10", "--n-eval-envs", "4", "--vec-env", "subproc"]
+    command = [*train, *tiny, *evaluation, "--seed", "3", "--num-threads", "1", "--device", "cpu"]
+    environ = {**os.environ, "COLUMNS": "200"}
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "--vec-env subproc makes no difference" in result.stdout
+    run = tmp_path / "logs" / "mdpo" / "TexturedGrid-v0_1"
+    trained = open_trained(run)
+    assert isinstance(trained.model, MDPO)
+    assert isinstance(trained.model.policy.members[1], StridedCnnPolicy)
+    assert (trained.env_id, trained.env_kwargs) == ("TexturedGrid-v0", {"num_levels": 400, "start_level": 0})
+    assert trained.model.num_timesteps == 2048
+    # One file of episodes for all 64 environments: they ran natively
+    assert [path.name for path in run.glob("*monitor.csv")] == ["monitor.csv"]
+    with np.load(run / "evaluations.npz") as data:
+        assert data["timesteps"].tolist() == [1024, 2048]
+        assert set(data["results"].ravel()) <= {0.0, 1.0}
+        assert data["successes"].shape == (2, 10)
+
+
+def test_the_zoos_two_sets_of_levels(tmp_path):
+    manager = ExperimentManager(
+        argparse.Namespace(), "mdpo", "TexturedGrid-v0", str(tmp_path), device="cpu", verbose=0, n_eval_envs=3
+    )
+    model, _ = manager.setup_experiment()
+    training, evaluation = model.get_env().unwrapped, manager.callbacks[-1].eval_env.unwrapped
+    assert isinstance(training, TexturedGridVecEnv)
+    assert isinstance(evaluation, TexturedGridVecEnv)
+    assert (training.num_envs, training.num_levels, training.start_level) == (64, 400, 0)
+    assert (evaluation.num_envs, evaluation.num_levels) == (3, 0)
+    assert manager.deterministic_eval is False
