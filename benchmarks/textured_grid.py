@@ -64,7 +64,7 @@ def main() -> None:
     header = ["environments", "in `VecMonitor`", "steps per second of processor time", "steps per second of wall time"]
     title = (
         f"Environment steps per second with random actions on one core, median of {args.repeats} times {args.steps} "
-        "steps of every environment; processor time is the process's own, wall time depends on what else the machine does"
+        "steps of every environment; processor time is the process's own, wall time depends on the machine's other load"
     )
     write("textured_grid", f"{title}:\n\n{table(header, rows)}", measured, args.folder)
 
