@@ -23,7 +23,7 @@ from sb3_mdpo.study.config import Evaluation, Variant, parse_study, read_study
 from sb3_mdpo.study.folder import StudyFolder
 from sb3_mdpo.study.methods import METHODS
 from sb3_mdpo.study.policy_kwargs import Expression, read_policy_kwargs, write_policy_kwargs
-from sb3_mdpo.study.runner import tail
+from sb3_mdpo.study.runner import execute, tail
 from sb3_mdpo.study.runs import CALLBACK, PlannedRun, plan_runs
 from sb3_mdpo.study.status import Progress, remaining_seconds, table
 from sb3_mdpo.study.table import RUN_COLUMNS
@@ -462,6 +462,18 @@ def processes_in(folder: Path) -> list[str]:
     links = map(str, Path("/proc").glob("[0-9]*/cwd"))
     result = subprocess.run(["readlink", *links], capture_output=True, text=True, check=False)
     return [line for line in result.stdout.splitlines() if line == str(folder.resolve())]
+
+
+def test_a_command_that_succeeds_without_the_whole_training_has_failed(tmp_path, monkeypatch):
+    """As an interrupted training of the zoo does, which saves what it has."""
+    monkeypatch.setattr(PlannedRun, "arguments", lambda *_: ["hyperparams"])
+    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
+    assert execute(run, folder, 1, "cpu", stopped=lambda: True) == "interrupted"
+    assert folder.unfinished(run).is_dir()
+    assert execute(run, folder, 1, "cpu") == "failed"
+    assert tail(folder.failed(run) / "run.log") == str(hyperparams_folder())
+    assert not folder.unfinished(run).exists()
+    assert not folder.complete(run).exists()
 
 
 def test_a_command_on_a_leash_ends_when_its_owner_is_killed(tmp_path):
