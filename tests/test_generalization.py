@@ -60,6 +60,21 @@ def small(algorithm=MDPO, env=None, **kwargs):
     return algorithm("MlpPolicy", levels() if env is None else env, **TINY | kwargs)
 
 
+def in_this_thread(n_envs: int, seed: int, **env_kwargs) -> VecMonitor:
+    """The environments that are evaluated in by default, without threads that would wait for busy processors."""
+    return make_levels(ENV_ID, n_envs, seed, num_threads=0, **env_kwargs)
+
+
+def evaluated(model, episodes: int = 2, **kwargs):
+    settings = {"train_levels": 20, "start_level": 3, "make_env": in_this_thread} | kwargs
+    return evaluate_generalization(model, ENV_ID, episodes=episodes, **settings)
+
+
+def callback(folder: Path | None, eval_freq: int = 64, **kwargs) -> GeneralizationEvalCallback:
+    settings = {"episodes": 2, "log_path": folder, "make_env": in_this_thread, "verbose": 0} | kwargs
+    return GeneralizationEvalCallback(eval_freq, **settings)
+
+
 @pytest.fixture(scope="module")
 def model() -> MDPO:
     return small(n_policies=3)
@@ -212,13 +227,13 @@ def test_evaluation_repeats_itself_and_disturbs_nothing(model):
     modes = [module.training for module in model.policy.modules()]
 
     th.manual_seed(1), np.random.seed(1), random.seed(1)
-    first = evaluate_generalization(model, ENV_ID, 20, episodes=4, seed=2)
+    first = evaluated(model, seed=2)
     assert th.equal(th.rand(3), expected[0])
     assert np.array_equal(np.random.random(3), expected[1])
     assert random.random() == expected[2]
     assert [module.training for module in model.policy.modules()] == modes
-    assert evaluate_generalization(model, ENV_ID, 20, episodes=4, seed=2) == first
-    assert evaluate_generalization(model, ENV_ID, 20, episodes=4, seed=3) != first
+    assert evaluated(model, seed=2) == first
+    assert evaluated(model, seed=3) != first
 
 
 def test_undisturbed_also_where_the_evaluation_fails(model):
@@ -240,7 +255,7 @@ def test_undisturbed_also_where_the_evaluation_fails(model):
 
 def test_a_single_policy_has_neither_peers_nor_ensemble():
     for single in (small(PPO), small(n_policies=1)):
-        (policy,) = evaluate_generalization(single, ENV_ID, 20, episodes=2).policies
+        (policy,) = evaluated(single).policies
         assert (policy.policy, policy.kl) == ("policy 0", None)
 
 
@@ -254,7 +269,7 @@ def test_models_that_see_more_than_the_bare_environments(tmp_path):
     assert len(result.policies) == 3
     normalized = small(env=VecNormalize(levels(), norm_obs=True), policy_kwargs={"net_arch": [2]})
     with pytest.raises(ValueError, match="Observation spaces do not match"):
-        normalized.learn(1, callback=GeneralizationEvalCallback(64, episodes=2, log_path=tmp_path))
+        normalized.learn(1, callback=callback(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -374,12 +389,11 @@ def test_the_budget_of_other_algorithms_is_not_known():
 
 @both
 def test_training_is_the_same_with_and_without_evaluation(algorithm, tmp_path):
-    evaluated, alone = small(algorithm), small(algorithm)
-    evaluated.learn(192, callback=GeneralizationEvalCallback(64, episodes=2, log_path=tmp_path, verbose=0))
-    alone.learn(192)
-    assert_same_parameters(evaluated.policy, alone.policy)
-    assert np.array_equal(evaluated._last_obs, alone._last_obs)
-    assert len(read_table(tmp_path / "generalization.csv")) == 4 * (3 if algorithm is MDPO else 1)
+    observed = small(algorithm).learn(128, callback=callback(tmp_path))
+    alone = small(algorithm).learn(128)
+    assert_same_parameters(observed.policy, alone.policy)
+    assert np.array_equal(observed._last_obs, alone._last_obs)
+    assert len(read_table(tmp_path / "generalization.csv")) == 3 * (3 if algorithm is MDPO else 1)
 
 
 def test_table_logs_and_best_model_tell_the_same(tmp_path, capsys):
@@ -395,10 +409,10 @@ def test_table_logs_and_best_model_tell_the_same(tmp_path, capsys):
             saved.append((self.parent.best_mean_reward, self.model.num_timesteps))
             return True
 
-    callback = GeneralizationEvalCallback(100, episodes=3, callback_on_new_best=OnNewBest())
-    model.learn(256, callback=callback)
-    callback.on_training_end()  # as the zoo does once more
-    assert (callback.last_result.train_levels, callback.last_result.start_level) == (20, 3)
+    evaluation = callback(None, 100, callback_on_new_best=OnNewBest(), verbose=1)
+    model.learn(256, callback=evaluation)
+    evaluation.on_training_end()  # as the zoo does once more
+    assert (evaluation.last_result.train_levels, evaluation.last_result.start_level) == (20, 3)
 
     rows = read_table(tmp_path / "run" / "generalization.csv")
     assert list(rows[0]) == list(COLUMNS)
@@ -407,7 +421,7 @@ def test_table_logs_and_best_model_tell_the_same(tmp_path, capsys):
     assert [row["trained_images"] for row in rows[::3]] == [0, 2 * 128, 2 * 256]
     assert [row["timesteps_per_policy"] for row in rows[::3]] == [0, 64, 128]
     assert rows[0]["seconds"] < rows[3]["seconds"] < rows[6]["seconds"]
-    last = evaluate_generalization(model, ENV_ID, 20, episodes=3, start_level=3, env_kwargs={"use_backgrounds": False})
+    last = evaluated(model, env_kwargs={"use_backgrounds": False})
     assert [{key: row[key] for key in COLUMNS[4:]} for row in rows[6:]] == [policy.row() for policy in last.policies]
 
     with (tmp_path / "log" / "progress.csv").open() as file:
@@ -435,31 +449,26 @@ def test_table_logs_and_best_model_tell_the_same(tmp_path, capsys):
 
 
 def test_training_that_goes_on_keeps_its_table(tmp_path):
-    def callback() -> GeneralizationEvalCallback:
-        return GeneralizationEvalCallback(64, episodes=2, log_path=tmp_path, verbose=0)
-
-    model = small().learn(64, callback=callback())
+    model = small(PPO).learn(64, callback=callback(tmp_path))
     first = read_table(tmp_path / "generalization.csv")
-    model.learn(64, callback=(again := callback()), reset_num_timesteps=False)
+    model.learn(64, callback=(again := callback(tmp_path)), reset_num_timesteps=False)
     rows = read_table(tmp_path / "generalization.csv")
-    assert rows[:6] == first
-    assert [row["timesteps"] for row in rows[::3]] == [0, 64, 128]
-    assert again.best_mean_reward == max(np.mean([r["unseen_return"] for r in rows[i : i + 2]]) for i in (0, 3, 6))
-    model.learn(64, callback=callback())
-    assert [row["timesteps"] for row in read_table(tmp_path / "generalization.csv")[::3]] == [0, 64]
+    assert rows[:2] == first
+    assert [row["timesteps"] for row in rows] == [0, 64, 128]
+    assert again.best_mean_reward == max(row["unseen_return"] for row in rows)
+    model.learn(64, callback=callback(tmp_path))
+    assert [row["timesteps"] for row in read_table(tmp_path / "generalization.csv")] == [0, 64]
 
 
 def test_callbacks_of_evaluations_can_stop_the_training(tmp_path):
-    stop = StopTrainingOnRewardThreshold(-1.0)
-    callback = GeneralizationEvalCallback(64, episodes=2, log_path=tmp_path, callback_on_new_best=stop, verbose=0)
-    model = small()
-    model.learn(640, callback=callback)
-    assert model.num_timesteps == 4  # stopped by the evaluation before the first step
+    model = small(PPO)
+    model.learn(640, callback=callback(tmp_path, callback_on_new_best=StopTrainingOnRewardThreshold(-1.0)))
+    assert model.num_timesteps == 4  # by the evaluation before the first step
 
 
 def test_callback_without_what_it_needs(tmp_path):
     def learn(env, *others: BaseCallback, **kwargs) -> None:
-        small(env=env).learn(1, callback=[GeneralizationEvalCallback(64, episodes=2, **kwargs), *others])
+        small(env=env).learn(1, callback=[callback(kwargs.pop("log_path", None), **kwargs), *others])
 
     with pytest.raises(ValueError, match="do not say what they are: pass env_id and train_levels"):
         learn(make_vec_env("CartPole-v1", 4), log_path=tmp_path)
