@@ -1,6 +1,7 @@
 """t-SNE of features, as in the paper: a few observations under many random convolutions."""
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -37,10 +38,11 @@ def embed(features: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
 
 def draw_embeddings(file: BinaryIO, embeddings: Mapping[str, NDArray[Any]]) -> None:
     """
-    One panel per policy, one colour per observation.
+    One panel per policy, one colour per observation, a star where it is unperturbed.
 
     :param file: what to write the PNG to
-    :param embeddings: of each policy by name, places of ``N`` observations in ``D`` versions, shape ``(N, D, 2)``
+    :param embeddings: of each policy by name, places of ``N`` observations in ``V`` versions, the first of
+        which is the observation itself, shape ``(N, V, 2)``
     """
     columns = min(len(embeddings), 4)
     rows = -(-len(embeddings) // columns)
@@ -48,8 +50,10 @@ def draw_embeddings(file: BinaryIO, embeddings: Mapping[str, NDArray[Any]]) -> N
     for i, (name, places) in enumerate(embeddings.items()):
         axes = figure.add_subplot(rows, columns, i + 1)
         for k, versions in enumerate(places):
-            axes.scatter(*versions.T, s=8, color=f"C{k % 10}", label=f"{k}")
-        axes.set(title=name, xticks=[], yticks=[], aspect="equal", adjustable="datalim")
-    n_versions = places.shape[1]
-    figure.suptitle(f"t-SNE of features, one colour per observation, {n_versions} random convolutions of each")
+            x, y = versions.T
+            axes.scatter(x[1:], y[1:], s=8, color=f"C{k % 10}")
+            axes.scatter(x[0], y[0], s=80, color=f"C{k % 10}", marker="*", edgecolor="black")
+        axes.set(title=fill(name, 40), xticks=[], yticks=[])
+        axes.set_aspect("equal", adjustable="datalim")
+    figure.suptitle("t-SNE of features: a colour per observation, a dot per random convolution, a star without")
     figure.savefig(file, format="png", dpi=120)

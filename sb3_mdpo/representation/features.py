@@ -1,6 +1,8 @@
 """What policies observe on unseen levels, and the features that their encoders make of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,18 +11,18 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
 from sb3_mdpo.generalization.policies import members_of
 from sb3_mdpo.generalization.trained import TrainedModel
+from sb3_mdpo.perturbations import Perturbation
 
 # Between two observations of one environment, so that they differ; and at most so many environments
 SPACING, MAX_ENVS = 20, 64
-BATCH_SIZE = 256
-
-# Of images with values 0 to 255, shape (B, channels, height, width), another version of each
-Perturbation = Callable[[th.Tensor], th.Tensor]
+BATCH_SIZE = 32
+UNCHANGED = Perturbation("none", None, partial(th.unsqueeze, dim=0))
 
 
 def collect_observations(trained: Sequence[TrainedModel], n_observations: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -32,34 +34,36 @@ def collect_observations(trained: Sequence[TrainedModel], n_observations: int, s
     :param trained: models that see the same images
     :param n_observations: how many
     :param seed: seed of levels and actions
-    :return: the images as the environments give them, first those of the first model's first member
+    :return: the images, shape ``(n_observations, channels, height, width)``, first those of the first model's
+        first member
     :raises ValueError: where the models see no images or not the same, or there are too few observations for
-        every member
+        every member to give one
     """
     check_images(trained)
     players = [(one, policy) for one in trained for policy in members_of(one.model).values()]
-    if n_observations < max(len(players), 2):
-        raise ValueError(
-            f"{n_observations} observation(s) for {len(players)} policies: give at least {max(len(players), 2)}, "
-            "better some hundreds."
-        )
+    least = max(len(players), 2)
+    if n_observations < least:
+        raise ValueError(f"{n_observations} observation(s): give at least {least} here, better some hundreds.")
     shares = [len(part) for part in np.array_split(np.arange(n_observations), len(players))]
     seen = []
-    for k, ((one, policy), share) in enumerate(
-        tqdm(list(zip(players, shares, strict=True)), desc="Playing", unit="policy")
-    ):
+    for k, (one, policy) in enumerate(tqdm(players, desc="Playing", unit="policy")):
         set_random_seed(seed + k)
-        n_envs = min(share, MAX_ENVS)
-        env = one.make_env(n_envs, seed + k, **UNSEEN_LEVELS)
-        observations = env.reset()
-        for step in range(1, SPACING * -(-share // n_envs) + 1):
-            actions, _ = policy.predict(observations, deterministic=False)
-            observations, _, _, _ = env.step(actions)
-            if step % SPACING == 0:
-                left = share - sum(map(len, seen[k:]))
-                seen.append(np.array(observations[:left]))
+        env = one.make_env(min(shares[k], MAX_ENVS), seed + k, **UNSEEN_LEVELS)
+        seen.append(_play(policy, env, shares[k]))
         env.close()
     return np.concatenate(seen)
+
+
+def _play(policy: ActorCriticPolicy, env: VecEnv, n_observations: int) -> NDArray[np.uint8]:
+    observations: Any = env.reset()
+    seen: list[NDArray[np.uint8]] = []
+    for step in range(1, SPACING * math.ceil(n_observations / env.num_envs) + 1):
+        actions, _ = policy.predict(observations, deterministic=False)
+        observations, _, _, _ = env.step(actions)
+        if step % SPACING == 0:
+            images: Any = policy.obs_to_tensor(observations)[0]  # channels first
+            seen.append(images.cpu().numpy())
+    return np.concatenate(seen)[:n_observations]
 
 
 def check_images(trained: Sequence[TrainedModel]) -> None:
@@ -82,6 +86,14 @@ def check_images(trained: Sequence[TrainedModel]) -> None:
             )
 
 
+def frame_channels(images: NDArray[np.uint8]) -> int:
+    """
+    :param images: shape ``(N, channels, height, width)``
+    :return: channels of one frame: 3 where their number is a multiple of it, or else stacked shades of grey
+    """
+    return 3 if images.shape[1] % 3 == 0 else 1
+
+
 def features_of(policy: ActorCriticPolicy, images: th.Tensor) -> NDArray[np.float32]:
     """
     :param policy: policy on images
@@ -99,22 +111,28 @@ def features_of(policy: ActorCriticPolicy, images: th.Tensor) -> NDArray[np.floa
 
 def features_of_versions(
     policies: Mapping[str, ActorCriticPolicy],
-    observations: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     perturbations: Sequence[Perturbation],
-    description: str,
-) -> dict[str, NDArray[np.float32]]:
+) -> tuple[list[str], dict[str, NDArray[np.float32]]]:
     """
-    :param policies: policies by name, that see the same images on the same device
-    :param observations: ``N`` images as the environments give them
-    :param perturbations: what makes the ``D`` versions of a batch of images; all policies see the same ones
-    :param description: of the progress bar
-    :return: of each policy the features of every version of every observation, shape ``(N, D, F)``
+    :param policies: policies by name, on the same device
+    :param images: ``N`` images that all of them see, shape ``(N, channels, height, width)``
+    :param perturbations: what makes the ``V`` versions of the images, each of them one or several
+    :return: by what perturbation each version was made, and of each policy the features of every version
+        of every image, shape ``(N, V, F)``
     """
+    device = next(iter(policies.values())).device
+    channels = frame_channels(images)
     batches: dict[str, list[NDArray[np.float32]]] = {name: [] for name in policies}
-    first = next(iter(policies.values()))
-    for start in tqdm(range(0, len(observations), BATCH_SIZE), desc=description, unit="batch"):
-        batch = first.obs_to_tensor(observations[start : start + BATCH_SIZE])[0]
-        versions = [perturb(batch.float()) for perturb in perturbations]  # type: ignore[union-attr]
-        for name, policy in policies.items():
-            batches[name].append(np.stack([features_of(policy, version) for version in versions], axis=1))
-    return {name: np.concatenate(parts) for name, parts in batches.items()}
+    for start in tqdm(range(0, len(images), BATCH_SIZE), desc="Features", unit="batch"):
+        batch = th.as_tensor(images[start : start + BATCH_SIZE], device=device).float() / 255
+        made_by = []
+        parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in policies}
+        for perturbation in perturbations:
+            for version in perturbation(batch, channels):
+                made_by.append(perturbation.name)
+                for name, policy in policies.items():
+                    parts[name].append(features_of(policy, 255 * version))
+        for name, versions in parts.items():
+            batches[name].append(np.stack(versions, axis=1))
+    return made_by, {name: np.concatenate(parts) for name, parts in batches.items()}

@@ -1,5 +1,6 @@
 """Measures of features as pure functions of arrays. The networks compute in float32, these in float64."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,28 +22,28 @@ def is_constant(features: NDArray[Any]) -> bool:
 
 
 def distance_ratio(features: NDArray[Any]) -> float:
-    r"""
+    """
     How far a perturbation moves features, compared with how far apart different observations are.
 
-    The mean Euclidean distance between two versions of the same observation, over the mean distance between
-    a version of one observation and a version of another; means over all such pairs. 0: the features do not notice
-    the perturbation. 1: two versions of one observation are as different as two observations, so the perturbed
-    features no longer tell what was observed. It does not depend on the scale of the features.
+    Take two images under different perturbations: their mean distance (Euclidean, of features) where they show the same
+    observation, over their mean distance where they show different ones; means over all such pairs. 0: features do not
+    notice the perturbation. 1: they do not notice the observation. The scale of the features plays no part.
 
-    :param features: features of ``N`` observations in ``D`` versions each, shape ``(N, D, F)``
-    :return: the ratio, not negative; NaN where it is undefined: fewer than two observations or versions, or all
-        features the same (a collapsed encoder, which is no robust one)
+    :param features: features of ``N`` observations under ``D`` perturbations each, shape ``(N, D, F)``
+    :return: the ratio, from 0 to 2 (by the triangle inequality); NaN where it is undefined: fewer than two
+        observations or three perturbations, or all features the same (a collapsed encoder, which is no robust one)
     """
-    n_observations, n_versions, _ = features.shape
-    if n_observations < 2 or n_versions < 2 or is_constant(features.reshape(n_observations * n_versions, -1)):
+    n_observations, n_perturbations, dim = features.shape
+    if n_observations < 2 or n_perturbations < 3 or is_constant(features.reshape(-1, dim)):
         return float("nan")
-    # One observation at a time: all pairs at once would need (N D)^2 numbers
     versions = features.astype(np.float64)
-    within = np.mean([pdist(own).mean() for own in versions])
-    others = [versions[i:].reshape(-1, versions.shape[-1]) for i in range(1, n_observations)]
-    between = sum(cdist(own, rest).sum() for own, rest in zip(versions, others, strict=False))
-    n_pairs = n_observations * (n_observations - 1) // 2 * n_versions**2
-    return float(within / (between / n_pairs))
+    within = math.fsum(pdist(own).sum() for own in versions) / (n_observations * math.comb(n_perturbations, 2))
+    between = 0.0
+    for i, own in enumerate(versions[:-1]):  # all observations at once would need (N D)^2 numbers
+        distances = cdist(own, versions[i + 1 :].reshape(-1, dim)).reshape(n_perturbations, -1, n_perturbations)
+        between += distances.sum() - np.trace(distances, axis1=0, axis2=2).sum()
+    between /= math.comb(n_observations, 2) * n_perturbations * (n_perturbations - 1)
+    return float(within / between)
 
 
 def linear_cka(x: NDArray[Any], y: NDArray[Any]) -> float:
@@ -68,7 +69,7 @@ def linear_cka(x: NDArray[Any], y: NDArray[Any]) -> float:
         return float("nan")
     x, y = _standard(x), _standard(y)
     alignment = np.linalg.norm(y.T @ x) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
-    return float(min(alignment, 1.0))  # Cauchy-Schwarz, up to rounding
+    return min(float(alignment), 1.0)  # Cauchy-Schwarz, up to rounding
 
 
 def effective_rank(features: NDArray[Any]) -> float:
