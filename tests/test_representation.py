@@ -24,7 +24,7 @@ from sb3_mdpo.envs import make_levels
 from sb3_mdpo.generalization.trained import TrainedModel, open_trained
 from sb3_mdpo.perturbations import image_perturbations
 from sb3_mdpo.representation.analysis import analyse_features, named_policies
-from sb3_mdpo.representation.commands import tables
+from sb3_mdpo.representation.commands import output_folder, tables
 from sb3_mdpo.representation.embedding import draw_embeddings, embed
 from sb3_mdpo.representation.features import (
     UNCHANGED,
@@ -361,6 +361,21 @@ def test_saliency_depends_on_the_frame_and_on_the_policy(opened):
     # The noise alone makes no such difference
     other_noise = saliency_of(opened[0].model.policy.members[0], images, seed=1)
     assert np.corrcoef(other_noise.ravel(), of[0].ravel())[0, 1] > 0.9
+    th.manual_seed(5)
+    np.testing.assert_array_equal(saliency_of(opened[0].model.policy.members[0], images, seed=1), other_noise)
+
+
+def test_saliency_without_noise_is_the_gradient_of_the_most_probable_action(opened, monkeypatch):
+    monkeypatch.setattr("sb3_mdpo.representation.saliency.NOISE", 0.0)
+    policy = opened[0].model.policy.members[1]
+    images = collect_observations(opened[:1], 3)
+    inputs = th.as_tensor(images).float().requires_grad_()
+    distribution = policy.get_distribution(inputs)
+    actions = distribution.mode()
+    assert set(actions.tolist()) != {0}
+    distribution.log_prob(actions).sum().backward()
+    expected = inputs.grad.abs().amax(dim=1).numpy()
+    np.testing.assert_allclose(saliency_of(policy, images), expected, rtol=1e-3, atol=1e-6 * expected.max())
 
 
 def test_saliency_is_where_the_policy_looks(twins, opened):
@@ -470,6 +485,12 @@ def test_command(run, capsys):
     for name in ("features.json", "tsne.png", "saliency.png"):
         assert str(run / name) in out
         assert (run / name).stat().st_size > 1000
+
+
+def test_results_lie_beside_what_they_are_of(run, twins, tmp_path):
+    assert output_folder(run, None) == run
+    assert output_folder(twins, None) == twins.parent
+    assert output_folder(twins, tmp_path / "new") == tmp_path / "new"
 
 
 def refused(capsys, *arguments: object) -> str:

@@ -44,15 +44,25 @@ def _features(args: argparse.Namespace) -> None:
     from sb3_mdpo.generalization.trained import open_trained
     from sb3_mdpo.representation.analysis import analyse_features
 
-    first = args.paths[0]
-    folder = args.output or (first.parent if first.is_file() else first)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: give one with -o.")
+    folder = output_folder(args.paths[0], args.output)
     trained = [open_trained(path, args.env, args.load_best, args.device) for path in args.paths]
     analysis = analyse_features(trained, args.observations, args.draws, args.seed)
     print(tables(analysis))
     for file in analysis.write(folder):
         print(file)
+
+
+def output_folder(first: Path, output: Path | None) -> Path:
+    """
+    :param first: the first run or file that is analysed
+    :param output: what was asked for
+    :return: that, by default the run's folder or the one that the file is in
+    :raises ValueError: where there is something else than a folder
+    """
+    folder = output or (first.parent if first.is_file() else first)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: give one with -o.")
+    return folder
 
 
 def tables(analysis: "FeatureAnalysis") -> str:
