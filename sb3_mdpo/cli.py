@@ -14,6 +14,7 @@ from importlib import import_module
 COMMANDS = {
     "push": ("share a trained run through the Hugging Face Hub", "sb3_mdpo.hub.commands:add_push"),
     "pull": ("fetch a shared run into the zoo's log folder", "sb3_mdpo.hub.commands:add_pull"),
+    "robustness": ("how much policies change with the picture", "sb3_mdpo.robustness.commands:add_robustness"),
 }
 
 
