@@ -15,6 +15,7 @@ COMMANDS = {
     "push": ("share a trained run through the Hugging Face Hub", "sb3_mdpo.hub.commands:add_push"),
     "pull": ("fetch a shared run into the zoo's log folder", "sb3_mdpo.hub.commands:add_pull"),
     "features": ("measure and draw what encoders tell apart", "sb3_mdpo.representation.commands:add_features"),
+    "robustness": ("how much policies change with the picture", "sb3_mdpo.robustness.commands:add_robustness"),
 }
 
 

@@ -2,13 +2,17 @@
 
 import colorsys
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch as th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from sb3_mdpo.envs import ProcgenVecEnv
+from sb3_mdpo.envs.procgen_options import GAMES
 from sb3_mdpo.perturbations import (
     brightness,
     contrast,
@@ -17,9 +21,24 @@ from sb3_mdpo.perturbations import (
     image_perturbations,
     random_convolution,
     random_filters,
+    renderings,
     saturation,
 )
 from sb3_mdpo.perturbations.images import STRENGTHS
+from sb3_mdpo.perturbations.procgen_state import read_state
+from sb3_mdpo.perturbations.renderings import (
+    BACKGROUNDS,
+    RENDERINGS,
+    draw_states,
+    other_backgrounds,
+    render,
+    why_not,
+    with_background,
+    with_monochrome_assets,
+    without_background,
+)
+
+MONOCHROME = {"use_monochrome_assets": True}
 
 channel = st.floats(0, 1, width=32)
 pixels = st.tuples(channel, channel, channel)
@@ -156,3 +175,133 @@ def test_what_cannot_be_perturbed_is_refused():
         image_perturbations(0, 3, seeded())
     with pytest.raises(ValueError, match="Images with 4 channels"):
         image_perturbations(1, 4, seeded())
+
+
+def started(game: str, n_envs: int = 4, **options) -> ProcgenVecEnv:
+    """Some random steps into its first levels."""
+    env = ProcgenVecEnv(n_envs, game, distribution_mode="hard", seed=5, num_threads=0, **options)
+    env.reset()
+    walk(env, 12, seed=0)
+    return env
+
+
+def walk(env: ProcgenVecEnv, n_steps: int, seed: int) -> list:
+    rng = np.random.default_rng(seed)
+    return [env.step(rng.integers(0, 15, env.num_envs)) for _ in range(n_steps)]
+
+
+def edits(game: str) -> dict[str, Callable[[bytes], bytes]]:
+    every = {"no background": without_background, "monochrome assets": with_monochrome_assets}
+    if BACKGROUNDS[game] > 1:
+        every["other background"] = lambda state: with_background(state, other_backgrounds(state)[-1])
+    return every
+
+
+def restored(state: bytes, original: bytes) -> bytes:
+    names = ("use_backgrounds", "use_monochrome_assets", "background_index")
+    return read_state(state).with_values(**{name: read_state(original)[name] for name in names})
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_other_renderings_differ_and_leave_the_game_as_it_is(game):
+    env = started(game)
+    states = env.get_state()
+    original = draw_states(states)
+    np.testing.assert_array_equal(original, env._engine.observe()[1]["rgb"])
+    expected = walk(env, 60, seed=1)
+    states_afterwards = env.get_state()
+    for name, edit in edits(game).items():
+        edited = [edit(state) for state in states]
+        assert (draw_states(edited) != original).any(axis=(1, 2, 3)).all(), name
+        env._engine.set_state(edited)
+        for (_, *ours), (_, *theirs) in zip(walk(env, 60, seed=1), expected, strict=True):
+            np.testing.assert_equal(ours, theirs)  # rewards, ends, levels
+        back = map(restored, env.get_state(), states_afterwards)
+        assert all(state == after for state, after in zip(back, states_afterwards, strict=True)), name
+    env.close()
+
+
+def test_edited_states_have_the_pictures_of_the_engines_own_options():
+    """The same seed plays the same levels whatever is drawn."""
+    usual, black, flat = (started("coinrun", **kw) for kw in ({}, {"use_backgrounds": False}, MONOCHROME))
+    for own, edit in ((black, without_background), (flat, with_monochrome_assets)):
+        np.testing.assert_array_equal(draw_states([edit(s) for s in usual.get_state()]), draw_states(own.get_state()))
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_the_number_of_backgrounds_is_the_engines(game):
+    """Many levels use them all, and each can be drawn."""
+    env = started(game, n_envs=64)
+    used = set()
+    for _ in range(12):
+        env.reset()
+        used |= {read_state(state)["background_index"] for state in env.get_state()}
+    assert used == set(range(BACKGROUNDS[game]))
+    state = env.get_state()[0]
+    assert len(draw_states([with_background(state, k) for k in range(BACKGROUNDS[game])])) == BACKGROUNDS[game]
+    beyond = f"no background {BACKGROUNDS[game]}: use 0 to {BACKGROUNDS[game] - 1}"
+    with pytest.raises(ValueError, match=beyond):
+        with_background(state, BACKGROUNDS[game])
+    env.close()
+
+
+def test_draws_of_other_backgrounds_are_different_ones():
+    states = started("bigfish").get_state()
+    images = render("other background", states, 4, seeded())
+    assert images.shape == (4, 4, 64, 64, 3)
+    assert images.dtype == np.uint8
+    for of_one_state in images.swapaxes(0, 1):
+        assert len({image.tobytes() for image in of_one_state}) == 4
+    np.testing.assert_array_equal(images, render("other background", states, 4, seeded()))
+    assert not np.array_equal(images, render("other background", states, 4, seeded(1)))
+    assert len(render("other background", states, 100, seeded())) == BACKGROUNDS["bigfish"] - 1
+    assert render("no background", states, 100, seeded()).shape == (1, 4, 64, 64, 3)
+
+
+def test_more_states_than_an_engine_draws_at_once(monkeypatch):
+    states = started("maze").get_state()
+    together = draw_states(states)
+    monkeypatch.setattr(renderings, "MAX_ENGINE_SIZE", 3)
+    np.testing.assert_array_equal(draw_states(states), together)
+
+
+@pytest.mark.parametrize(
+    ("game", "options", "rendering", "reason"),
+    [
+        ("chaser", {}, "other background", "chaser has a single background"),
+        ("maze", {"use_backgrounds": False}, "no background", "drawn without backgrounds already"),
+        ("maze", {"use_backgrounds": False}, "other background", "drawn without backgrounds already"),
+        ("maze", {"use_monochrome_assets": True}, "monochrome assets", "monochrome already"),
+    ],
+)
+def test_renderings_that_cannot_be_had_are_refused(game, options, rendering, reason):
+    states = started(game, **options).get_state()
+    assert reason in why_not(rendering, states[0])
+    with pytest.raises(ValueError, match=reason):
+        render(rendering, states, 1, seeded())
+    possible = [name for name in RENDERINGS if why_not(name, states[0]) is None]
+    assert rendering not in possible
+    assert possible
+
+
+def test_what_is_no_state_is_refused():
+    state = started("maze", 1).get_state()[0]
+    with pytest.raises(ValueError, match="no state of Procgen's engine"):
+        read_state(state[:300])
+    with pytest.raises(ValueError, match="version 7 of the format, game 'maze'"):
+        read_state(b"\7" + state[1:])
+    with pytest.raises(ValueError, match="laid out otherwise"):
+        read_state(read_state(state).with_values(use_backgrounds=5))
+    with pytest.raises(ValueError, match="no rendering 'upside down'"):
+        why_not("upside down", state)
+    with pytest.raises(ValueError, match="States of maze, miner"):
+        draw_states([state, started("miner", 1).get_state()[0]])
+    with pytest.raises(ValueError, match="States of no game"):
+        draw_states([])
+
+
+def test_states_that_the_engine_does_not_have_are_refused():
+    with pytest.raises(ValueError, match="cannot save states with generated assets"):
+        started("coinrun", 1, use_generated_assets=True).get_state()
+    with pytest.raises(RuntimeError, match="have not started yet"):
+        ProcgenVecEnv(1, "coinrun").get_state()
