@@ -19,6 +19,8 @@ COMMANDS = {
         "train all runs of a study and collect their results",
         "sb3_mdpo.study.commands:add_study",
     ),
+    "features": ("measure and draw what encoders tell apart", "sb3_mdpo.representation.commands:add_features"),
+    "robustness": ("how much policies change with the picture", "sb3_mdpo.robustness.commands:add_robustness"),
 }
 
 

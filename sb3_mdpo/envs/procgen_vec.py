@@ -116,6 +116,18 @@ class ProcgenVecEnv(VecEnv):
             for info, done in zip(self._engine.get_info(), dones, strict=True)
         ]
 
+    def get_state(self) -> list[bytes]:
+        """
+        :return: everything about each environment as it is now, its drawing options included
+        :raises ValueError: with generated assets, which the engine cannot save
+        """
+        if self.options.use_generated_assets:
+            raise ValueError("Procgen cannot save states with generated assets: use use_generated_assets=False.")
+        if self._engine is None:
+            raise RuntimeError("The environments have not started yet or are closed: call reset() first.")
+        states: list[bytes] = self._engine.get_state()
+        return states
+
     def get_images(self) -> list[NDArray[Any] | None]:
         if self.render_mode is None or self._engine is None:
             return [None] * self.num_envs

@@ -1,0 +1,1 @@
+"""What encoders have learnt to tell apart and what to overlook: as numbers and as pictures."""

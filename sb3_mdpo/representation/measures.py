@@ -1,0 +1,97 @@
+"""Measures of features as pure functions of arrays. The networks compute in float32, these in float64."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist, pdist
+
+# Rounding of the networks: what varies by less than this, compared with the largest feature, does not vary
+PRECISION = float(np.finfo(np.float32).eps)
+
+
+def is_constant(features: NDArray[Any]) -> bool:
+    """
+    :param features: features of ``N`` observations, shape ``(N, F)``
+    :return: whether all observations have the same features, up to the rounding of float32: the encoder tells
+        nothing apart
+    """
+    largest = np.abs(features).max()
+    return bool(np.ptp(features, axis=0).max() <= PRECISION * largest)
+
+
+def distance_ratio(features: NDArray[Any]) -> float:
+    """
+    How far a perturbation moves features, compared with how far apart different observations are.
+
+    Take two images under different perturbations: their mean distance (Euclidean, of features) where they show the same
+    observation, over their mean distance where they show different ones; means over all such pairs. 0: features do not
+    notice the perturbation. 1: they do not notice the observation. The scale of the features plays no part.
+
+    :param features: features of ``N`` observations under ``D`` perturbations each, shape ``(N, D, F)``
+    :return: the ratio, from 0 to 2 (by the triangle inequality); NaN where it is undefined: fewer than two
+        observations or three perturbations, or all features the same (a collapsed encoder, which is no robust one)
+    """
+    n_observations, n_perturbations, dim = features.shape
+    if n_observations < 2 or n_perturbations < 3 or is_constant(features.reshape(-1, dim)):
+        return float("nan")
+    versions = features.astype(np.float64)
+    within = math.fsum(pdist(own).sum() for own in versions) / (n_observations * math.comb(n_perturbations, 2))
+    between = 0.0
+    for i, own in enumerate(versions[:-1]):  # all observations at once would need (N D)^2 numbers
+        distances = cdist(own, versions[i + 1 :].reshape(-1, dim)).reshape(n_perturbations, -1, n_perturbations)
+        between += distances.sum() - np.trace(distances, axis1=0, axis2=2).sum()
+    between /= math.comb(n_observations, 2) * n_perturbations * (n_perturbations - 1)
+    return float(within / between)
+
+
+def linear_cka(x: NDArray[Any], y: NDArray[Any]) -> float:
+    r"""
+    Linear centred kernel alignment (Kornblith et al. 2019, `arXiv 1905.00414 <https://arxiv.org/abs/1905.00414>`_,
+    section 3) of two encoders:
+
+    .. math:: \frac{\|Y^\top X\|_F^2}{\|X^\top X\|_F \, \|Y^\top Y\|_F}
+
+    for features with columns of mean 0. It is 1 for features that are equal up to rotation, reflection, shift and a
+    common scale, and 0 for uncorrelated ones. With few observations it is biased upwards: use more of them than there
+    are features.
+
+    :param x: one encoder's features of ``N`` observations, shape ``(N, F)``
+    :param y: another encoder's features of the same observations, shape ``(N, G)``
+    :return: the alignment, in [0, 1]; NaN where it is undefined: fewer than two observations, or features
+        that are the same for all of them
+    :raises ValueError: where they are not of the same number of observations
+    """
+    if len(x) != len(y):
+        raise ValueError(f"Features of {len(x)} and of {len(y)} observations: both encoders must see the same ones.")
+    if len(x) < 2 or is_constant(x) or is_constant(y):
+        return float("nan")
+    x, y = _standard(x), _standard(y)
+    alignment = np.linalg.norm(y.T @ x) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
+    return min(float(alignment), 1.0)  # Cauchy-Schwarz, up to rounding
+
+
+def effective_rank(features: NDArray[Any]) -> float:
+    r"""
+    Number of directions that features use: the exponential of the entropy of the normalised singular values
+    (Roy & Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007), of centred features.
+
+    :param features: features of ``N`` observations, shape ``(N, F)``
+    :return: from 1, where all lie on a line, to ``min(N - 1, F)``, where all directions vary alike; 0 where all
+        observations have the same features (the rank of nothing but zeros); NaN for fewer than two observations
+    """
+    if len(features) < 2:
+        return float("nan")
+    if is_constant(features):
+        return 0.0
+    singular = np.linalg.svd(_standard(features), compute_uv=False)
+    shares = singular[singular > 0] / singular.sum()
+    return float(np.exp(-np.sum(shares * np.log(shares))))
+
+
+def _standard(features: NDArray[Any]) -> NDArray[np.float64]:
+    """Centred, and scaled to values up to 1, so that the fourth powers in CKA neither overflow nor vanish."""
+    centred = features - features.mean(axis=0, dtype=np.float64)
+    standard: NDArray[np.float64] = centred / np.abs(centred).max()
+    return standard

@@ -1,0 +1,1 @@
+"""How much action distributions change when pictures change and states do not."""
