@@ -1,0 +1,89 @@
+"""How much perturbed observations change what policies do."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from sb3_mdpo.report.data import ReportData
+from sb3_mdpo.report.html import chart, escape, folded, number, paragraph, table
+from sb3_mdpo.report.runs import read_rows
+
+NUMBERS = ["kl_mean", "kl_low", "kl_high", "kl_max", "tv_mean", "tv_low", "tv_high", "tv_max"]
+COLUMNS = ["policy", "perturbation", "strength", "n", *NUMBERS]
+TEXT = (
+    "KL divergence (nats) and total variation between a policy's action distribution on an observation and on the same "
+    "observation perturbed: means over runs, policies and observations, and the largest that was seen, which estimates "
+    "the theory's robustness from below. Whiskers: lowest to highest mean of a single policy."
+)
+
+
+def html(data: ReportData) -> str | None:
+    """
+    :param data: what there is to report
+    :return: chart and table per method and perturbation, with all numbers folded below
+    """
+    rows = read_rows(data.runs, "robustness.json", "rows", COLUMNS)
+    if rows.empty:
+        return None
+    rows["perturbation"] = [_name(*pair) for pair in rows[["perturbation", "strength"]].itertuples(index=False)]
+    groups = rows.groupby(["perturbation", "method"], sort=False)
+    means = (
+        groups[NUMBERS]
+        .mean()
+        .assign(
+            low=groups["kl_mean"].min(),
+            high=groups["kl_mean"].max(),
+            kl_max=groups["kl_max"].max(),
+            tv_max=groups["tv_max"].max(),
+            policies=groups.size(),
+        )
+    )
+    means = means.reset_index()
+    kinds = means["perturbation"].nunique()
+    height = 150 + kinds * (28 + 12 * means["method"].nunique())
+    return (
+        paragraph(TEXT)
+        + chart(_chart(data, means), "chart-robustness", height)
+        + table(_cells(means))
+        + folded("Every policy, with intervals", table(_every_policy(rows)))
+    )
+
+
+def _name(perturbation: object, strength: object) -> str:
+    return str(perturbation) if pd.isna(strength) else f"{perturbation} {strength:g}"
+
+
+def _chart(data: ReportData, means: pd.DataFrame) -> go.Figure:
+    figure = go.Figure()
+    for method in data.methods:
+        rows, look = means[means["method"] == method], data.looks[method]
+        figure.add_scatter(
+            x=rows["kl_mean"].tolist(),
+            y=[escape(name) for name in rows["perturbation"]],
+            error_x={
+                "array": (rows["high"] - rows["kl_mean"]).tolist(),
+                "arrayminus": (rows["kl_mean"] - rows["low"]).tolist(),
+                "symmetric": False,
+                "color": look.color,
+            },
+            marker={"color": look.color, "symbol": look.symbol, "size": 9},
+            mode="markers",
+            name=escape(method),
+        )
+    figure.update_layout(scattermode="group")
+    figure.update_xaxes(title="mean KL", rangemode="tozero")
+    figure.update_yaxes(autorange="reversed", type="category", ticklabelposition="inside top", ticks="")
+    return figure
+
+
+def _cells(means: pd.DataFrame) -> pd.DataFrame:
+    cells = means[["perturbation", "method", "policies"]].copy()
+    for title, column in {"KL": "kl_mean", "max KL": "kl_max", "TV": "tv_mean", "max TV": "tv_max"}.items():
+        cells[title] = means[column].map(lambda value: number(value, 3))
+    return cells
+
+
+def _every_policy(rows: pd.DataFrame) -> pd.DataFrame:
+    cells = rows.drop(columns="strength")
+    for column in NUMBERS:
+        cells[column] = rows[column].map(lambda value: number(value, 4))
+    return cells
