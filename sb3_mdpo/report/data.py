@@ -12,8 +12,9 @@ from sb3_mdpo.report.comparison import Comparison, compare
 from sb3_mdpo.report.looks import Look, looks
 from sb3_mdpo.report.runs import RunFiles, find_run_folder
 from sb3_mdpo.statistics.aggregates import REPS
+from sb3_mdpo.statistics.curves import learning_curves
 from sb3_mdpo.statistics.results import TASK, check_results, read_results
-from sb3_mdpo.statistics.scores import final_scores
+from sb3_mdpo.statistics.scores import MEMBERS, final_scores
 from sb3_mdpo.zoo.run import Run, read_run
 
 RESULTS, EVALUATIONS = "results.csv", "generalization.csv"
@@ -53,6 +54,14 @@ class ReportData:
     def scores(self) -> pd.DataFrame:
         """Final scores of all runs; no rows where there are no evaluations."""
         return pd.DataFrame() if self.results is None else final_scores(self.results)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Means over seeds in the course of training, of members; no rows where there are no evaluations."""
+        if self.results is None:
+            return pd.DataFrame()
+        curves = learning_curves(self.results)
+        return curves[curves["policies"] == MEMBERS]
 
     @cached_property
     def comparison(self) -> Comparison:

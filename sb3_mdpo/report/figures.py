@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,9 +12,7 @@ from rliable import plot_utils
 
 from sb3_mdpo.report.data import ReportData
 from sb3_mdpo.saving import replacing
-from sb3_mdpo.statistics.curves import learning_curves
 from sb3_mdpo.statistics.results import TASK, task_name
-from sb3_mdpo.statistics.scores import MEMBERS
 from sb3_mdpo.statistics.tables import paper_return
 
 COLUMNS = 3
@@ -57,8 +54,7 @@ def _without_screen() -> Iterator[None]:
 
 
 def _panels(data: ReportData, draw: Callable[[ReportData, Axes, pd.DataFrame, Task], None]) -> Figure:
-    curves = learning_curves(data.results)
-    tasks = list(curves[curves["policies"] == MEMBERS].groupby(TASK, sort=False))
+    tasks = list(data.curves.groupby(TASK, sort=False))
     columns = min(COLUMNS, len(tasks))
     rows = -(-len(tasks) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.2 * rows), squeeze=False, layout="constrained")
@@ -69,8 +65,10 @@ def _panels(data: ReportData, draw: Callable[[ReportData, Axes, pd.DataFrame, Ta
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(tasks) :]:
         axis.set_axis_off()
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    legend = {
+        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, fontsize="small")
     return figure
 
 
@@ -82,6 +80,7 @@ def _line(data: ReportData, axis: Axes, rows: pd.DataFrame, method: str, measure
 
 
 def _learning_panel(data: ReportData, axis: Axes, curves: pd.DataFrame, task: Task) -> None:
+    has_paper = False
     for method in data.methods:
         rows = curves[curves["method"] == method]
         if rows.empty:
@@ -90,9 +89,12 @@ def _learning_panel(data: ReportData, axis: Axes, curves: pd.DataFrame, task: Ta
         axis.plot(rows["timesteps"], rows["training_return"], color=data.looks[method].color, linestyle="--")
         reported = paper_return(*task, method)
         if reported is not None:
-            label = f"{method}, the paper's (read off its figure)"
-            axis.axhline(reported, color=data.looks[method].color, linestyle=":", label=label)
-    axis.set_ylabel("return (dashed: training levels)")
+            has_paper = True
+            axis.axhline(reported, color=data.looks[method].color, linestyle=":")
+    axis.plot([], [], color="gray", linestyle="--", label="on training levels")
+    if has_paper:
+        axis.plot([], [], color="gray", linestyle=":", label="the paper's, read off its figure")
+    axis.set_ylabel("return")
 
 
 def _measure_panel(measure: str, label: str) -> Callable[[ReportData, Axes, pd.DataFrame, Task], None]:
@@ -134,7 +136,7 @@ def _aggregates(data: ReportData) -> Figure | None:
         list(table["metric"].unique()),
         colors=_colors(data),
         xlabel=data.comparison.label,
-        xlabel_y_coordinate=-0.4,
+        xlabel_y_coordinate=-1.5 / len(rows),
     )[0]
     return figure
 
@@ -144,12 +146,11 @@ def _improvement(data: ReportData) -> Figure | None:
     if table is None:
         return None
     figure, axis = plt.subplots(figsize=(5, 0.6 * len(table) + 1))
-    places = np.arange(len(table))
-    colors = [data.looks[other].color for other in table["other"]]
-    axis.barh(places, table["high"] - table["low"], 0.6, table["low"], color=colors, alpha=0.75)
-    axis.vlines(table["probability"], places - 0.3, places + 0.3, color="black")
+    for row in table.itertuples():
+        look, ends = data.looks[row.other], [[row.probability - row.low], [row.high - row.probability]]
+        axis.errorbar(row.probability, row.other, xerr=ends, color=look.color, marker=look.marker, capsize=4)
     axis.axvline(0.5, color="gray", linestyle=":")
-    axis.set(yticks=places, yticklabels=table["other"], xlim=(0, 1))
+    axis.set_xlim(-0.02, 1.02)
     axis.set_xlabel(f"probability that {table['method'].iloc[0]} is better")
     axis.invert_yaxis()
     return figure

@@ -55,12 +55,13 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
-def table(frame: pd.DataFrame) -> str:
+def table(frame: pd.DataFrame, kind: str = "data") -> str:
     """
     :param frame: rows, with what to show in each cell
+    :param kind: class of the table: ``data``, or ``facts`` where cells are sentences
     :return: a table that scrolls by itself where the screen is narrow
     """
-    body = frame.to_html(index=False, border=0, escape=True, na_rep="", classes="data")
+    body = frame.to_html(index=False, border=0, escape=True, na_rep="", classes=kind)
     return f'<div class="scroll" tabindex="0">{body}</div>'
 
 

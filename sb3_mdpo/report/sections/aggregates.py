@@ -2,11 +2,10 @@
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from sb3_mdpo.report.data import ReportData
 from sb3_mdpo.report.html import between, chart, escape, number, paragraph, table
-from sb3_mdpo.report.marks import add_estimate
+from sb3_mdpo.report.marks import estimates
 from sb3_mdpo.report.over_time import band, line, switch_axis
 
 READING = (
@@ -30,7 +29,8 @@ def html(data: ReportData) -> str | None:
             table(_cells(comparison.aggregates)),
         ]
         if "low" in comparison.aggregates:
-            figure, height = _chart(data, comparison.aggregates)
+            metrics = dict(list(comparison.aggregates.groupby("metric", sort=False)))
+            figure, height = estimates(metrics, data.looks)
             parts.append(chart(figure, "chart-aggregates", height))
     if comparison.ensembles is not None:
         parts += [
@@ -52,21 +52,12 @@ def _cells(aggregates: pd.DataFrame) -> pd.DataFrame:
 
     cells = aggregates.assign(cell=aggregates.apply(cell, axis=1))
     methods, metrics = cells["method"].unique(), cells["metric"].unique()
-    return cells.pivot(index="method", columns="metric", values="cell").loc[methods, metrics].reset_index()
-
-
-def _chart(data: ReportData, aggregates: pd.DataFrame) -> tuple[go.Figure, int]:
-    """One row per metric and not one column, which a phone has no room for."""
-    metrics = list(aggregates["metric"].unique())
-    methods = [method for method in data.methods if method in set(aggregates["method"])]
-    figure = make_subplots(len(metrics), 1, subplot_titles=metrics, vertical_spacing=0.28 / len(metrics))
-    for place, metric in enumerate(metrics, start=1):
-        for method in methods:
-            row = aggregates[(aggregates["metric"] == metric) & (aggregates["method"] == method)].iloc[0]
-            ends = (row["estimate"], row["low"], row["high"])
-            add_estimate(figure, escape(method), data.looks[method], *ends, row=place, col=1)
-    figure.update_yaxes(autorange="reversed", type="category")
-    return figure, 60 + len(metrics) * (70 + 26 * len(methods))
+    return (
+        cells.pivot(index="method", columns="metric", values="cell")
+        .loc[methods, metrics]
+        .reset_index()
+        .rename_axis(columns=None)
+    )
 
 
 def _efficiency(data: ReportData, efficiency: pd.DataFrame) -> go.Figure:

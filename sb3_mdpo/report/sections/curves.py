@@ -6,9 +6,7 @@ import plotly.graph_objects as go
 from sb3_mdpo.report.data import ReportData
 from sb3_mdpo.report.html import chart, escape, paragraph
 from sb3_mdpo.report.over_time import band, line, switch_axis
-from sb3_mdpo.statistics.curves import learning_curves
 from sb3_mdpo.statistics.results import TASK, task_name
-from sb3_mdpo.statistics.scores import MEMBERS
 from sb3_mdpo.statistics.tables import paper_return
 
 READING = (
@@ -25,10 +23,8 @@ def html(data: ReportData) -> str | None:
     """
     if data.results is None:
         return None if data.training is None else _logged(data.training)
-    curves = learning_curves(data.results)
-    curves = curves[curves["policies"] == MEMBERS]
     charts, any_paper = [], False
-    for number, (task, rows) in enumerate(curves.groupby(TASK, sort=False)):
+    for number, (task, rows) in enumerate(data.curves.groupby(TASK, sort=False)):
         figure, has_paper = _chart(data, rows, task)
         any_paper |= has_paper
         charts.append(f"<h3>{escape(task_name(*task))}</h3>" + chart(figure, f"chart-curves-{number}", 480))

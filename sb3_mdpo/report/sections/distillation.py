@@ -3,9 +3,7 @@
 from sb3_mdpo.report.data import ReportData
 from sb3_mdpo.report.html import chart, escape, number, paragraph, table
 from sb3_mdpo.report.over_time import course
-from sb3_mdpo.statistics.curves import learning_curves
 from sb3_mdpo.statistics.results import TASK, task_name
-from sb3_mdpo.statistics.scores import MEMBERS
 
 
 def html(data: ReportData) -> str | None:
@@ -22,8 +20,7 @@ def html(data: ReportData) -> str | None:
         "KL(peer || policy) in nats on the policy's own observations of unseen levels, mean over peers and policies, "
         "with a band of one standard deviation over seeds. The table has the mean over the end of training."
     )
-    curves = learning_curves(data.results)
-    curves = curves[(curves["policies"] == MEMBERS) & curves["kl"].notna()]
+    curves = data.curves[data.curves["kl"].notna()]
     charts = [
         f"<h3>{escape(task_name(*task))}</h3>"
         + chart(course(data.looks, rows, "kl", "inter-policy KL"), f"chart-distillation-{place}")

@@ -1,12 +1,11 @@
 """Task by task: mean and standard deviation over seeds, beside what the paper reports."""
 
-from typing import Any
-
 import pandas as pd
 import plotly.graph_objects as go
 
 from sb3_mdpo.report.data import ReportData
 from sb3_mdpo.report.html import chart, escape, number, paragraph, plus_minus, table
+from sb3_mdpo.report.marks import estimates
 from sb3_mdpo.statistics.results import TASK, task_name
 from sb3_mdpo.statistics.scores import MEMBERS
 from sb3_mdpo.statistics.tables import paper_return, task_table
@@ -28,9 +27,15 @@ def html(data: ReportData) -> str | None:
     if rows["paper"].notna().any():
         text += (
             " The paper's returns are read off its published figure (approximate; 3 seeds, 5e7 steps per policy): "
-            "reference marks, not measurements of ours."
+            "reference marks (stars), not measurements of ours."
         )
-    return paragraph(text) + table(_cells(rows)) + chart(_chart(data, rows), "chart-games", _height(rows))
+    figure, height = _chart(data, rows)
+    return (
+        paragraph(text)
+        + table(_cells(rows))
+        + paragraph("Return on unseen levels:")
+        + chart(figure, "chart-games", height)
+    )
 
 
 def _cells(rows: pd.DataFrame) -> pd.DataFrame:
@@ -56,34 +61,29 @@ def _column(rows: pd.DataFrame, measure: str) -> list[str]:
     return [plus_minus(*pair) for pair in rows[[measure, f"{measure}_std"]].itertuples(index=False, name=None)]
 
 
-def _chart(data: ReportData, rows: pd.DataFrame) -> go.Figure:
-    figure = go.Figure()
+def _chart(data: ReportData, rows: pd.DataFrame) -> tuple[go.Figure, int]:
     members = rows[rows["policies"] == MEMBERS]
-    for method in data.methods:
-        of_method, look = members[members["method"] == method], data.looks[method]
-        names = [escape(task_name(*task)) for task in of_method[TASK].itertuples(index=False, name=None)]
-        marks: dict[str, Any] = {"mode": "markers", "legendgroup": escape(method)}
-        figure.add_scatter(
-            x=of_method["unseen_return"].tolist(),
-            y=names,
-            error_x={"array": of_method["unseen_return_std"].fillna(0).tolist(), "color": look.color},
-            marker={"color": look.color, "symbol": look.symbol, "size": 10},
-            name=escape(method),
-            **marks,
-        )
-        if of_method["paper"].notna().any():
+    deviation = members["unseen_return_std"].fillna(0)
+    members = members.assign(
+        estimate=members["unseen_return"],
+        low=members["unseen_return"] - deviation,
+        high=members["unseen_return"] + deviation,
+    )
+    tasks = {task_name(*task): of_task for task, of_task in members.groupby(TASK, sort=False)}
+    figure, height = estimates(tasks, data.looks)
+    for place, of_task in enumerate(tasks.values(), start=1):
+        for row in of_task[of_task["paper"].notna()].itertuples():
+            star = {"color": data.looks[row.method].color, "symbol": "star-open", "size": 12}
+            name = escape(f"{row.method}, {PAPER}")
+            text = f"{name}: %{{x}}<extra></extra>"
             figure.add_scatter(
-                x=of_method["paper"].tolist(),
-                y=names,
-                marker={"color": look.color, "symbol": "star-open", "size": 13},
-                name=escape(f"{method}, {PAPER}"),
-                **marks,
+                x=[row.paper],
+                y=[escape(row.method)],
+                marker=star,
+                name=name,
+                hovertemplate=text,
+                showlegend=False,
+                row=place,
+                col=1,
             )
-    figure.update_layout(scattermode="group")
-    figure.update_xaxes(title="return on unseen levels", rangemode="tozero")
-    figure.update_yaxes(autorange="reversed", type="category", ticklabelposition="inside top", ticks="")
-    return figure
-
-
-def _height(rows: pd.DataFrame) -> int:
-    return 170 + len(rows[TASK].drop_duplicates()) * (30 + 20 * int(rows["method"].nunique()))
+    return figure, height

@@ -3,9 +3,7 @@
 from sb3_mdpo.report.data import ReportData
 from sb3_mdpo.report.html import chart, escape, paragraph, plus_minus, table
 from sb3_mdpo.report.over_time import course
-from sb3_mdpo.statistics.curves import learning_curves
 from sb3_mdpo.statistics.results import TASK, task_name
-from sb3_mdpo.statistics.scores import MEMBERS
 from sb3_mdpo.statistics.tables import task_table
 
 
@@ -22,10 +20,8 @@ def html(data: ReportData) -> str | None:
     cells = rows[["method", "policies"]].assign(gap=[plus_minus(*pair) for pair in gaps])
     cells.insert(0, "environment", tasks)
     text = "Return on training levels minus return on unseen levels, mean \u00b1 standard deviation over seeds."
-    curves = learning_curves(data.results)
-    curves = curves[curves["policies"] == MEMBERS]
     charts = [
         f"<h3>{escape(task_name(*task))}</h3>" + chart(course(data.looks, of_task, "gap", "gap"), f"chart-gap-{number}")
-        for number, (task, of_task) in enumerate(curves.groupby(TASK, sort=False))
+        for number, (task, of_task) in enumerate(data.curves.groupby(TASK, sort=False))
     ]
     return paragraph(text) + table(cells) + "".join(charts)

@@ -1,10 +1,8 @@
 """How probably a run of one method beats one of another."""
 
-import plotly.graph_objects as go
-
 from sb3_mdpo.report.data import ReportData
 from sb3_mdpo.report.html import between, chart, escape, number, paragraph, table
-from sb3_mdpo.report.marks import add_estimate
+from sb3_mdpo.report.marks import estimates
 
 
 def html(data: ReportData) -> str | None:
@@ -18,10 +16,8 @@ def html(data: ReportData) -> str | None:
     method = improvement["method"].iloc[0]
     intervals = [between(low, high) for low, high in zip(improvement["low"], improvement["high"], strict=True)]
     cells = improvement.assign(probability=improvement["probability"].map(number), interval=intervals)
-    figure = go.Figure()
-    for row in improvement.to_dict("records"):
-        other = row["other"]
-        add_estimate(figure, escape(other), data.looks[other], row["probability"], row["low"], row["high"])
+    rows = improvement.assign(method=improvement["other"], estimate=improvement["probability"])
+    figure, height = estimates({"": rows}, data.looks)
     figure.add_vline(0.5, line={"dash": "dot", "color": "#666666"})
     figure.update_xaxes(range=[-0.02, 1.02], title=escape(f"probability that {method} is better"))
     figure.update_yaxes(autorange="reversed", type="category")
@@ -30,4 +26,4 @@ def html(data: ReportData) -> str | None:
         "averaged over tasks; 0.5 is no difference. An interval that holds 0.5 shows none."
     )
     cells = cells[["method", "other", "probability", "interval"]].rename(columns={"other": "against"})
-    return paragraph(text) + table(cells) + chart(figure, "chart-improvement", 110 + 30 * len(improvement))
+    return paragraph(text) + table(cells) + chart(figure, "chart-improvement", height)

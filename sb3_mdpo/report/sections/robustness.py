@@ -24,8 +24,7 @@ def html(data: ReportData) -> str | None:
     rows = read_rows(data.runs, "robustness.json", "rows", COLUMNS)
     if rows.empty:
         return None
-    rows["perturbation"] = [_name(*pair) for pair in rows[["perturbation", "strength"]].itertuples(index=False)]
-    groups = rows.groupby(["perturbation", "method"], sort=False)
+    groups = rows.groupby(["perturbation", "strength", "method"], sort=False, dropna=False)
     means = (
         groups[NUMBERS]
         .mean()
@@ -38,18 +37,16 @@ def html(data: ReportData) -> str | None:
         )
     )
     means = means.reset_index()
-    kinds = means["perturbation"].nunique()
-    height = 150 + kinds * (28 + 12 * means["method"].nunique())
+    charts = [
+        f"<div><h3>{escape(name)}</h3>{chart(_chart(data, of_one), f'chart-robustness-{place}', 300)}</div>"
+        for place, (name, of_one) in enumerate(means.groupby("perturbation", sort=False))
+    ]
     return (
         paragraph(TEXT)
-        + chart(_chart(data, means), "chart-robustness", height)
+        + f'<div class="tiles">{"".join(charts)}</div>'
         + table(_cells(means))
         + folded("Every policy, with intervals", table(_every_policy(rows)))
     )
-
-
-def _name(perturbation: object, strength: object) -> str:
-    return str(perturbation) if pd.isna(strength) else f"{perturbation} {strength:g}"
 
 
 def _chart(data: ReportData, means: pd.DataFrame) -> go.Figure:
@@ -57,33 +54,38 @@ def _chart(data: ReportData, means: pd.DataFrame) -> go.Figure:
     for method in data.methods:
         rows, look = means[means["method"] == method], data.looks[method]
         figure.add_scatter(
-            x=rows["kl_mean"].tolist(),
-            y=[escape(name) for name in rows["perturbation"]],
-            error_x={
+            x=[_strength(strength) for strength in rows["strength"]],
+            y=rows["kl_mean"].tolist(),
+            error_y={
                 "array": (rows["high"] - rows["kl_mean"]).tolist(),
                 "arrayminus": (rows["kl_mean"] - rows["low"]).tolist(),
                 "symmetric": False,
-                "color": look.color,
             },
-            marker={"color": look.color, "symbol": look.symbol, "size": 9},
+            marker={"color": look.color, "symbol": look.symbol, "size": 8},
             mode="markers",
             name=escape(method),
         )
     figure.update_layout(scattermode="group")
-    figure.update_xaxes(title="mean KL", rangemode="tozero")
-    figure.update_yaxes(autorange="reversed", type="category", ticklabelposition="inside top", ticks="")
+    figure.update_xaxes(title="strength" if means["strength"].notna().any() else None, type="category")
+    figure.update_yaxes(title="mean KL", rangemode="tozero")
     return figure
 
 
+def _strength(strength: float) -> str:
+    return "" if pd.isna(strength) else f"{strength:g}"
+
+
 def _cells(means: pd.DataFrame) -> pd.DataFrame:
-    cells = means[["perturbation", "method", "policies"]].copy()
+    cells = means[["perturbation", "strength", "method", "policies"]].copy()
+    cells["strength"] = means["strength"].map(_strength)
     for title, column in {"KL": "kl_mean", "max KL": "kl_max", "TV": "tv_mean", "max TV": "tv_max"}.items():
         cells[title] = means[column].map(lambda value: number(value, 3))
     return cells
 
 
 def _every_policy(rows: pd.DataFrame) -> pd.DataFrame:
-    cells = rows.drop(columns="strength")
+    cells = rows.copy()
+    cells["strength"] = rows["strength"].map(_strength)
     for column in NUMBERS:
         cells[column] = rows[column].map(lambda value: number(value, 4))
     return cells

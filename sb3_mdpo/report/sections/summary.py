@@ -28,7 +28,7 @@ def html(data: ReportData) -> str | None:
         ],
         columns=["", "what was run"],
     )
-    return table(facts) + paragraph("What the runs have cost so far, at most:") + table(_costs(data, results))
+    return table(facts, "facts") + paragraph("What the runs have cost so far, at most:") + table(_costs(data, results))
 
 
 def _episodes(results: pd.DataFrame) -> str:
