@@ -15,18 +15,29 @@ _MODULE_OF = {
     "MutualPolicy": "sb3_mdpo.policies",
     "ImpalaCnnPolicy": "sb3_mdpo.policies",
     "ImpalaCNN": "sb3_mdpo.torch_layers",
+    "StridedCnnPolicy": "sb3_mdpo.policies",
+    "StridedCNN": "sb3_mdpo.torch_layers",
     "MutualRolloutBuffer": "sb3_mdpo.buffers",
 }
 
-__all__ = ["MDPO", "ImpalaCNN", "ImpalaCnnPolicy", "MutualPolicy", "MutualRolloutBuffer", "__version__"]
+__all__ = [
+    "MDPO",
+    "ImpalaCNN",
+    "ImpalaCnnPolicy",
+    "MutualPolicy",
+    "MutualRolloutBuffer",
+    "StridedCNN",
+    "StridedCnnPolicy",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from typing import Any
 
     from sb3_mdpo.buffers import MutualRolloutBuffer
     from sb3_mdpo.mdpo import MDPO
-    from sb3_mdpo.policies import ImpalaCnnPolicy, MutualPolicy
-    from sb3_mdpo.torch_layers import ImpalaCNN
+    from sb3_mdpo.policies import ImpalaCnnPolicy, MutualPolicy, StridedCnnPolicy
+    from sb3_mdpo.torch_layers import ImpalaCNN, StridedCNN
 
 
 def __getattr__(name: str) -> Any:

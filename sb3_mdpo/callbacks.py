@@ -3,6 +3,8 @@
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import HParam
 
+from sb3_mdpo.accounting import BudgetMeter
+
 # Settings that decide what is learned, and are numbers, booleans or words
 HYPERPARAMETERS = (
     "n_policies",
@@ -46,3 +48,34 @@ class HParamCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+
+class BudgetCallback(BaseCallback):
+    """
+    Log what the training has cost, at the end of every rollout and of the training, in terms by which methods can be
+    compared: ``budget/timesteps``, ``budget/timesteps_per_policy``, ``budget/trained_images`` and ``budget/seconds``,
+    see :class:`~sb3_mdpo.accounting.Budget`.
+
+    For MDPO and SB3's PPO. In the zoo's files: ``callback: sb3_mdpo.callbacks.BudgetCallback``.
+    """
+
+    def __init__(self, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        self._meter = BudgetMeter()
+
+    def _on_training_start(self) -> None:
+        self._meter.start(self.model)  # type: ignore[arg-type] # which checks it
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        for name, value in vars(self._meter.read()).items():
+            self.logger.record(f"budget/{name}", value)
+
+    def _on_training_end(self) -> None:
+        if not self._meter.running:  # the zoo ends its first callback twice
+            return
+        self._on_rollout_end()  # the last update is not followed by another rollout
+        self._meter.stop()
+        self.logger.dump(self.num_timesteps)

@@ -14,6 +14,10 @@ from importlib import import_module
 COMMANDS = {
     "push": ("share a trained run through the Hugging Face Hub", "sb3_mdpo.hub.commands:add_push"),
     "pull": ("fetch a shared run into the zoo's log folder", "sb3_mdpo.hub.commands:add_pull"),
+    "study": (
+        "train all runs of a study and collect their results",
+        "sb3_mdpo.study.commands:add_study",
+    ),
     "report": ("show a study or a run on one HTML page", "sb3_mdpo.report.commands:add_report"),
 }
 

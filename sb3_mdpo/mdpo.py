@@ -24,10 +24,18 @@ from sb3_mdpo.envs.copies import copies_of
 from sb3_mdpo.losses import LossSettings
 from sb3_mdpo.metrics import UpdateHistory, explained_variance
 from sb3_mdpo.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.policies import ImpalaCnnPolicy, MemberClass, MutualPolicy, PredictWith, common_policy_kwargs, each_member
+from sb3_mdpo.policies import (
+    ImpalaCnnPolicy,
+    MemberClass,
+    MutualPolicy,
+    PredictWith,
+    StridedCnnPolicy,
+    common_policy_kwargs,
+    each_member,
+)
 from sb3_mdpo.ppo_models import member_to_ppo, ppo_to_member
 from sb3_mdpo.saving import FORMAT_VERSION
-from sb3_mdpo.update import draw_peers, minibatch_step, unvalidated_distributions
+from sb3_mdpo.update import draw_peers, minibatch_step, n_differentiated, unvalidated_distributions
 
 SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
 
@@ -45,7 +53,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     ``num_timesteps`` counts the environment steps of all policies together.
 
     :param policy: class of the members or its alias (MlpPolicy, CnnPolicy, MultiInputPolicy,
-        ImpalaCnnPolicy); or a list with one for each member
+        ImpalaCnnPolicy, StridedCnnPolicy); or a list with one for each member
     :param env: environments to learn from; environment ``i`` of ``n_envs`` belongs to member
         ``i // (n_envs / n_policies)``. Of an id or a single environment with a ``spec``, as many
         copies are made as there are policies, here but not in ``load()`` or ``set_env()``; what
@@ -108,6 +116,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         "CnnPolicy": ActorCriticCnnPolicy,
         "MultiInputPolicy": MultiInputActorCriticPolicy,
         "ImpalaCnnPolicy": ImpalaCnnPolicy,
+        "StridedCnnPolicy": StridedCnnPolicy,
     }
     policy_class: MemberClass  # type: ignore[assignment]
 
@@ -253,14 +262,16 @@ class MDPO(MutualOnPolicyAlgorithm):
         chunk_size = automatic_chunk_size(self.policy) if self.chunk_size is None else self.chunk_size
         history = UpdateHistory()
         active = set(range(self.n_policies))
+        no_gradient = self.detach_peers or settings.distill_coef == 0
         with unvalidated_distributions():
             for epoch in range(self.n_epochs):
                 for minibatch in self.rollout_buffer.get(self.batch_size):
                     took_part = frozenset(active)
+                    peers = draw_peers(self.n_policies, self.distill_mode)
                     metrics = minibatch_step(
                         self.policy,
                         minibatch,
-                        draw_peers(self.n_policies, self.distill_mode),
+                        peers,
                         settings,
                         active,
                         self.max_grad_norm,
@@ -268,7 +279,10 @@ class MDPO(MutualOnPolicyAlgorithm):
                         self.target_kl,
                         chunk_size,
                     )
-                    history.append(epoch, metrics, took_part, stepped=frozenset(active))
+                    stepped = frozenset(active)
+                    history.append(epoch, metrics, took_part, stepped)
+                    passes = n_differentiated(peers, took_part, stepped, no_gradient)
+                    self.trained_samples += passes * len(minibatch[0].actions)
                     if not active:
                         break
                 self._n_updates += 1

@@ -27,13 +27,15 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     """
     Several policies learn side by side, each from its own group of environments.
 
-    A subclass sets ``n_policies`` and ``predict_with`` and implements ``train()``.
+    A subclass sets ``n_policies`` and ``predict_with`` and implements ``train()``, which adds to
+    ``trained_samples`` the samples that went through a network forward and backward.
     """
 
     policy: MutualPolicy  # type: ignore[assignment]
     rollout_buffer: MutualRolloutBuffer  # type: ignore[assignment]
     n_policies: int
     member_ep_info_buffers: list[deque[dict[str, Any]]] | None = None
+    trained_samples = 0  # like num_timesteps, saved and counted anew by learn()
 
     @property
     def predict_with(self) -> PredictWith:
@@ -141,6 +143,8 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         if reset_num_timesteps or self.member_ep_info_buffers is None:
             window = self._stats_window_size
             self.member_ep_info_buffers = [deque(maxlen=window) for _ in range(self.n_policies)]
+        if reset_num_timesteps:
+            self.trained_samples = 0
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
 
     def save(

@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from sb3_mdpo.distributions import mixture_mode, mixture_sample, with_start
-from sb3_mdpo.torch_layers import ImpalaCNN
+from sb3_mdpo.torch_layers import ConvolutionalEncoder, ImpalaCNN, StridedCNN
 
 PredictWith = int | Literal["ensemble"]
 MemberClass = type[ActorCriticPolicy] | Sequence[type[ActorCriticPolicy]]
@@ -52,7 +52,7 @@ class ImpalaCnnPolicy(ActorCriticPolicy):
         normalize_images: bool = True,
         **kwargs: Any,
     ) -> None:
-        if issubclass(features_extractor_class, ImpalaCNN):  # as SB3 does for its NatureCNN
+        if issubclass(features_extractor_class, ConvolutionalEncoder):  # as SB3 does for its NatureCNN
             features_extractor_kwargs = {"normalized_image": not normalize_images} | (features_extractor_kwargs or {})
         super().__init__(
             observation_space,
@@ -74,6 +74,30 @@ class ImpalaCnnPolicy(ActorCriticPolicy):
         if ortho_init:
             for module, gain in ((self.mlp_extractor, np.sqrt(2)), (self.action_net, 0.01), (self.value_net, 1.0)):
                 module.apply(partial(self.init_weights, gain=gain))
+
+
+class StridedCnnPolicy(ImpalaCnnPolicy):
+    """
+    :class:`ImpalaCnnPolicy` with a smaller encoder, for small images.
+
+    :param observation_space: image space
+    :param action_space: action space
+    :param lr_schedule: learning rate schedule
+    :param features_extractor_class: the encoder
+    :param kwargs: all other arguments of :class:`ImpalaCnnPolicy`
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        features_extractor_class: type[BaseFeaturesExtractor] = StridedCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
+        )
 
 
 class MutualPolicy(BasePolicy):

@@ -98,6 +98,26 @@ def draw_peers(n_policies: int, distill_mode: str) -> list[list[int]]:
     return [[int(np.random.choice(others))] for others in peers]
 
 
+def n_differentiated(
+    peers: list[list[int]], took_part: frozenset[int], stepped: frozenset[int], no_gradient: bool
+) -> int:
+    """
+    Count the forward passes of a step that also went backward: those of the members, and of the peers
+    that are no constants to them.
+
+    :param peers: for each member, the indices of the peers in its distillation term
+    :param took_part: members whose loss was computed
+    :param stepped: those of them that did not reach ``target_kl`` with it
+    :param no_gradient: whether all peers are constants
+    :return: number of networks that one sample of every member went through both ways, over all members
+    """
+    passes = len(took_part)
+    if not no_gradient:
+        # Members go one after the other: to the later ones, one that has just reached target_kl is a constant
+        passes += sum(j in (stepped if j < k else took_part) for k in took_part for j in peers[k])
+    return passes
+
+
 def chunks(samples: RolloutBufferSamples, chunk_size: int | None) -> list[RolloutBufferSamples]:
     """
     :param samples: minibatch of ``B`` samples

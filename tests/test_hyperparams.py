@@ -69,8 +69,24 @@ def test_mdpo_has_an_entry_for_every_procgen_id():
             assert bool(entry["env_kwargs"]) == (mode != "exploration")
 
 
-def test_baselines_differ_in_their_regularisation_only():
-    plain, l2, dropout = (load(name)["procgen-maze-hard-v0"] for name in FILES[1:])
+@pytest.mark.parametrize("name", FILES)
+def test_textured_grid_has_the_same_settings_everywhere(name):
+    entry, mdpo = load(name)["TexturedGrid-v0"], load("mdpo")["TexturedGrid-v0"]
+    entry.pop("policy_kwargs", None)
+    assert entry.pop("policy").split(".")[-1] == mdpo.pop("policy") == "StridedCnnPolicy"
+    # 32 environments and 204,800 steps per policy; minibatches are counted per policy
+    n_policies = 2 if name == "mdpo" else 1
+    assert entry.pop("n_envs") == 32 * n_policies
+    assert entry.pop("n_timesteps") == 204_800 * n_policies
+    own = {"n_envs", "n_timesteps", "n_policies", "distill_coef"}
+    assert {key: value for key, value in mdpo.items() if key not in own} == {
+        key: value for key, value in entry.items() if key not in own
+    }
+
+
+@pytest.mark.parametrize("env_id", ["procgen-maze-hard-v0", "TexturedGrid-v0"])
+def test_baselines_differ_in_their_regularisation_only(env_id):
+    plain, l2, dropout = (load(name)[env_id] for name in FILES[1:])
     assert l2.pop("policy_kwargs") == "dict(optimizer_kwargs=dict(eps=1e-5, weight_decay=1e-4))"
     assert dropout.pop("policy_kwargs") == "dict(features_extractor_kwargs=dict(dropout=0.1))"
     assert plain == l2 == dropout
@@ -172,4 +188,4 @@ def test_other_entries_fit_their_rollouts():
         assert entry["n_envs"] % 2 == 0, env_id
         assert entry.get("batch_size", 64) <= per_policy, env_id
         assert per_policy % entry.get("batch_size", 64) == 0, env_id
-    assert len([env_id for env_id in entries if not env_id.startswith(("procgen-", "atari", "default"))]) == 12
+    assert len([env_id for env_id in entries if not env_id.startswith(("procgen-", "atari", "default"))]) == 13

@@ -9,7 +9,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_mdpo import MDPO, ImpalaCNN, ImpalaCnnPolicy, MutualPolicy
+from sb3_mdpo import MDPO, ImpalaCNN, ImpalaCnnPolicy, MutualPolicy, StridedCNN, StridedCnnPolicy
 from tests.envs import BrightSideEnv, maker
 
 IMAGE = spaces.Box(0, 255, (3, 64, 64), np.uint8)
@@ -78,6 +78,53 @@ def test_impala_policy_works_in_sb3s_ppo():
     model = PPO(ImpalaCnnPolicy, make_vec_env(BrightSideEnv, n_envs=2), n_steps=16, batch_size=16, n_epochs=1)
     model.learn(32)
     assert isinstance(model.policy.features_extractor, ImpalaCNN)
+
+
+def test_strided_cnn_halves_small_images_at_every_convolution():
+    encoder = StridedCNN(spaces.Box(0, 255, (3, 16, 16), np.uint8))
+    assert [type(layer).__name__ for layer in encoder.cnn] == ["Conv2d", "ReLU", "Conv2d", "ReLU", "Flatten"]
+    assert (encoder.cnn[0].out_channels, encoder.cnn[2].out_channels) == (16, 32)
+    assert encoder.linear[0].in_features == 32 * 4 * 4
+    x = th.rand(2, 3, 16, 16)
+    conv = th.nn.functional.conv2d
+    expected = conv(x, encoder.cnn[0].weight, encoder.cnn[0].bias, stride=2, padding=1).relu()
+    expected = conv(expected, encoder.cnn[2].weight, encoder.cnn[2].bias, stride=2, padding=1).relu().flatten(1)
+    expected = (expected @ encoder.linear[0].weight.T + encoder.linear[0].bias).relu()
+    assert encoder(x).shape == (2, 128)
+    th.testing.assert_close(encoder(x), expected)
+
+
+def test_strided_cnn_takes_the_impala_cnns_arguments():
+    kwargs = {"features_dim": 10, "channels": (4, 8, 8), "dropout": 0.5, "normalized_image": True}
+    encoder = StridedCNN(spaces.Box(0, 1, (3, 16, 16), np.float32), **kwargs)
+    x = th.rand(1, 3, 16, 16)
+    assert encoder(x).shape == (1, 10)
+    assert not th.equal(encoder(x), encoder(x))
+    assert th.equal(encoder.eval()(x), encoder(x))
+    with pytest.raises(ValueError, match="StridedCNN needs images"):
+        StridedCNN(spaces.Box(-1, 1, (4,)))
+
+
+def test_strided_policy_is_the_impala_policy_with_another_encoder(tmp_path):
+    th.manual_seed(0)
+    policy = StridedCnnPolicy(IMAGE, BUTTONS, lambda _: 5e-4)
+    th.manual_seed(0)
+    encoder = StridedCNN(IMAGE)
+    for name, parameter in encoder.state_dict().items():
+        assert th.equal(policy.features_extractor.state_dict()[name], parameter), name
+    assert policy.action_net.weight.norm() < 0.1
+    assert policy.mlp_extractor.latent_dim_pi == 128
+    kwargs = {"features_extractor_kwargs": {"channels": (4,), "features_dim": 16}}
+    env = make_vec_env(BrightSideEnv, n_envs=2)
+    for model in (
+        MDPO("StridedCnnPolicy", env, n_steps=16, batch_size=16, n_epochs=1, policy_kwargs=kwargs),
+        PPO(StridedCnnPolicy, env, n_steps=16, batch_size=16, n_epochs=1, policy_kwargs=kwargs),
+    ):
+        model.learn(32).save(tmp_path / "model")
+        loaded = type(model).load(tmp_path / "model")
+        member = loaded.policy.members[1] if isinstance(loaded, MDPO) else loaded.policy
+        assert isinstance(member.features_extractor, StridedCNN)
+        assert member.features_extractor.linear[0].out_features == 16
 
 
 def test_members_start_apart_and_the_first_one_where_ppo_does():

@@ -1,6 +1,6 @@
 """Environments with levels: native vectorised engines, and Gymnasium ids for everything else.
 
-Importing this package registers the ids (``procgen-<game>-<mode>-v0``); Procgen itself is
+Importing this package registers the ids (``procgen-<game>-<mode>-v0``, ``TexturedGrid-v0``); Procgen itself is
 imported when the first environment is made.
 """
 
@@ -8,10 +8,21 @@ from sb3_mdpo.gym_notice import silence_gym_notice
 
 silence_gym_notice()
 
+from sb3_mdpo.envs.grid import TexturedGridVecEnv  # noqa: E402
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, has_levels, make_levels, native_vec_env  # noqa: E402
 from sb3_mdpo.envs.procgen_vec import ProcgenVecEnv  # noqa: E402
-from sb3_mdpo.envs.registration import register_procgen  # noqa: E402
+from sb3_mdpo.envs.registration import register_procgen, register_textured_grid  # noqa: E402
 
 register_procgen()
+register_textured_grid()
 
-__all__ = ["UNSEEN_LEVELS", "ProcgenVecEnv", "has_levels", "make_levels", "native_vec_env", "register_procgen"]
+__all__ = [
+    "UNSEEN_LEVELS",
+    "ProcgenVecEnv",
+    "TexturedGridVecEnv",
+    "has_levels",
+    "make_levels",
+    "native_vec_env",
+    "register_procgen",
+    "register_textured_grid",
+]

@@ -8,11 +8,12 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 from sb3_mdpo.envs.copies import without_monitor
+from sb3_mdpo.envs.grid import TexturedGridVecEnv
 from sb3_mdpo.envs.procgen_vec import ProcgenVecEnv
-from sb3_mdpo.envs.registration import PROCGEN_ENTRY_POINT
+from sb3_mdpo.envs.registration import GRID_ENTRY_POINT, PROCGEN_ENTRY_POINT
 
 # Entry point of Gymnasium ids -> the VecEnv that runs any number of such environments, with the same arguments
-ENGINES: dict[Any, type[VecEnv]] = {PROCGEN_ENTRY_POINT: ProcgenVecEnv}
+ENGINES: dict[Any, type[VecEnv]] = {PROCGEN_ENTRY_POINT: ProcgenVecEnv, GRID_ENTRY_POINT: TexturedGridVecEnv}
 UNSEEN_LEVELS = {"num_levels": 0, "start_level": 0}
 
 

@@ -71,6 +71,17 @@ class ProcgenVecEnv(VecEnv):
         self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 15}  # type: ignore[dict-item]
         self.seed(seed)
 
+    @property
+    def env_id(self) -> str:
+        """Gymnasium id of single environments of this game and mode."""
+        return f"procgen-{self.options.env_name}-{self.options.distribution_mode}-v0"
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Their further arguments: levels and drawing."""
+        chosen_by_id = ("env_name", "distribution_mode")
+        return {name: value for name, value in vars(self.options).items() if name not in chosen_by_id}
+
     def reset(self) -> VecEnvObs:
         if self._seeds[0] is not None:
             self.close()

@@ -1,10 +1,11 @@
-"""Gymnasium ids for Procgen."""
+"""Gymnasium ids for Procgen and for the textured grid."""
 
 import gymnasium as gym
 
 from sb3_mdpo.envs.procgen_options import GAMES, GAMES_OF_MODE
 
 PROCGEN_ENTRY_POINT = "sb3_mdpo.envs.procgen_single:make_procgen"
+GRID_ENTRY_POINT = "sb3_mdpo.envs.grid_single:TexturedGridEnv"
 
 
 def register_procgen() -> None:
@@ -23,3 +24,12 @@ def register_procgen() -> None:
 def _register(env_id: str, game: str, mode: str) -> None:
     if env_id not in gym.registry:
         gym.register(env_id, entry_point=PROCGEN_ENTRY_POINT, kwargs={"env_name": game, "distribution_mode": mode})
+
+
+def register_textured_grid() -> None:
+    """
+    Register ``TexturedGrid-v0``, with all levels unless given ``num_levels`` and ``start_level``. The environment
+    keeps its time limit by itself. Registering twice changes nothing.
+    """
+    if "TexturedGrid-v0" not in gym.registry:
+        gym.register("TexturedGrid-v0", entry_point=GRID_ENTRY_POINT)

@@ -15,10 +15,10 @@ from sb3_mdpo.statistics.aggregates import REPS
 from sb3_mdpo.statistics.curves import learning_curves
 from sb3_mdpo.statistics.results import TASK, check_results, read_results
 from sb3_mdpo.statistics.scores import MEMBERS, final_scores
+from sb3_mdpo.study.folder import EVALUATIONS
+from sb3_mdpo.study.table import RESULTS
 from sb3_mdpo.zoo.run import Run, read_run
 
-RESULTS, EVALUATIONS = "results.csv", "generalization.csv"
-UNFINISHED = "unfinished"  # where a study keeps runs under way
 SMOOTHING = 100  # episodes, as in SB3's own statistics
 
 
@@ -122,7 +122,7 @@ def _read_study(folder: Path, reps: int) -> ReportData:
 def _folder_of(study: Path, run: str) -> Path | None:
     if Path(run).name != run or run in ("", ".", ".."):
         raise ValueError(f"{study / RESULTS} has a run {run!r}, which is no name of a folder in it.")
-    return find_run_folder(study / run) or find_run_folder(study / UNFINISHED / run)
+    return find_run_folder(study / run)
 
 
 def _read_single(run: Run, reps: int) -> ReportData:

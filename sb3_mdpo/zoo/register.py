@@ -113,7 +113,7 @@ def _adapt_to_native(arguments: dict[str, Any]) -> None:
     # It would reach the evaluation too, which then measured training levels
     if env_kwargs and not arguments["eval_env_kwargs"]:
         arguments["eval_env_kwargs"] = env_kwargs | UNSEEN_LEVELS
-    # The native engine has threads of its own; the single environments that it replaces need no processes
+    # The native engine needs no processes, nor do the single environments that it replaces
     if arguments["vec_env_type"] == "subproc":
-        print("Procgen steps its environments in threads: --vec-env subproc makes no difference.")
+        print("The native engine steps all environments by itself: --vec-env subproc makes no difference.")
         arguments["vec_env_type"] = "dummy"

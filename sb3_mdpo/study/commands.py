@@ -1,0 +1,51 @@
+"""Arguments of ``sb3-mdpo study``. What it needs is imported when it runs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """
+    :param parser: the parser of ``sb3-mdpo study``
+    """
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    run = actions.add_parser("run", help="train what is missing", description="Train what is missing of a study.")
+    status = actions.add_parser("status", help="show how far it is", description="Show how far a study is.")
+    for action in (run, status):
+        action.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/study_small.yml")
+        action.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: studies/<name of the study>")
+        action.add_argument("--jobs", type=_positive, help="runs at the same time (default: the file's)")
+    run.add_argument("--threads", type=_positive, help="PyTorch's threads in each run (default: the file's)")
+    run.add_argument("--device", help="PyTorch device (default: the file's)")
+    run.set_defaults(run=_run)
+    status.set_defaults(run=_status)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
+    return number
+
+
+def _run(args: argparse.Namespace) -> None:
+    from sb3_mdpo.study.config import read_study
+    from sb3_mdpo.study.study import run_study
+
+    study = read_study(args.file)
+    given = {key: getattr(args, key) for key in ("jobs", "threads", "device") if getattr(args, key) is not None}
+    try:
+        n_failed = run_study(study, args.file, args.output, **given)
+    except KeyboardInterrupt:
+        print("Interrupted. What is complete is kept: the same command continues.", file=sys.stderr)
+        sys.exit(130)
+    if n_failed:
+        sys.exit(1)
+
+
+def _status(args: argparse.Namespace) -> None:
+    from sb3_mdpo.study.config import read_study
+    from sb3_mdpo.study.study import study_status
+
+    print(study_status(read_study(args.file), args.output, args.jobs))

@@ -1,0 +1,107 @@
+"""A single run, from nothing to its folder, and a pool of them."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from sb3_mdpo.saving import replacing
+from sb3_mdpo.study.folder import LOG, StudyFolder
+from sb3_mdpo.study.runs import CONF, PlannedRun
+
+Outcome = Literal["done", "failed", "interrupted"]
+POLL_SECONDS = 0.2
+
+
+def execute(
+    run: PlannedRun, folder: StudyFolder, threads: int, device: str, stopped: Callable[[], bool] = lambda: False
+) -> Outcome:
+    """
+    Train one run with the zoo's own command, in a process of its own. Its folder appears in the study when it is
+    complete; whatever is left of an earlier attempt is removed first.
+
+    :param run: the run
+    :param folder: the study's folder
+    :param threads: PyTorch's threads
+    :param device: PyTorch device
+    :param stopped: asked now and then whether to give up
+    :return: how it ended
+    """
+    work = folder.unfinished(run)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    with replacing(work / CONF) as file:
+        file.write(yaml.safe_dump(run.conf).encode())
+    command = [sys.executable, "-m", "sb3_mdpo.study.leash", sys.executable, "-m", "sb3_mdpo.zoo"]
+    with (work / LOG).open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *run.arguments(threads, device)],
+            cwd=work,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(threads)},
+            start_new_session=True,  # Ctrl-C is for the runner: the zoo would save half a training as if it were whole
+        )
+    with process:  # which at the end, whatever it is, closes the leash and waits
+        while True:
+            try:
+                code = process.wait(POLL_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                if stopped():
+                    return "interrupted"
+    shutil.rmtree(folder.failed(run), ignore_errors=True)
+    # An interrupted training of the zoo saves its model and succeeds, too early
+    if code != 0 or folder.budget(run)[0] < run.n_timesteps:
+        folder.failed(run).parent.mkdir(exist_ok=True)
+        work.rename(folder.failed(run))
+        return "failed"
+    (produced,) = work.glob("mdpo/*")  # the run folder as the zoo knows it, mdpo/<env>_1
+    for path in produced.iterdir():
+        path.rename(work / path.name)
+    shutil.rmtree(work / "mdpo")
+    work.rename(folder.complete(run))
+    return "done"
+
+
+def run_all(
+    runs: Sequence[PlannedRun], folder: StudyFolder, jobs: int, threads: int, device: str
+) -> Generator[tuple[PlannedRun, Outcome], None, None]:
+    """
+    Execute runs, several at a time, on this machine.
+
+    :param runs: the runs
+    :param folder: the study's folder
+    :param jobs: how many at a time
+    :param threads: PyTorch's threads in each
+    :param device: PyTorch device
+    :return: each run with how it ended, as they end. When nobody wants the rest any more (the iterator is closed, or
+        an interrupt), those under way are ended
+    """
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        futures = {pool.submit(execute, run, folder, threads, device, stop.is_set): run for run in runs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def tail(log: Path, n_lines: int = 8) -> str:
+    """
+    :param log: text file
+    :param n_lines: number of lines
+    :return: its last lines that are not empty
+    """
+    lines = [line.rstrip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return "\n".join(lines[-n_lines:])
