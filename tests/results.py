@@ -8,6 +8,7 @@ import pandas as pd
 
 from sb3_mdpo.statistics.results import COLUMNS
 
+PERTURBATIONS = {"random convolution": [None], "brightness": [0.1, 0.3], "no background": [None]}
 BIGFISH, COINRUN = "procgen-bigfish-hard-v0", "procgen-coinrun-hard-v0"
 # What a method ends with on unseen levels; the first has two members and an ensemble
 LEVEL = {"mdpo": 0.6, "twins": 0.4, "ppo": 0.3}
@@ -71,4 +72,50 @@ def _row(env_id: str, method: str, seed: int, policy: str, offset: float, step: 
         "unseen_success": math.nan,
         "gap": 0.2 * (high - low),
         "kl": 0.5 * (1 - progress) if members == 2 and policy != "ensemble" else math.nan,
+    }
+
+
+def synthetic_robustness(policies: Sequence[str], kl: float) -> dict[str, Any]:
+    """Each policy's mean KL is the one before plus 0.01, and grows with the strength; total variation is half."""
+    rows = [
+        {
+            "policy": policy,
+            "perturbation": perturbation,
+            "strength": strength,
+            "n": 64,
+            **_interval("kl", kl + 0.01 * k + (strength or 0)),
+            **_interval("tv", (kl + 0.01 * k + (strength or 0)) / 2),
+        }
+        for k, policy in enumerate(policies)
+        for perturbation, strengths in PERTURBATIONS.items()
+        for strength in strengths
+    ]
+    return {"settings": {"seed": 0}, "rows": rows}
+
+
+def _interval(name: str, mean: float) -> dict[str, float]:
+    return {f"{name}_mean": mean, f"{name}_low": mean - 0.005, f"{name}_high": mean + 0.005, f"{name}_max": 3 * mean}
+
+
+def synthetic_features(policies: Sequence[str], ratio: float) -> dict[str, Any]:
+    """Distance ratio as given, plus 0.01 for each further policy; four observations on a circle, three times each."""
+    return {
+        "settings": {"seed": 0},
+        "policies": [
+            {"policy": policy, "distance_ratio": ratio + 0.01 * k, "effective_rank": 12.5, "features_dim": 64}
+            for k, policy in enumerate(policies)
+        ],
+        "cka": [{"a": a, "b": b, "cka": 0.875} for a in policies for b in policies if a < b],
+        "tsne": [
+            {
+                "policy": policy,
+                "x": math.cos(observation) + 0.1 * draw,
+                "y": math.sin(observation),
+                "observation": observation,
+                "perturbation": f"random convolution {draw}",
+            }
+            for policy in policies
+            for observation in range(4)
+            for draw in range(3)
+        ],
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from sb3_mdpo.statistics.results import task_name
+from sb3_mdpo.study.runs import CONF
 from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
 
 
@@ -49,8 +50,9 @@ class RunFiles:
         """
         if self.folder is None:
             return {}
-        paths = [next(self.folder.glob(f"*/{name}"), None) for name in (COMMAND, CONFIG, ARGS)]
-        return {path.name: path.read_text(encoding="utf-8") for path in paths if path is not None}
+        patterns = (f"*/{COMMAND}", CONF, f"*/{CONFIG}", f"*/{ARGS}")
+        paths = [path for pattern in patterns for path in sorted(self.folder.glob(pattern))]
+        return {path.name: path.read_text(encoding="utf-8") for path in paths}
 
 
 def find_run_folder(folder: Path) -> Path | None:
