@@ -83,7 +83,8 @@ def read_rows(runs: Sequence[RunFiles], name: str, key: str, columns: Sequence[s
 
 def _read_table(run: RunFiles, path: Path, key: str, columns: Sequence[str]) -> pd.DataFrame:
     try:
-        rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))[key], columns=[*columns])
+        rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))[key])
+        rows = rows[[*columns]] if len(rows) else pd.DataFrame(columns=[*columns])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has no table {key} with {', '.join(columns)} ({error}): write it again.") from error
     rows.insert(0, "method", run.method)

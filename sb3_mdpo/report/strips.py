@@ -16,7 +16,8 @@ from sb3_mdpo.report.runs import RunFiles
 from sb3_mdpo.saving import replacing
 
 FILE = "frames.png"
-SIZE, N_FRAMES, MAX_STEPS, LINE = 112, 8, 240, 18  # pixels, frames, steps, pixels
+N_FRAMES, MAX_STEPS = 8, 240
+SIZE, BETWEEN, LINE = 112, 3, 18  # pixels
 Frame = NDArray[np.uint8]
 
 
@@ -34,6 +35,8 @@ def frame_strips(run: RunFiles) -> Path:
     model = run.folder / f"{run.env_id.replace('/', '-')}.zip"
     if path.is_file() and (not model.is_file() or path.stat().st_mtime >= model.stat().st_mtime):
         return path
+    if not model.is_file():
+        raise ValueError(f"there is no model {model}.")
     strips = draw_strips(open_trained(run.folder, device="cpu"), run.seed)
     with replacing(path) as file:
         strips.save(file, "PNG", optimize=True)
@@ -55,12 +58,12 @@ def draw_strips(trained: TrainedModel, seed: int = 0) -> Image.Image:
             strips[name] = _spread(_play(env, policy, trained.env_id))
         finally:
             env.close()
-    picture = Image.new("RGB", (N_FRAMES * SIZE, len(strips) * (SIZE + LINE)), "white")
+    picture = Image.new("RGB", (N_FRAMES * (SIZE + BETWEEN), len(strips) * (SIZE + LINE)), "white")
     draw = ImageDraw.Draw(picture)
     for row, (name, frames) in enumerate(strips.items()):
         draw.text((2, row * (SIZE + LINE) + 2), name, fill="black")
         for column, frame in enumerate(frames):
-            picture.paste(Image.fromarray(frame), (column * SIZE, row * (SIZE + LINE) + LINE))
+            picture.paste(Image.fromarray(frame), (column * (SIZE + BETWEEN), row * (SIZE + LINE) + LINE))
     return picture
 
 

@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from sb3_mdpo.generalization.policies import ENSEMBLE
 from sb3_mdpo.report.data import ReportData
 from sb3_mdpo.report.html import chart, escape, number, paragraph, picture, plus_minus, table
 from sb3_mdpo.report.looks import COLORS, MARKS
@@ -37,6 +38,7 @@ def html(data: ReportData) -> str | None:
 
 def _numbers(data: ReportData) -> list[str]:
     rows = read_rows(data.runs, FILE, "policies", POLICIES)
+    rows = rows[rows["policy"] != ENSEMBLE]
     if rows.empty:
         return []
     groups = rows.groupby(["task", "method"], sort=False)

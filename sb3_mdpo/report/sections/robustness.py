@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from sb3_mdpo.generalization.policies import ENSEMBLE
 from sb3_mdpo.report.data import ReportData
 from sb3_mdpo.report.html import chart, escape, folded, number, paragraph, table
 from sb3_mdpo.report.runs import read_rows
@@ -11,8 +12,8 @@ NUMBERS = ["kl_mean", "kl_low", "kl_high", "kl_max", "tv_mean", "tv_low", "tv_hi
 COLUMNS = ["policy", "perturbation", "strength", "n", *NUMBERS]
 TEXT = (
     "KL divergence (nats) and total variation between a policy's action distribution on an observation and on the same "
-    "observation perturbed: means over runs, policies and observations, and the largest that was seen, which estimates "
-    "the theory's robustness from below. Whiskers: lowest to highest mean of a single policy."
+    "observation perturbed: means over runs, members and observations, and the largest that was seen, which estimates "
+    "the theory's robustness from below. Whiskers: lowest to highest mean of a single member."
 )
 
 
@@ -24,7 +25,8 @@ def html(data: ReportData) -> str | None:
     rows = read_rows(data.runs, "robustness.json", "rows", COLUMNS)
     if rows.empty:
         return None
-    groups = rows.groupby(["perturbation", "strength", "method"], sort=False, dropna=False)
+    members = rows[rows["policy"] != ENSEMBLE]
+    groups = members.groupby(["perturbation", "strength", "method"], sort=False, dropna=False)
     means = (
         groups[NUMBERS]
         .mean()
@@ -37,14 +39,15 @@ def html(data: ReportData) -> str | None:
         )
     )
     means = means.reset_index()
+    kinds = dict(list(means.groupby("perturbation", sort=False)))
     charts = [
         f"<div><h3>{escape(name)}</h3>{chart(_chart(data, of_one), f'chart-robustness-{place}', 300)}</div>"
-        for place, (name, of_one) in enumerate(means.groupby("perturbation", sort=False))
+        for place, (name, of_one) in enumerate(kinds.items())
     ]
     return (
         paragraph(TEXT)
         + f'<div class="tiles">{"".join(charts)}</div>'
-        + table(_cells(means))
+        + table(_cells(pd.concat(kinds.values())))
         + folded("Every policy, with intervals", table(_every_policy(rows)))
     )
 
