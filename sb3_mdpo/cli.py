@@ -21,6 +21,7 @@ COMMANDS = {
     ),
     "features": ("measure and draw what encoders tell apart", "sb3_mdpo.representation.commands:add_features"),
     "robustness": ("how much policies change with the picture", "sb3_mdpo.robustness.commands:add_robustness"),
+    "report": ("show a study or a run on one HTML page", "sb3_mdpo.report.commands:add_report"),
 }
 
 

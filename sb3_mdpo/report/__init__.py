@@ -1,0 +1,1 @@
+"""One page that shows everything there is about a study or a run."""

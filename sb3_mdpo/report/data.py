@@ -1,0 +1,159 @@
+"""Everything that a report shows, read from a study's folder or a run's."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from stable_baselines3.common.monitor import load_results
+
+from sb3_mdpo.report.comparison import Comparison, compare
+from sb3_mdpo.report.looks import Look, looks
+from sb3_mdpo.report.runs import RunFiles, find_run_folder
+from sb3_mdpo.statistics.aggregates import REPS
+from sb3_mdpo.statistics.curves import learning_curves
+from sb3_mdpo.statistics.results import TASK, check_results, read_results
+from sb3_mdpo.statistics.scores import MEMBERS, final_scores
+from sb3_mdpo.study.folder import EVALUATIONS
+from sb3_mdpo.study.table import RESULTS
+from sb3_mdpo.zoo.run import Run, read_run
+
+SMOOTHING = 100  # episodes, as in SB3's own statistics
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """
+    :param name: what it is about
+    :param folder: where it is from
+    :param results: one row per evaluation and policy, None for a run that was not evaluated on its levels
+    :param runs: the runs
+    :param training: of a single run, columns ``series``, ``timesteps`` and ``mean_return``: what the zoo logged
+    :param reps: repetitions of the bootstrap
+    """
+
+    name: str
+    folder: Path
+    results: pd.DataFrame | None
+    runs: tuple[RunFiles, ...]
+    training: pd.DataFrame | None = None
+    reps: int = REPS
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Names of the methods, mdpo first."""
+        names = dict.fromkeys(run.method for run in self.runs)
+        return sorted(names, key=lambda name: name != "mdpo")
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        return looks(self.methods)
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Final scores of all runs; no rows where there are no evaluations."""
+        return pd.DataFrame() if self.results is None else final_scores(self.results)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Means over seeds in the course of training, of members; no rows where there are no evaluations."""
+        if self.results is None:
+            return pd.DataFrame()
+        curves = learning_curves(self.results)
+        return curves[curves["policies"] == MEMBERS]
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        return Comparison() if self.results is None else compare(self.results, self.reps)
+
+    def examples(self) -> list[RunFiles]:
+        """
+        :return: of each method the run of its lowest seed on the first task that has a folder
+        """
+        here = [run for run in self.runs if run.folder is not None]
+        tasks = list(dict.fromkeys(run.task for run in self.runs))
+        first: dict[str, RunFiles] = {}
+        for run in sorted(here, key=lambda run: (tasks.index(run.task), run.seed)):
+            first.setdefault(run.method, run)
+        return [first[method] for method in self.methods if method in first]
+
+
+def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
+    """
+    :param folder: a study's folder, with ``results.csv``, or a run folder of ``rl_zoo3 train``
+    :param reps: repetitions of the bootstrap
+    :return: what there is to report
+    :raises ValueError: where it is neither of them, or not readable as what it says it is
+    """
+    if reps < 1:
+        raise ValueError(f"reps={reps} must be at least 1: 2000 are usual.")
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}: give a study's folder or a run folder of rl_zoo3 train.")
+    if (folder / RESULTS).is_file():
+        return _read_study(folder, reps)
+    try:
+        run = read_run(folder)
+    except ValueError as error:
+        raise ValueError(f"{folder} is no study's folder, for it has no {RESULTS}, and no run's: {error}") from error
+    return _read_single(run, reps)
+
+
+def _read_study(folder: Path, reps: int) -> ReportData:
+    results = read_results(folder / RESULTS)
+    # Sorted: which run finished first says nothing
+    rows = results[[*TASK, "method", "seed", "run"]].drop_duplicates()
+    runs = [
+        RunFiles(
+            row.run,
+            row.method,
+            row.env_id,
+            int(row.num_levels),
+            int(row.start_level),
+            int(row.seed),
+            _folder_of(folder, row.run),
+        )
+        for row in rows.itertuples()
+    ]
+    name = " and ".join(results["study"].dropna().unique()) or folder.resolve().name
+    return ReportData(name, folder, results, tuple(runs), reps=reps)
+
+
+def _folder_of(study: Path, run: str) -> Path | None:
+    if Path(run).name != run or run in ("", ".", ".."):
+        raise ValueError(f"{study / RESULTS} has a run {run!r}, which is no name of a folder in it.")
+    return find_run_folder(study / run)
+
+
+def _read_single(run: Run, reps: int) -> ReportData:
+    levels = {key: int(run.env_kwargs.get(key, 0)) for key in ("num_levels", "start_level")}
+    files = RunFiles(run.folder.resolve().name, run.algo, run.env_id, **levels, seed=_seed(run), folder=run.folder)
+    path = run.folder / EVALUATIONS
+    if not path.is_file():
+        return ReportData(files.name, run.folder, None, (files,), _logged_returns(run.folder), reps)
+    about = {"study": "", "env_id": run.env_id, **levels, "method": run.algo, "seed": files.seed, "run": files.name}
+    evaluations = pd.read_csv(path, dtype={"policy": str})
+    return ReportData(files.name, run.folder, check_results(evaluations.assign(**about), path), (files,), reps=reps)
+
+
+def _seed(run: Run) -> int:
+    return int(run.args["seed"])
+
+
+def _logged_returns(folder: Path) -> pd.DataFrame | None:
+    """What the zoo logs by itself, whatever the environment."""
+    series = {}
+    if list(folder.glob("*monitor.csv")):
+        episodes = load_results(str(folder))
+        window = max(1, min(SMOOTHING, len(episodes) // 5))
+        means = episodes["r"].rolling(window).mean()
+        series[f"training, mean of {window} episodes"] = pd.DataFrame(
+            {"timesteps": episodes["l"].cumsum(), "mean_return": means}
+        ).dropna()
+    if (folder / "evaluations.npz").is_file():
+        with np.load(folder / "evaluations.npz") as file:
+            means = file["results"].mean(axis=1)
+            series["evaluations during training"] = pd.DataFrame({"timesteps": file["timesteps"], "mean_return": means})
+    if not series:
+        return None
+    return pd.concat([rows.assign(series=name) for name, rows in series.items()], ignore_index=True)

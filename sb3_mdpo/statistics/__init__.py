@@ -1,0 +1,1 @@
+"""What a table of evaluations says, and how sure it is of it (Agarwal et al., arXiv 2108.13264, through rliable)."""

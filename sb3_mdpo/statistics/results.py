@@ -1,0 +1,74 @@
+"""The table of a study: one row per evaluation and policy."""
+
+from pathlib import Path
+
+import pandas as pd
+
+TASK = ["env_id", "num_levels", "start_level"]
+RUN = [*TASK, "method", "seed", "run"]
+BUDGETS = ["timesteps", "timesteps_per_policy", "trained_images", "seconds"]
+MEASURES = [
+    "training_return",
+    "training_normalized",
+    "training_success",
+    "unseen_return",
+    "unseen_normalized",
+    "unseen_success",
+    "gap",
+    "kl",
+]
+COLUMNS = ["study", *RUN, *BUDGETS, "policy", *MEASURES]
+_TEXT = dict.fromkeys(("study", "env_id", "method", "run", "policy"), str)
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """
+    :param path: ``results.csv`` of a study
+    :return: the table, as :func:`check_results` wants it
+    :raises ValueError: where it is no such table
+    """
+    try:
+        results = pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no table: {error}") from error
+    return check_results(results, path)
+
+
+def check_results(results: pd.DataFrame, source: object = "the table") -> pd.DataFrame:
+    """
+    :param results: table with the columns of ``results.csv``
+    :param source: where it comes from, for messages
+    :return: the table
+    :raises ValueError: where a column is missing or no number, there is no row, or two rows are of the same
+        evaluation
+    """
+    missing = [column for column in COLUMNS if column not in results]
+    if missing:
+        raise ValueError(f"{source} has no column {', '.join(missing)}: give the results.csv of a study.")
+    if results.empty:
+        raise ValueError(f"{source} has no rows: nothing has been evaluated yet.")
+    texts = [column for column in (*BUDGETS, *MEASURES) if not pd.api.types.is_numeric_dtype(results[column])]
+    if texts:
+        raise ValueError(f"{source} has something else than numbers in {', '.join(texts)}.")
+    unnamed = [column for column in (*RUN, "timesteps", "policy") if results[column].isna().any()]
+    if unnamed:
+        raise ValueError(f"{source} has rows without {', '.join(unnamed)}.")
+    twice = results.duplicated([*TASK, "method", "seed", "timesteps", "policy"])
+    if twice.any():
+        row = results[twice].iloc[0]
+        raise ValueError(
+            f"{source} has two rows for {row.method}, seed {row.seed}, {row.env_id}, step {row.timesteps}, "
+            f"{row.policy}: one seed is one run."
+        )
+    return results
+
+
+def task_name(env_id: str, num_levels: float, start_level: float = 0) -> str:
+    """
+    :param env_id: Gymnasium id
+    :param num_levels: number of training levels, 0 for all of them
+    :param start_level: first training level
+    :return: what to call training there
+    """
+    levels = "all levels" if num_levels == 0 else f"{num_levels:g} level{'' if num_levels == 1 else 's'}"
+    return f"{env_id}, {levels}" + (f" from {start_level:g}" if start_level else "")
