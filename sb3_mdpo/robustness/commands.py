@@ -19,16 +19,23 @@ def add_robustness(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_robustness)
 
 
+def _prepare() -> None:
+    from sb3_mdpo.gym_notice import silence_gym_notice
+    from sb3_mdpo.zoo.hook import install
+
+    silence_gym_notice()  # before SB3 imports old Gym
+    install()  # also without the start-up hook the zoo shall know MDPO
+
+
 def _robustness(args: argparse.Namespace) -> None:
+    _prepare()
     from stable_baselines3.common.utils import get_device
 
     from sb3_mdpo.generalization.trained import open_trained
     from sb3_mdpo.robustness.measure import measure_robustness
     from sb3_mdpo.robustness.table import make_table
     from sb3_mdpo.saving import replacing
-    from sb3_mdpo.zoo.hook import install
 
-    install()  # also without the start-up hook the zoo shall know MDPO
     try:
         get_device(args.device)
     except RuntimeError as error:
