@@ -16,14 +16,14 @@ from sb3_mdpo.envs import ProcgenVecEnv
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
 from sb3_mdpo.generalization.policies import all_policies
 from sb3_mdpo.generalization.trained import TrainedModel, open_trained
-from sb3_mdpo.perturbations.images import STRENGTHS
+from sb3_mdpo.perturbations.images import STRENGTHS, Perturbation
 from sb3_mdpo.perturbations.renderings import RENDERINGS, draw_states
 from sb3_mdpo.robustness import moments
 from sb3_mdpo.robustness.actions import log_probabilities
-from sb3_mdpo.robustness.comparisons import Comparison, missing_renderings
+from sb3_mdpo.robustness.comparisons import Comparison, compare_images, missing_renderings
 from sb3_mdpo.robustness.divergences import kl_divergence, total_variation
 from sb3_mdpo.robustness.measure import make_row, measure_robustness
-from sb3_mdpo.robustness.moments import collect_moments, schedule
+from sb3_mdpo.robustness.moments import Moments, collect_moments, schedule
 from sb3_mdpo.robustness.table import make_table
 from tests.envs import RandomSpacesEnv
 
@@ -89,18 +89,33 @@ def test_distances_by_hand():
 
 def test_rows_by_hand():
     """
-    Two visits in two environments, two draws. Total variations 0.2 0 0 0.2 (first visit, then second) and 0.4 0
-    0.4 0.2: means of the draws 0.3 0 0.2 0.2, of the environments 0.25 and 0.1, t interval 0.175 +- 12.706 * 0.075.
+    Two visits in three environments, two draws. Means of the draws 0.3 0 0.1 and 0.1 0.2 0.1, of the environments
+    0.2 0.1 0.1, their standard error 1/30 and the t quantile 4.3027.
     """
-    original = logs(*[(0.5, 0.5)] * 4)
-    first = logs((0.7, 0.3), (0.5, 0.5), (0.5, 0.5), (0.3, 0.7))
-    second = logs((0.9, 0.1), (0.5, 0.5), (0.1, 0.9), (0.7, 0.3))
-    row = make_row("policy 0", Comparison("hue", 0.1, original, th.stack([first, second])), visits=2)
-    assert (row.policy, row.perturbation, row.strength, row.n) == ("policy 0", "hue", 0.1, 4)
-    assert row.tv_mean == pytest.approx(0.175)
-    assert (row.tv_low, row.tv_high) == pytest.approx((0.175 - 12.7062 * 0.075, 0.175 + 12.7062 * 0.075), abs=1e-4)
-    assert row.tv_max == pytest.approx(0.4)
-    assert row.kl_max == pytest.approx(-0.5 * math.log(4 * 0.9 * 0.1))  # the original's KL to the perturbed, not back
+
+    def apart(*distances: float) -> th.Tensor:
+        return logs(*[(0.5 + distance, 0.5 - distance) for distance in distances])
+
+    perturbed = th.stack([apart(0.3, 0, 0.1, 0.1, 0.2, 0), apart(0.3, 0, 0.1, 0.1, 0.2, 0.2)])
+    row = make_row("policy 0", Comparison("hue", 0.1, apart(*[0] * 6), perturbed), visits=2)
+    assert (row.policy, row.perturbation, row.strength, row.n) == ("policy 0", "hue", 0.1, 6)
+    assert row.tv_mean == pytest.approx(2 / 15)
+    assert (row.tv_low, row.tv_high) == pytest.approx((2 / 15 - 4.3027 / 30, 2 / 15 + 4.3027 / 30), abs=1e-4)
+    assert row.tv_max == pytest.approx(0.3)
+    assert row.kl_max == pytest.approx(-0.5 * math.log(4 * 0.8 * 0.2))  # of the original to the perturbed, not back
+
+
+def test_networks_see_the_perturbed_images_in_the_units_of_their_own(trained):
+    (policy, *_) = all_policies(trained.model).values()
+    observations = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    nothing = Perturbation("nothing", None, lambda images: images[None])
+    darker = Perturbation("half, and a third", 0.5, lambda images: th.stack([images / 2, images / 3]))
+    same, dark = compare_images(policy, Moments(observations, None), [nothing, darker], 3)
+    th.testing.assert_close(same.perturbed, same.original[None], rtol=0, atol=1e-5)
+    images, _ = policy.obs_to_tensor(observations)
+    expected = [log_probabilities(policy, images / divisor) for divisor in (2, 3)]
+    th.testing.assert_close(dark.perturbed, th.stack(expected), rtol=0, atol=1e-5)
+    assert not th.allclose(dark.perturbed[0], dark.original, atol=1e-3)
 
 
 def test_moments_are_spread_over_environments_and_time(monkeypatch):
@@ -118,7 +133,7 @@ def test_moments_are_what_the_policy_saw_with_the_states_behind_it(trained):
     (policy, *_) = all_policies(trained.model).values()
     when = schedule(8, seeded())
 
-    def collected() -> moments.Moments:
+    def collected() -> Moments:
         env = trained.make_env(when.n_envs, 3, **UNSEEN_LEVELS)
         taken = collect_moments(policy, env, when, seeded(), lambda: None)
         env.close()
