@@ -3,6 +3,7 @@
 import ctypes
 import sys
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch as th
@@ -13,8 +14,9 @@ from torch import nn
 
 from sb3_mdpo.policies import MutualPolicy
 
-# Images in a chunk on the CPU: benchmarks/scaling.py measures sizes around it
+# Images of 64x64 pixels in a chunk on the CPU: benchmarks/scaling.py measures sizes around it
 CPU_CHUNK = 128
+PIXELS = 64 * 64
 # Of glibc's malloc.h, and values: blocks below 32 MiB (its limit) are not mapped from the system one by one, and
 # what is freed is kept
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -26,8 +28,12 @@ def has_images(observation_space: spaces.Space[Any]) -> bool:
     :param observation_space: observation space
     :return: whether it is an image, or a dictionary with one inside
     """
+    return bool(_images(observation_space))
+
+
+def _images(observation_space: spaces.Space[Any]) -> list[spaces.Space[Any]]:
     parts = observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else [observation_space]
-    return any(len(part.shape or ()) == 3 and is_image_space(part, normalized_image=True) for part in parts)
+    return [part for part in parts if len(part.shape or ()) == 3 and is_image_space(part, normalized_image=True)]
 
 
 def has_bfloat16(device: th.device) -> bool:
@@ -56,13 +62,15 @@ def automatic_chunk_size(policy: MutualPolicy) -> int | None:
     """
     :param policy: the members
     :return: how many samples should go through a network at once: few images on a CPU, whose caches
-        they would leave; everything at once on GPUs, for vectors, and where batch normalisation
-        takes its statistics from the batch
+        they would leave, but as many more as they are smaller than 64x64; everything at once on GPUs, for
+        vectors, and where batch normalisation takes its statistics from the batch
     """
     coupled = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules())
-    if policy.device.type != "cpu" or coupled or not has_images(policy.observation_space):
+    images = _images(policy.observation_space)
+    if policy.device.type != "cpu" or coupled or not images:
         return None
-    return CPU_CHUNK
+    largest = max(prod(sorted(image.shape or ())[-2:]) for image in images)  # whichever axis the channels are
+    return CPU_CHUNK * max(1, PIXELS // largest)
 
 
 def features_extractors(policy: MutualPolicy) -> list[BaseFeaturesExtractor]:

@@ -100,7 +100,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     :param chunk_size: a minibatch goes through the networks in chunks of at most this many samples,
         whose gradients add up to the minibatch's: the same up to rounding with less memory (but not
         for batch normalisation, which sees chunks). None to have it chosen for the device: 128
-        images on a CPU, else whole minibatches
+        images of 64x64 on a CPU, more where they are smaller, else whole minibatches
     :param compile: whether features extractors are compiled by ``torch.compile``
     :param predict_with: who acts in ``predict()``: a member's index, or "ensemble" for the
         average of all members' action distributions. It may be changed at any time and is saved

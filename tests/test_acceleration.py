@@ -304,7 +304,11 @@ class Normalized(BaseFeaturesExtractor):
 
 
 def test_chunks_are_chosen_for_images_on_the_cpu_alone():
-    assert automatic_chunk_size(images().policy) == CPU_CHUNK
+    # Images of 36x36 pixels: three times as many as of 64x64
+    assert automatic_chunk_size(images().policy) == 3 * CPU_CHUNK
+    env = make_vec_env("procgen-coinrun-easy-v0", n_envs=2)
+    procgen = MDPO("ImpalaCnnPolicy", env, n_steps=2, batch_size=2, policy_kwargs=SMALL, device="cpu")
+    assert automatic_chunk_size(procgen.policy) == CPU_CHUNK
     assert automatic_chunk_size(MDPO("MlpPolicy", "CartPole-v1", device="cpu").policy) is None
     # Statistics of a batch are not the mean of its chunks'
     normalized = images(policy_kwargs={"features_extractor_class": Normalized})
