@@ -241,7 +241,7 @@ def test_levels_and_other_callbacks_reach_the_run():
     assert (first, second) == (hyperparams["callback"], CALLBACK)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     methods=st.lists(st.sampled_from(sorted(METHODS)), min_size=1, unique=True),
     seeds=st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4, unique=True),
