@@ -1,7 +1,6 @@
 """Arguments of ``sb3-mdpo evaluate``. What it needs is imported when it runs."""
 
 import argparse
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             "one (--start-level) where it is not 0."
         )
     start = trained.env_kwargs.get("start_level", 0) if args.start_level is None else args.start_level
-    with redirect_stdout(sys.stderr):  # the zoo tells what it loads
+    with redirect_stdout(None):  # the zoo tells of every environment what it loads
         result = evaluate_generalization(
             trained.model,
             trained.env_id,

@@ -17,10 +17,10 @@ FORMATS = (".csv", ".json")
 def as_text(result: GeneralizationResult) -> str:
     """
     :param result: an evaluation
-    :return: it as a table of at most 80 columns
+    :return: it as a table, as a rule of no more than 80 columns
     """
     last = result.start_level + result.train_levels - 1
-    head = ("policy", "levels", "return", f"{CONFIDENCE:.0%} interval", "normalized", "success", "KL from peers")
+    head = ("policy", "levels", "return", f"{CONFIDENCE:.0%} interval", "normalized", "success", "KL")
     table = [head, *(row for policy in result.policies for row in _rows(policy))]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     lines = [
@@ -28,10 +28,10 @@ def as_text(result: GeneralizationResult) -> str:
         for cells in ([*zip(row, widths, strict=True)] for row in table)
     ]
     how = (
-        f"{result.episodes} episodes per policy and set of levels in {result.n_envs} environments, seed {result.seed}, "
+        f"{result.episodes} episodes each, in {result.n_envs} environments with seed {result.seed}, "
         f"{'most probable' if result.deterministic else 'sampled'} actions"
     )
-    where = f"{result.env_id}: training levels {result.start_level} to {last}, unseen levels of all there are"
+    where = f"{result.env_id}: training levels {result.start_level} to {last}, and unseen levels"
     return "\n".join((where, how, "", *(line.rstrip() for line in lines)))
 
 

@@ -13,8 +13,8 @@ UNIT_RETURNS = ("TexturedGrid-v0",)
 
 def score_range(env_id: str) -> tuple[float, float] | None:
     """
-    The returns that count as 0 and as 1: for Procgen the constants of its paper (arXiv 1912.01588, appendix C),
-    which are those of a policy that cannot see and of one that cannot be beaten.
+    The returns that count as 0 and as 1: for Procgen the constants of its paper (arXiv 1912.01588, appendix C), the
+    lower of which policies reach that were trained without seeing anything.
 
     :param env_id: Gymnasium id
     :return: lowest and highest return, None where nobody has set any: Procgen's extreme, memory and exploration
@@ -36,7 +36,7 @@ def normalized_score(mean_return: float, env_id: str) -> float | None:
     """
     :param mean_return: a return, or a mean of returns
     :param env_id: Gymnasium id
-    :return: ``(R - min) / (max - min)``, see :func:`score_range`; below 0 where it is worse than not to see.
+    :return: ``(R - min) / (max - min)``, see :func:`score_range`; may be below 0 or above 1.
         None where there is no range
     """
     limits = score_range(env_id)
