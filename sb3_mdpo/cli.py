@@ -13,6 +13,7 @@ from importlib import import_module
 # arguments and parser.set_defaults(run=...), what to call with them.
 COMMANDS = {
     "push": ("share a trained run through the Hugging Face Hub", "sb3_mdpo.hub.commands:add_push"),
+    "evaluate": ("evaluate a model on training and unseen levels", "sb3_mdpo.generalization.commands:add_evaluate"),
     "pull": ("fetch a shared run into the zoo's log folder", "sb3_mdpo.hub.commands:add_pull"),
     "study": (
         "train all runs of a study and collect their results",

@@ -115,9 +115,10 @@ class StudyFolder:
             lock.acquire(timeout=1)  # longer than is_running() holds it
         except Timeout as error:
             raise OSError(f"{self.path} is being run already: wait for it, or stop it.") from error
-        with lock:
-            lock.release()  # the first of the two
+        try:
             yield
+        finally:
+            lock.release()
 
     def is_running(self) -> bool:
         """

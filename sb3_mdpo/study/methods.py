@@ -110,6 +110,7 @@ def _extractor_defaults(policy: str, policy_kwargs: dict[str, Any]) -> dict[str,
     return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
+#: The methods by name, as study files call them
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (

@@ -68,8 +68,9 @@ def run_study(
                     n_failed += 1
                     log = folder.failed(run) / LOG
                     bar.write(f"{run.name} failed, the end of {log}:\n{tail(log)}\n")
-        results = write_results(folder, runs)
-    print(f"{len(runs) - n_failed} of {len(runs)} runs are complete: {results}")
+        n_done = len(runs) - n_failed
+        results = f", evaluations are in {write_results(folder, runs)}" if n_done else ""
+    print(f"{n_done} of {len(runs)} runs are complete{results}.")
     return n_failed
 
 

@@ -16,7 +16,7 @@ RUN_COLUMNS = ("study", "env_id", "num_levels", "start_level", "method", "seed",
 def write_results(folder: StudyFolder, runs: Sequence[PlannedRun]) -> Path:
     """
     Put the evaluations of all complete runs into one table, in the order of the study. The numbers are
-    copied as the runs wrote them. Read it with :func:`~sb3_mdpo.statistics.results.read_results`.
+    copied as the runs wrote them.
 
     :param folder: the study's folder
     :param runs: the runs of the study; those that are not complete are left out
