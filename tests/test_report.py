@@ -399,7 +399,8 @@ def test_a_broken_file_is_named_and_the_old_report_stays(tmp_path, capsys):
     add_analyses(study, results)
     (tmp_path / "report.html").write_text("old")
     broken = next(study.rglob("robustness.json"))
-    for text in ("{", '{"rows": 3}', '{"settings": {}}', '{"rows": [{"policy": "policy 0"}]}'):
+    wrong = broken.read_text().replace("64", '"many"')
+    for text in ("{", '{"rows": 3}', '{"settings": {}}', '{"rows": [{"policy": "policy 0"}]}', wrong):
         broken.write_text(text)
         assert str(broken) in refused(capsys, str(study), "-o", str(tmp_path / "report.html"))
     assert (tmp_path / "report.html").read_text() == "old"
