@@ -101,7 +101,8 @@ def _measure_panel(measure: str, label: str) -> Callable[[ReportData, Axes, pd.D
     def draw(data: ReportData, axis: Axes, curves: pd.DataFrame, _task: Task) -> None:
         for method in data.methods:
             rows = curves[(curves["method"] == method) & curves[measure].notna()]
-            _line(data, axis, rows, method, measure)
+            if not rows.empty:
+                _line(data, axis, rows, method, measure)
         axis.set_ylabel(label)
 
     return draw

@@ -64,27 +64,32 @@ def find_run_folder(folder: Path) -> Path | None:
     return found[0].parent.parent if found else None
 
 
-def read_rows(runs: Sequence[RunFiles], name: str, key: str, columns: Sequence[str]) -> pd.DataFrame:
+def read_rows(
+    runs: Sequence[RunFiles], name: str, key: str, texts: Sequence[str], numbers: Sequence[str]
+) -> pd.DataFrame:
     """
     The same table of several runs' JSON files as one.
 
     :param runs: runs
     :param name: name of the files
     :param key: where in them the table is
-    :param columns: its columns
+    :param texts: its columns of text
+    :param numbers: its columns of numbers, NaN where a file has none
     :return: columns ``method``, ``task``, ``seed``, ``run`` and those of the table; no rows where no run has the file
     :raises ValueError: where a file is something else
     """
-    tables = [_read_table(run, path, key, columns) for run in runs if (path := run.file(name)) is not None]
+    tables = [_read_table(run, path, key, texts, numbers) for run in runs if (path := run.file(name)) is not None]
     if not tables:
-        return pd.DataFrame(columns=["method", "task", "seed", "run", *columns])
+        return pd.DataFrame(columns=["method", "task", "seed", "run", *texts, *numbers])
     return pd.concat(tables, ignore_index=True)
 
 
-def _read_table(run: RunFiles, path: Path, key: str, columns: Sequence[str]) -> pd.DataFrame:
+def _read_table(run: RunFiles, path: Path, key: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    columns = [*texts, *numbers]
     try:
         rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))[key])
-        rows = rows[[*columns]] if len(rows) else pd.DataFrame(columns=[*columns])
+        rows = rows[columns] if len(rows) else pd.DataFrame(columns=columns)
+        rows = rows.astype(dict.fromkeys(texts, str) | dict.fromkeys(numbers, float))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has no table {key} with {', '.join(columns)} ({error}): write it again.") from error
     rows.insert(0, "method", run.method)

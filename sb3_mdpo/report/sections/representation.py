@@ -10,9 +10,7 @@ from sb3_mdpo.report.looks import COLORS, MARKS
 from sb3_mdpo.report.runs import RunFiles, read_rows
 
 FILE = "features.json"
-POLICIES = ["policy", "distance_ratio", "effective_rank", "features_dim"]
-CKA = ["a", "b", "cka"]
-TSNE = ["policy", "x", "y", "observation", "perturbation"]
+NUMBERS = ["distance_ratio", "effective_rank", "features_dim"]
 NUMBERS_TEXT = (
     "Distance ratio: mean distance between the features of the same observation under different perturbations, divided "
     "by that between different observations; lower is more robust, unless the effective rank, in how many directions "
@@ -37,14 +35,14 @@ def html(data: ReportData) -> str | None:
 
 
 def _numbers(data: ReportData) -> list[str]:
-    rows = read_rows(data.runs, FILE, "policies", POLICIES)
+    rows = read_rows(data.runs, FILE, "policies", ["policy"], NUMBERS)
     rows = rows[rows["policy"] != ENSEMBLE]
     if rows.empty:
         return []
     groups = rows.groupby(["task", "method"], sort=False)
-    means, deviations = (groups[POLICIES[1:]].agg(how).reset_index() for how in ("mean", "std"))
+    means, deviations = (groups[NUMBERS].agg(how).reset_index() for how in ("mean", "std"))
     cells = means[["task", "method"]].assign(policies=groups.size().to_list())
-    for title, column, digits in (("distance ratio", POLICIES[1], 3), ("effective rank", POLICIES[2], 1)):
+    for title, column, digits in (("distance ratio", NUMBERS[0], 3), ("effective rank", NUMBERS[1], 1)):
         pairs = zip(means[column], deviations[column], strict=True)
         cells[title] = [plus_minus(*pair, digits=digits) for pair in pairs]
     cells["of"] = means["features_dim"].map(lambda dim: f"{dim:g}")
@@ -52,7 +50,7 @@ def _numbers(data: ReportData) -> list[str]:
 
 
 def _cka(data: ReportData) -> list[str]:
-    rows = read_rows(data.runs, FILE, "cka", CKA)
+    rows = read_rows(data.runs, FILE, "cka", ["a", "b"], ["cka"])
     if rows.empty:
         return []
     means = rows.groupby(["task", "method", "a", "b"], sort=False)["cka"].mean().reset_index()
@@ -62,7 +60,7 @@ def _cka(data: ReportData) -> list[str]:
 
 
 def _tsne(data: ReportData) -> list[str]:
-    rows = read_rows(_one_per_method(data, FILE), FILE, "tsne", TSNE)
+    rows = read_rows(_one_per_method(data, FILE), FILE, "tsne", ["policy", "observation", "perturbation"], ["x", "y"])
     if rows.empty:
         return []
     charts = [

@@ -9,7 +9,6 @@ from sb3_mdpo.report.html import chart, escape, folded, number, paragraph, table
 from sb3_mdpo.report.runs import read_rows
 
 NUMBERS = ["kl_mean", "kl_low", "kl_high", "kl_max", "tv_mean", "tv_low", "tv_high", "tv_max"]
-COLUMNS = ["policy", "perturbation", "strength", "n", *NUMBERS]
 TEXT = (
     "KL divergence (nats) and total variation between a policy's action distribution on an observation and on the same "
     "observation perturbed: means over runs, members and observations, and the largest that was seen, which estimates "
@@ -22,7 +21,7 @@ def html(data: ReportData) -> str | None:
     :param data: what there is to report
     :return: chart and table per method and perturbation, with all numbers folded below
     """
-    rows = read_rows(data.runs, "robustness.json", "rows", COLUMNS)
+    rows = read_rows(data.runs, "robustness.json", "rows", ["policy", "perturbation"], ["strength", "n", *NUMBERS])
     if rows.empty:
         return None
     members = rows[rows["policy"] != ENSEMBLE]
@@ -88,6 +87,7 @@ def _cells(means: pd.DataFrame) -> pd.DataFrame:
 
 def _every_policy(rows: pd.DataFrame) -> pd.DataFrame:
     cells = rows.copy()
+    cells["n"] = rows["n"].map(lambda count: f"{count:g}")
     cells["strength"] = rows["strength"].map(_strength)
     for column in NUMBERS:
         cells[column] = rows[column].map(lambda value: number(value, 4))
