@@ -82,6 +82,16 @@ class TexturedGridVecEnv(VecEnv):
         self._actions: NDArray[Any] = np.zeros(num_envs, np.int64)
         self.seed(seed)
 
+    @property
+    def env_id(self) -> str:
+        """Gymnasium id of single environments."""
+        return "TexturedGrid-v0"
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Their arguments: levels."""
+        return {"num_levels": self.num_levels, "start_level": self.start_level}
+
     def reset(self) -> VecEnvObs:
         if self._seeds[0] is not None:
             key = random_word(np.array([self._seeds[0] % 2**64], np.uint64), np.zeros(1, np.uint64))
