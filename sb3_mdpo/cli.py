@@ -9,19 +9,19 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from sb3_mdpo.gym_notice import silence_gym_notice
+from sb3_mdpo.zoo.hook import install
+
 # Command -> what it does, in a line, and "module:function" that is given its parser. The function adds the
 # arguments and parser.set_defaults(run=...), what to call with them.
 COMMANDS = {
-    "push": ("share a trained run through the Hugging Face Hub", "sb3_mdpo.hub.commands:add_push"),
     "evaluate": ("evaluate a model on training and unseen levels", "sb3_mdpo.generalization.commands:add_evaluate"),
-    "pull": ("fetch a shared run into the zoo's log folder", "sb3_mdpo.hub.commands:add_pull"),
-    "study": (
-        "train all runs of a study and collect their results",
-        "sb3_mdpo.study.commands:add_study",
-    ),
-    "features": ("measure and draw what encoders tell apart", "sb3_mdpo.representation.commands:add_features"),
-    "robustness": ("how much policies change with the picture", "sb3_mdpo.robustness.commands:add_robustness"),
+    "study": ("train all runs of a study and collect their results", "sb3_mdpo.study.commands:add_study"),
     "report": ("show a study or a run on one HTML page", "sb3_mdpo.report.commands:add_report"),
+    "robustness": ("measure how policies change with the picture", "sb3_mdpo.robustness.commands:add_robustness"),
+    "features": ("measure and draw what encoders tell apart", "sb3_mdpo.representation.commands:add_features"),
+    "push": ("share a trained run through the Hugging Face Hub", "sb3_mdpo.hub.commands:add_push"),
+    "pull": ("fetch a shared run into the zoo's log folder", "sb3_mdpo.hub.commands:add_pull"),
 }
 
 
@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     :param argv: arguments, those of the process by default
     """
     args = make_parser().parse_args(argv)
+    silence_gym_notice()  # before SB3 imports old Gym
+    install()  # also without the start-up hook the zoo shall know MDPO
     try:
         args.run(args)
     except ModuleNotFoundError:

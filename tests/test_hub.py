@@ -531,7 +531,7 @@ def test_help_needs_neither_torch_nor_the_hub(tmp_path):
 
 
 def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr("sb3_mdpo.hub.commands.find_spec", lambda name: None)
+    monkeypatch.setattr("sb3_mdpo.extras.find_spec", lambda name: None)
     with pytest.raises(SystemExit) as ended:
         main(["pull", "alice/cart"])
     assert ended.value.code == 2

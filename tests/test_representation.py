@@ -531,5 +531,5 @@ def test_vectors_have_no_colours(opened):
 
 
 def test_missing_packages_are_named(twins, monkeypatch, capsys):
-    monkeypatch.setattr("sb3_mdpo.representation.commands.find_spec", lambda name: None if name == "captum" else name)
+    monkeypatch.setattr("sb3_mdpo.extras.find_spec", lambda name: None if name == "captum" else name)
     assert "captum is not installed: run pip install 'sb3-mdpo[lab]'." in refused(capsys, twins, "--env", COINRUN)

@@ -275,6 +275,7 @@ def test_command(saved, tmp_path, capsys):
         (["MODEL", "--env", "CartPole-v1"], "CartPole-v1 has no levels"),
         (["MODEL", "--env", BIGFISH, "--states", "1"], "use at least 2"),
         (["MODEL", "--env", BIGFISH, "--device", "abacus"], "PyTorch knows no device abacus"),
+        (["MODEL", "MODEL", "--env", BIGFISH], "Several models would be written to"),
     ],
 )
 def test_command_refuses_in_one_line(saved, tmp_path, capsys, arguments, message):

@@ -30,9 +30,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         check_output(args.output)
     from sb3_mdpo.generalization.evaluation import evaluate_generalization
     from sb3_mdpo.generalization.trained import open_trained
-    from sb3_mdpo.zoo.hook import install
 
-    install()  # also without the start-up hook the zoo shall know MDPO
     trained = open_trained(args.path, args.env, args.load_best, args.device)
     levels = trained.env_kwargs.get("num_levels") if args.levels is None else args.levels
     if levels is None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.envs.native import has_levels, make_levels
@@ -49,6 +50,17 @@ class TrainedModel:
         return make_levels(self.env_id, n_envs, seed, **kwargs)
 
 
+def check_device(device: th.device | str) -> None:
+    """
+    :param device: what somebody asks for
+    :raises ValueError: where PyTorch knows nothing of the kind
+    """
+    try:
+        get_device(device)
+    except RuntimeError as error:
+        raise ValueError(f"PyTorch knows no device {device}: use auto, cpu, cuda or cuda:1, for example.") from error
+
+
 def open_trained(
     path: str | Path, env_id: str | None = None, load_best: bool = False, device: th.device | str = "auto"
 ) -> TrainedModel:
@@ -61,8 +73,10 @@ def open_trained(
     :param load_best: whether to use the ``best_model.zip`` of a run instead of the last model
     :param device: PyTorch device
     :return: the model
-    :raises ValueError: where there is no model, or its environment has no levels to choose from
+    :raises ValueError: where there is no model, its environment has no levels to choose from, or PyTorch knows no
+        such device
     """
+    check_device(device)
     path = Path(path)
     run = None
     if path.is_file():

@@ -1,8 +1,9 @@
 """Arguments of ``sb3-mdpo push`` and ``sb3-mdpo pull``. What they need is imported when they run."""
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
+
+from sb3_mdpo.extras import need
 
 
 def add_push(parser: argparse.ArgumentParser) -> None:
@@ -35,16 +36,8 @@ def add_pull(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_pull)
 
 
-def _prepare() -> None:
-    if find_spec("huggingface_hub") is None:
-        raise ImportError("huggingface_hub is not installed: run pip install 'sb3-mdpo[hub]'.")
-    from sb3_mdpo.zoo.hook import install
-
-    install()  # also without the start-up hook the zoo shall know MDPO
-
-
 def _push(args: argparse.Namespace) -> None:
-    _prepare()
+    need("hub", huggingface_hub="huggingface_hub", scipy="scipy")
     from sb3_mdpo.hub.push import push_run
 
     url = push_run(
@@ -64,7 +57,7 @@ def _push(args: argparse.Namespace) -> None:
 
 
 def _pull(args: argparse.Namespace) -> None:
-    _prepare()
+    need("hub", huggingface_hub="huggingface_hub", scipy="scipy")
     from sb3_mdpo.hub.pull import pull_run
 
     pulled = pull_run(args.repo_id, args.folder, exp_id=args.exp_id, force=args.force, revision=args.revision)

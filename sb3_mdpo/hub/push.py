@@ -14,11 +14,11 @@ import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo
 from huggingface_hub.errors import RepositoryNotFoundError
 from rl_zoo3.utils import EnvironmentName, ModelName
-from stable_baselines3.common.utils import get_device
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.generalization.intervals import CONFIDENCE
 from sb3_mdpo.generalization.policies import acting_policy
+from sb3_mdpo.generalization.trained import check_device
 from sb3_mdpo.hub import layout
 from sb3_mdpo.hub.connection import connection_errors
 from sb3_mdpo.hub.evaluation import Evaluation, evaluate_run
@@ -77,10 +77,7 @@ def push_run(
         raise ValueError(f"A video of {video_steps} steps: use at least 1, or leave out --video.")
     if "/" not in repo_id:
         raise ValueError(f"{repo_id} names no repository: say whose it is as well, e.g. alice/{repo_id}.")
-    try:
-        get_device(device)
-    except RuntimeError as error:
-        raise ValueError(f"PyTorch knows no device {device}: use auto, cpu, cuda or cuda:1, for example.") from error
+    check_device(device)
     run = read_run(Path(run_folder), load_best, algos=["mdpo"])
     with connection_errors():
         repository = _check_repository(repo_id, _model_name(run), private)

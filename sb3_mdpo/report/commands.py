@@ -1,10 +1,9 @@
 """Arguments of ``sb3-mdpo report``. What it needs is imported when it runs."""
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
 
-PACKAGES = ("pandas", "plotly", "matplotlib", "rliable", "scipy")
+from sb3_mdpo.extras import need
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +20,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    for package in PACKAGES:
-        if find_spec(package) is None:
-            raise ImportError(f"{package} is not installed: run pip install 'sb3-mdpo[lab]'.")
+    need("lab", pandas="pandas", plotly="plotly", matplotlib="matplotlib", rliable="rliable", scipy="scipy")
     from sb3_mdpo.report.data import read_report_data
     from sb3_mdpo.report.figures import write_figures
     from sb3_mdpo.report.page import make_page

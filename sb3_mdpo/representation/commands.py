@@ -2,14 +2,13 @@
 
 import argparse
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sb3_mdpo.extras import need
+
 if TYPE_CHECKING:
     from sb3_mdpo.representation.results import FeatureAnalysis
-
-PACKAGES = {"sklearn": "scikit-learn", "captum": "captum", "matplotlib": "matplotlib"}
 
 
 def add_features(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +37,7 @@ def add_features(parser: argparse.ArgumentParser) -> None:
 
 
 def _features(args: argparse.Namespace) -> None:
-    for module, package in PACKAGES.items():
-        if find_spec(module) is None:
-            raise ImportError(f"{package} is not installed: run pip install 'sb3-mdpo[lab]'.")
+    need("lab", sklearn="scikit-learn", captum="captum", matplotlib="matplotlib", pandas="pandas")
     from sb3_mdpo.generalization.trained import open_trained
     from sb3_mdpo.representation.analysis import analyse_features
 

@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from sb3_mdpo.extras import need
+
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """
@@ -30,6 +32,7 @@ def _positive(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
+    need("lab", filelock="filelock")
     from sb3_mdpo.study.config import read_study
     from sb3_mdpo.study.study import run_study
 
@@ -45,6 +48,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _status(args: argparse.Namespace) -> None:
+    need("lab", filelock="filelock")
     from sb3_mdpo.study.config import read_study
     from sb3_mdpo.study.study import study_status
 
