@@ -62,6 +62,14 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def receipt(facts: dict[str, Any]) -> str:
+    """:return: command, date, machine, commit and versions in a sentence"""
+    versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
+    machine = f"{facts['processor']}, {facts['cores']} cores, GPU: {facts['gpu'] or 'none'}"
+    versions = f"Python {facts['python']}, {versions}"
+    return f"`{facts['command']}`, {facts['date']}; {machine}; commit {facts['commit']}, {versions}."
+
+
 def write(name: str, summary: str, measured: Any, folder: Path) -> None:
     """
     Print a result, and write it as Markdown and with its raw numbers as JSON.
@@ -72,14 +80,10 @@ def write(name: str, summary: str, measured: Any, folder: Path) -> None:
     :param folder: where to write
     """
     facts = circumstances()
-    versions = ", ".join(f"{package} {number}" for package, number in facts["versions"].items())
-    machine = f"{facts['processor']}, {facts['cores']} cores, GPU: {facts['gpu'] or 'none'}"
-    receipt = f"`{facts['command']}`, {facts['date']}; {machine}; commit {facts['commit']}, "
-    receipt += f"Python {facts['python']}, {versions}."
-    print(f"\n{summary}\n\n{receipt}")
+    print(f"\n{summary}\n\n{receipt(facts)}")
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in (
-        (folder / f"{name}.md", f"{summary}\n\n{receipt} Raw numbers: `{name}.json`.\n"),
+        (folder / f"{name}.md", f"{summary}\n\n{receipt(facts)} Raw numbers: `{name}.json`.\n"),
         (folder / f"{name}.json", json.dumps(facts | {"measured": measured}) + "\n"),
     ):
         unfinished = path.with_name(path.name + ".part")

@@ -57,7 +57,7 @@ def test_all_games_have_the_papers_settings(name, game):
     assert (hard["n_envs"], hard["n_timesteps"]) == (64 * n_policies, 5e7 * n_policies)
     assert (easy["n_envs"], easy["n_timesteps"]) == (64 * n_policies, 2.5e7 * n_policies)
     if name == "mdpo":
-        assert (hard["n_policies"], hard["distill_coef"]) == (2, 1.0)
+        assert (hard["n_policies"], hard["distill_coef"], hard["precision"]) == (2, 1.0, "auto")
 
 
 def test_mdpo_has_an_entry_for_every_procgen_id():
