@@ -66,7 +66,7 @@ def main() -> None:
         f"Environment steps per second with random actions on one core, median of {args.repeats} times {args.steps} "
         "steps of every environment; processor time is the process's own, wall time depends on the machine's other load"
     )
-    write("textured_grid", f"{title}:\n\n{table(header, rows)}", measured, args.folder)
+    write("textured_grid_speed", f"{title}:\n\n{table(header, rows)}", measured, args.folder)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ class Budget:
     :param timesteps_per_policy: environment steps that each policy has made
     :param trained_images: samples that went forward and backward through a policy: in every epoch a member's own
         ones, and those that it answers for a peer with gradients. What it answers as a constant is not counted
-    :param seconds: wall time since ``learn()`` was called, evaluations included
+    :param seconds: wall time since ``learn()`` was called, evaluations included, and of the training that it
+        continues where that is known
     """
 
     timesteps: int
@@ -38,17 +39,22 @@ class BudgetMeter:
         self._model: OnPolicyAlgorithm | None = None
         self._hook: Any = None
         self._samples = 0
+        self._seconds = 0.0
         self._epoch, self._minibatch = -1, 0
 
-    def start(self, model: OnPolicyAlgorithm) -> None:
+    def start(self, model: OnPolicyAlgorithm, before: Budget | None = None) -> None:
         """
         :param model: MDPO or PPO that is going to learn, or to continue
+        :param before: what its training had cost when it was interrupted, where that is known; time goes on from
+            there, and so do the images of PPO, which does not count them itself
         :raises TypeError: where it is neither
         """
         if not isinstance(model, (MutualOnPolicyAlgorithm, PPO)):
             raise TypeError(f"The budget of {type(model).__name__} is not known: use MDPO or PPO.")
-        if model.num_timesteps == 0:
-            self._samples = 0
+        if before is not None:
+            self._samples, self._seconds = before.trained_images, before.seconds
+        elif model.num_timesteps == 0:
+            self._samples, self._seconds = 0, 0.0
         self._model = model
         if isinstance(model, PPO):
             self._hook = model.policy.optimizer.register_step_post_hook(self._count)
@@ -73,7 +79,7 @@ class BudgetMeter:
         members, samples = 1, self._samples
         if isinstance(model, MutualOnPolicyAlgorithm):
             members, samples = model.n_policies, model.trained_samples
-        seconds = (time.time_ns() - model.start_time) / 1e9
+        seconds = self._seconds + (time.time_ns() - model.start_time) / 1e9
         return Budget(model.num_timesteps, model.num_timesteps // members, samples, seconds)
 
     def _count(self, *_: Any) -> None:

@@ -100,7 +100,7 @@ def _interval(name: str, mean: float) -> dict[str, float]:
 def synthetic_features(policies: Sequence[str], ratio: float) -> dict[str, Any]:
     """Distance ratio as given, plus 0.01 for each further policy; four observations on a circle, three times each."""
     return {
-        "settings": {"seed": 0},
+        "settings": {"seed": 0, "runs": ["here"]},
         "policies": [
             {"policy": policy, "distance_ratio": ratio + 0.01 * k, "effective_rank": 12.5, "features_dim": 64}
             for k, policy in enumerate(policies)

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from stable_baselines3 import A2C, PPO
+from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, StopTrainingOnRewardThreshold
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
@@ -456,8 +456,28 @@ def test_training_that_goes_on_keeps_its_table(tmp_path):
     assert rows[:2] == first
     assert [row["timesteps"] for row in rows] == [0, 64, 128]
     assert again.best_mean_reward == max(row["unseen_return"] for row in rows)
+    # The costs go on as well: every epoch trains on every sample
+    assert [row["trained_images"] for row in rows] == [0, 64 * model.n_epochs, 128 * model.n_epochs]
+    assert rows[2]["seconds"] > rows[1]["seconds"]
     model.learn(64, callback=callback(tmp_path))
     assert [row["timesteps"] for row in read_table(tmp_path / "generalization.csv")] == [0, 64]
+
+
+def test_drawing_is_that_of_the_training_whatever_its_id_is_called(tmp_path):
+    same = callback(tmp_path, env_id="procgen-bigfish-v0", train_levels=9)
+    same.model = small(PPO, env=make_levels("procgen-bigfish-hard-v0", 2, 0, num_levels=9, use_backgrounds=False))
+    same._init_callback()
+    assert same._env_kwargs["use_backgrounds"] is False
+    other = callback(tmp_path, env_id="procgen-bigfish-easy-v0", train_levels=9)
+    other.model = same.model
+    other._init_callback()
+    assert other._env_kwargs == {}
+
+
+def test_models_of_other_algorithms_are_refused(tmp_path):
+    DQN("MlpPolicy", "CartPole-v1", buffer_size=10).save(tmp_path / "dqn.zip")
+    with pytest.raises(ValueError, match=r"dqn.zip was not saved by MDPO or PPO"):
+        open_trained(tmp_path / "dqn.zip", ENV_ID)
 
 
 def test_callbacks_of_evaluations_can_stop_the_training(tmp_path):

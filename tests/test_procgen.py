@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import gymnasium as gym
 import numpy as np
@@ -354,6 +355,16 @@ def test_what_the_native_environment_cannot_have_is_refused_rather_than_dropped(
     singles = make_vec_env("procgen-chaser-easy-v0", n_envs=2, **kwargs)
     with pytest.raises(ValueError, match=f"The native engine of procgen-chaser-easy-v0 cannot have the {message}"):
         native_vec_env(singles)
+
+
+def test_an_engine_can_be_collected_while_another_one_is_made():
+    env = ProcgenVecEnv(1, "bigfish", seed=0, num_threads=0)
+    env.reset()
+    with env._engine._ffi._lock:  # as the other one holds it
+        closing = threading.Thread(target=env.close, daemon=True)
+        closing.start()
+        closing.join(20)
+        assert not closing.is_alive()
 
 
 def test_other_environments_are_not_swapped():

@@ -197,8 +197,9 @@ def test_games_gap_and_distance_show_the_table(page):
 
 
 def test_analyses_show_what_the_runs_hold(page):
-    # Two policies in each of six runs: the means are 0.1 + 0.3 and 0.01 more
-    assert ["brightness", "0.3", "mdpo", "12", "0.405", "1.230", "0.203", "0.615"] in rows_of(page, "robustness")
+    # Two policies in each of three runs, in each environment: the means are 0.1 + 0.3 and 0.01 more
+    row = ["brightness", "0.3", "mdpo", "6", "0.405", "1.230", "0.203", "0.615"]
+    assert [f"{BIGFISH}, 500 levels", *row] in rows_of(page, "robustness")
     assert next(t for t in traces(page, "chart-robustness-1") if t["name"] == "ppo")["y"] == pytest.approx(
         [0.405, 0.605]
     )
@@ -360,7 +361,7 @@ def test_a_run_of_the_zoo_has_a_page_too(browser, trained, tmp_path):
         assert "1 seed(s) give no interval" in page.locator("#aggregates .note").text_content()
     (run / "generalization.csv").unlink()
     with open_page(browser, report(run, tmp_path / "report.html")) as page:
-        assert f"One run of mdpo on {GRID}, seed 3." in page.locator("#summary").text_content()
+        assert f"One run on {GRID}, seed 3." in page.locator("#summary").text_content()
         episodes = pd.read_csv(run / "monitor.csv", skiprows=1)
         curve = traces(page, "chart-curves-0")[0]
         assert curve["name"].startswith("training")
@@ -368,6 +369,31 @@ def test_a_run_of_the_zoo_has_a_page_too(browser, trained, tmp_path):
         assert page.locator("#games .hint").count() == 1
     with pytest.raises(SystemExit):
         report(run, tmp_path / "report.html", "--figures", str(tmp_path / "figures"))
+
+
+def test_a_run_of_a_study_is_of_the_method_that_the_study_says(browser, tmp_path):
+    results = synthetic_results(methods=["twins", "ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
+    study = write_study(tmp_path / "study", results)
+    add_analyses(study, results)
+    run = study / results[results["method"] == "ppo"]["run"].iloc[0]
+    args = {"algo": "mdpo", "env": BIGFISH, "env_kwargs": None, "gym_packages": [], "seed": 0}
+    (run / BIGFISH / "args.yml").write_text(yaml.safe_dump(args))
+    (run / f"{BIGFISH}.zip").write_bytes(b"")
+    with open_page(browser, report(run, tmp_path / "report.html")) as page:
+        assert page.title() == run.name
+        assert dict(rows_of(page, "summary"))["methods"] == "ppo"
+        assert {row[1] for row in rows_of(page, "games")[1:]} == {"ppo"}
+
+
+def test_features_of_several_runs_are_no_single_runs(tmp_path, capsys):
+    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
+    study = write_study(tmp_path / "study", results)
+    add_analyses(study, results)
+    path = next(study.glob("*/features.json"))
+    content = json.loads(path.read_text())
+    content["settings"]["runs"] = ["one", "another"]
+    path.write_text(json.dumps(content))
+    assert "is about one, another together: write it anew" in refused(capsys, str(study))
 
 
 def refused(capsys, *arguments: str) -> str:

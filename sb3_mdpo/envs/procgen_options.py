@@ -114,7 +114,13 @@ class ProcgenOptions:
             del options["num_levels"], options["start_level"]  # Procgen asserts that they are not given
         engine_class = import_procgen().ProcgenGym3Env
         mode = "rgb_array" if render else None
-        return engine_class(num=num, rand_seed=seed % SEED_RANGE, num_threads=num_threads, render_mode=mode, **options)
+        engine = engine_class(
+            num=num, rand_seed=seed % SEED_RANGE, num_threads=num_threads, render_mode=mode, **options
+        )
+        # cffi looks up a library's functions under a lock when they are first used. An engine that nobody closed may be
+        # collected while another one, just being made, holds it: its close() would wait forever
+        _ = engine._c_lib.libenv_close
+        return engine
 
 
 def import_procgen() -> Any:

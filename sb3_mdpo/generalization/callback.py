@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, EventCallback
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
@@ -103,7 +104,7 @@ class GeneralizationEvalCallback(EventCallback):
 
     def _init_callback(self) -> None:
         made_with = _made_with(self.training_env)
-        if self.env_id not in (None, made_with.get("env_id")):
+        if self.env_id is not None and not _same(self.env_id, made_with.get("env_id")):
             made_with = {}
         given = {"env_id": self.env_id, "num_levels": self.train_levels, "start_level": self.start_level}
         settings = made_with | {key: value for key, value in given.items() if value is not None}
@@ -124,9 +125,10 @@ class GeneralizationEvalCallback(EventCallback):
     def _on_training_start(self) -> None:
         super()._on_training_start()
         _check_no_other_writes(self._best_model, self.locals.get("callback"))
-        self._meter.start(self.model)  # type: ignore[arg-type] # which checks it
         known = read_table(self._table) if self.num_timesteps and self._table.exists() else []
         self.rows = [row for row in known if row["timesteps"] <= self.num_timesteps]
+        before = Budget(**{key: self.rows[-1][key] for key in Budget.__dataclass_fields__}) if self.rows else None
+        self._meter.start(self.model, before)  # type: ignore[arg-type] # which checks it
         self._evaluated_at = self.rows[-1]["timesteps"] if self.rows else None
         self.best_mean_reward = _best(self.rows)
 
@@ -220,6 +222,14 @@ def _made_with(env: VecEnv) -> dict[str, Any]:
     if not (env.has_attr("env_id") and env.has_attr("env_kwargs")):
         return {}
     return {"env_id": env.get_attr("env_id")[0], **env.get_attr("env_kwargs")[0]}
+
+
+def _same(env_id: str, other: str | None) -> bool:
+    """Whether two ids are of the same environment: procgen-bigfish-v0 is procgen-bigfish-hard-v0."""
+    if other is None or other not in gym.registry or env_id not in gym.registry:
+        return env_id == other
+    one, two = gym.spec(env_id), gym.spec(other)
+    return (one.entry_point, one.kwargs) == (two.entry_point, two.kwargs)
 
 
 def _folder(log_path: str | Path | None, env: VecEnv) -> Path:

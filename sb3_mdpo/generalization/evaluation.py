@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, has_levels, make_levels
+from sb3_mdpo.envs.procgen_options import SEED_RANGE
 from sb3_mdpo.generalization.divergence import ObservationSample, kl_from_peers
 from sb3_mdpo.generalization.intervals import confidence_interval
 from sb3_mdpo.generalization.isolation import undisturbed
@@ -27,7 +28,6 @@ MakeEnv = Callable[..., VecEnv]
 MAX_ENVS: Final = 32
 # Observations of each policy that the KL between policies is taken on
 KL_OBSERVATIONS: Final = 256
-SEEDS: Final = 2**31
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ def check_episodes(episodes: int, n_envs: int | None, seed: int) -> int:
             f"{n_envs} environments for {episodes} episodes: each plays at least one, so use 1 to {episodes} "
             "environments, or more episodes."
         )
-    if not 0 <= seed < SEEDS:
-        raise ValueError(f"seed={seed} must be from 0 to {SEEDS - 1}.")
+    if not 0 <= seed < SEED_RANGE:
+        raise ValueError(f"seed={seed} must be from 0 to {SEED_RANGE - 1}.")
     return n_envs
 
 

@@ -50,6 +50,13 @@ class TrainedModel:
         return make_levels(self.env_id, n_envs, seed, **kwargs)
 
 
+def _algo_of(path: Path) -> str:
+    settings = read_plain_settings(path)
+    if not {"n_epochs", "clip_range"} <= settings.keys():
+        raise ValueError(f"{path} was not saved by MDPO or PPO, whose models these are for.")
+    return "mdpo" if "n_policies" in settings else "ppo"
+
+
 def check_device(device: th.device | str) -> None:
     """
     :param device: what somebody asks for
@@ -85,7 +92,7 @@ def open_trained(
         if load_best:
             raise ValueError(f"{path} is a model: load_best is for run folders.")
         model_path = path
-        algo = "mdpo" if "n_policies" in read_plain_settings(path) else "ppo"
+        algo = _algo_of(path)
         env_kwargs: dict[str, Any] = {}
     else:
         run = read_run(path, load_best)

@@ -1,5 +1,6 @@
 """Everything that a report shows, read from a study's folder or a run's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 from stable_baselines3.common.monitor import load_results
 
+from sb3_mdpo.generalization.table import TABLE
 from sb3_mdpo.report.comparison import Comparison, compare
 from sb3_mdpo.report.looks import Look, looks
 from sb3_mdpo.report.runs import RunFiles, find_run_folder
@@ -15,10 +17,11 @@ from sb3_mdpo.statistics.aggregates import REPS
 from sb3_mdpo.statistics.curves import learning_curves
 from sb3_mdpo.statistics.results import TASK, check_results, read_results
 from sb3_mdpo.statistics.scores import MEMBERS, final_scores
-from sb3_mdpo.study.folder import EVALUATIONS
 from sb3_mdpo.study.table import RESULTS
 from sb3_mdpo.zoo.run import Run, read_run
 
+# How a run outside of a study is called: its settings may be those of any method, or of none
+ONE_RUN = "this run"
 SMOOTHING = 100  # episodes, as in SB3's own statistics
 
 
@@ -101,7 +104,13 @@ def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
 
 def _read_study(folder: Path, reps: int) -> ReportData:
     results = read_results(folder / RESULTS)
-    # Sorted: which run finished first says nothing
+    name = " and ".join(results["study"].dropna().unique()) or folder.resolve().name
+    return _report_data(name, folder, results, lambda run: _folder_of(folder, run), reps)
+
+
+def _report_data(
+    name: str, folder: Path, results: pd.DataFrame, folder_of: Callable[[str], Path | None], reps: int
+) -> ReportData:
     rows = results[[*TASK, "method", "seed", "run"]].drop_duplicates()
     runs = [
         RunFiles(
@@ -111,11 +120,10 @@ def _read_study(folder: Path, reps: int) -> ReportData:
             int(row.num_levels),
             int(row.start_level),
             int(row.seed),
-            _folder_of(folder, row.run),
+            folder_of(row.run),
         )
         for row in rows.itertuples()
     ]
-    name = " and ".join(results["study"].dropna().unique()) or folder.resolve().name
     return ReportData(name, folder, results, tuple(runs), reps=reps)
 
 
@@ -126,14 +134,19 @@ def _folder_of(study: Path, run: str) -> Path | None:
 
 
 def _read_single(run: Run, reps: int) -> ReportData:
+    name = run.folder.resolve().name
+    study = run.folder.resolve().parent / RESULTS
+    if study.is_file() and name in (results := read_results(study))["run"].to_numpy():
+        of_a_study = results[results["run"] == name]  # which knows its method
+        return _report_data(name, run.folder, of_a_study, lambda _: run.folder, reps)
     levels = {key: int(run.env_kwargs.get(key, 0)) for key in ("num_levels", "start_level")}
-    files = RunFiles(run.folder.resolve().name, run.algo, run.env_id, **levels, seed=_seed(run), folder=run.folder)
-    path = run.folder / EVALUATIONS
+    files = RunFiles(name, ONE_RUN, run.env_id, **levels, seed=_seed(run), folder=run.folder)
+    path = run.folder / TABLE
     if not path.is_file():
-        return ReportData(files.name, run.folder, None, (files,), _logged_returns(run.folder), reps)
-    about = {"study": "", "env_id": run.env_id, **levels, "method": run.algo, "seed": files.seed, "run": files.name}
+        return ReportData(name, run.folder, None, (files,), _logged_returns(run.folder), reps)
+    about = {"study": "", "env_id": run.env_id, **levels, "method": ONE_RUN, "seed": files.seed, "run": name}
     evaluations = pd.read_csv(path, dtype={"policy": str})
-    return ReportData(files.name, run.folder, check_results(evaluations.assign(**about), path), (files,), reps=reps)
+    return ReportData(name, run.folder, check_results(evaluations.assign(**about), path), (files,), reps=reps)
 
 
 def _seed(run: Run) -> int:

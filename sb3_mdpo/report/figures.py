@@ -48,9 +48,11 @@ def _without_screen() -> Iterator[None]:
     """rliable makes its figures with pyplot, which would ask for a screen where there is one."""
     backend = plt.get_backend()
     plt.switch_backend("agg")
-    with plt.rc_context({"text.parse_math": False, "pdf.fonttype": 42}):  # a name with a dollar is a name
-        yield
-    plt.switch_backend(backend)
+    try:
+        with plt.rc_context({"text.parse_math": False, "pdf.fonttype": 42}):  # a name with a dollar is a name
+            yield
+    finally:
+        plt.switch_backend(backend)
 
 
 def _panels(data: ReportData, draw: Callable[[ReportData, Axes, pd.DataFrame, Task], None]) -> Figure:

@@ -31,7 +31,7 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="PyTorch device (default: auto)")
     parser.add_argument(
-        "-o", "--output", metavar="FOLDER", type=Path, help="where to write (default: the first run's folder)"
+        "-o", "--output", metavar="FOLDER", type=Path, help="where to write (default: the run's folder)"
     )
     parser.set_defaults(run=_features)
 
@@ -41,6 +41,11 @@ def _features(args: argparse.Namespace) -> None:
     from sb3_mdpo.generalization.trained import open_trained
     from sb3_mdpo.representation.analysis import analyse_features
 
+    if len(args.paths) > 1 and args.output is None:
+        raise ValueError(
+            f"{len(args.paths)} models are compared with each other in one analysis, which is no single run's: say "
+            "where to write it (-o), or analyse them one by one."
+        )
     folder = output_folder(args.paths[0], args.output)
     trained = [open_trained(path, args.env, args.load_best, args.device) for path in args.paths]
     analysis = analyse_features(trained, args.observations, args.draws, args.seed)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -48,9 +49,8 @@ def collect_observations(trained: Sequence[TrainedModel], n_observations: int, s
     seen = []
     for k, (one, policy) in enumerate(tqdm(players, desc="Playing", unit="policy")):
         set_random_seed(seed + k)
-        env = one.make_env(min(shares[k], MAX_ENVS), seed + k, **UNSEEN_LEVELS)
-        seen.append(_play(policy, env, shares[k]))
-        env.close()
+        with closing(one.make_env(min(shares[k], MAX_ENVS), seed + k, **UNSEEN_LEVELS)) as env:
+            seen.append(_play(policy, env, shares[k]))
     return np.concatenate(seen)
 
 

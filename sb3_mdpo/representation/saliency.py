@@ -20,9 +20,9 @@ NOISE, SAMPLES = 0.1 * 255, 32
 
 def saliency_of(policy: ActorCriticPolicy, images: NDArray[np.uint8], seed: int = 0) -> NDArray[np.float64]:
     """
-    Gradient of the log-probability of the policy's most probable action with respect to each pixel
-    (Simonyan et al. 2013, arXiv 1312.6034: the largest absolute value over the channels), averaged over
-    noisy copies of the image (SmoothGrad).
+    Absolute gradient of the log-probability of the policy's most probable action with respect to each value of
+    the image (Simonyan et al. 2013, arXiv 1312.6034), averaged over noisy copies of the image (SmoothGrad); of each
+    pixel the largest over its channels.
 
     :param policy: policy on images, with discrete actions
     :param images: shape ``(N, channels, height, width)``

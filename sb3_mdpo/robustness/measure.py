@@ -1,6 +1,7 @@
 """The robustness of a trained model's policies."""
 
 import json
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -97,9 +98,8 @@ def measure_robustness(
     with tqdm(total=len(policies) * when.length, unit="step", disable=not progress) as bar:
         for name, policy in policies.items():
             bar.set_description(f"{name} acts")
-            env = trained.make_env(when.n_envs, seed, **UNSEEN_LEVELS)
-            moments = collect_moments(policy, env, when, _generator(seed), bar.update)
-            env.close()
+            with closing(trained.make_env(when.n_envs, seed, **UNSEEN_LEVELS)) as env:
+                moments = collect_moments(policy, env, when, _generator(seed), bar.update)
             omitted = missing_renderings(moments)
             renderings = [rendering for rendering in RENDERINGS if rendering not in omitted]
             comparisons = chain(
@@ -149,9 +149,8 @@ def make_row(policy: str, comparison: Comparison, visits: int) -> RobustnessRow:
 def _perturbations(trained: TrainedModel, draws: int, seed: int) -> tuple[list[Perturbation], int]:
     """Also the channels of a single frame, of which observations may hold several."""
     channels = get_channels(trained.model.observation_space)
-    env = trained.make_env(1, seed)
-    of_a_frame = get_channels(env.unwrapped.observation_space)
-    env.close()
+    with closing(trained.make_env(1, seed)) as env:
+        of_a_frame = get_channels(env.unwrapped.observation_space)
     frame_channels = of_a_frame if channels % of_a_frame == 0 else channels
     return image_perturbations(draws, frame_channels, _generator(seed)), frame_channels
 

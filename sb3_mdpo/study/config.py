@@ -11,6 +11,7 @@ import yaml
 
 import sb3_mdpo.envs  # noqa: F401  registers the ids
 from sb3_mdpo.envs.native import has_levels
+from sb3_mdpo.envs.procgen_options import SEED_RANGE
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.study.checks import did_you_mean, items, mapping, no_duplicates, plain_name, text, whole
 from sb3_mdpo.study.methods import METHODS
@@ -27,8 +28,6 @@ ZOO_KEYS = {
     "vec_env_wrapper",
 }
 NOT_FROM_FILES = {"self", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
-LEVELS = 2**31  # of Procgen and the textured grid
-SEEDS = 2**31  # of the environments
 HYPERPARAMS = sorted((ZOO_KEYS | inspect.signature(MDPO.__init__).parameters.keys()) - NOT_FROM_FILES)
 
 
@@ -127,9 +126,9 @@ def parse_study(document: Any, default_name: str) -> Study:
         name=plain_name(given.get("name", default_name), "name"),
         environments=_environments(given),
         num_levels=_num_levels(given.get("num_levels")),
-        start_level=whole(given.get("start_level", 0), "start_level", 0, LEVELS - 1),
+        start_level=whole(given.get("start_level", 0), "start_level", 0, SEED_RANGE - 1),
         methods=_methods(given),
-        seeds=tuple(whole(seed, "seeds", 0, SEEDS - 1) for seed in items(given, "seeds")),
+        seeds=tuple(whole(seed, "seeds", 0, SEED_RANGE - 1) for seed in items(given, "seeds")),
         timesteps=None if given.get("timesteps") is None else whole(given["timesteps"], "timesteps"),
         hyperparams=hyperparams,
         evaluation=_evaluation(given.get("evaluation")),
@@ -168,7 +167,7 @@ def _num_levels(value: Any) -> tuple[int | None, ...]:
     if value is None:
         return (None,)
     numbers = items({"num_levels": value if isinstance(value, list) else [value]}, "num_levels")
-    return tuple(whole(number, "num_levels", 1, LEVELS - 1) for number in numbers)
+    return tuple(whole(number, "num_levels", 1, SEED_RANGE - 1) for number in numbers)
 
 
 def _methods(given: dict[str, Any]) -> tuple[Variant, ...]:
@@ -213,6 +212,11 @@ def _hyperparams(value: Any, key: str) -> dict[str, Any]:
     given = mapping({} if value is None else value, key, HYPERPARAMS)
     if not isinstance(given.get("env_kwargs", {}), dict):
         raise ValueError(f"{key}: env_kwargs is a mapping, not {given['env_kwargs']!r}.")
+    for count in given.keys() & {"n_policies", "n_envs", "n_timesteps"}:
+        given[count] = whole(given[count], f"{key}: {count}")
+    for name, kinds in (("policy", (str, list)), ("policy_kwargs", (str, dict, list))):
+        if name in given and not isinstance(given[name], kinds):
+            raise ValueError(f"{key}: {name} is written as in the zoo's files, not {given[name]!r}.")
     if levels := {"num_levels", "start_level"} & given.get("env_kwargs", {}).keys():
         raise ValueError(f"{key}: env_kwargs has {', '.join(sorted(levels))}, which are keys of the study itself.")
     return given

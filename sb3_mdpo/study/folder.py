@@ -13,10 +13,11 @@ from typing import Literal
 import yaml
 from filelock import FileLock, Timeout
 
+from sb3_mdpo.generalization.table import TABLE
 from sb3_mdpo.study.runs import CONF, PlannedRun
 
 State = Literal["done", "running", "failed", "missing"]
-EVALUATIONS, LOG, LOCK = "generalization.csv", "run.log", ".lock"
+LOG, LOCK = "run.log", ".lock"
 
 
 class StudyFolder:
@@ -66,7 +67,7 @@ class StudyFolder:
         :return: the file with its evaluations so far, where it is complete or under way and has some
         """
         places = [self.complete(run), *self.unfinished(run).glob("mdpo/*")]
-        return next((place / EVALUATIONS for place in places if (place / EVALUATIONS).is_file()), None)
+        return next((place / TABLE for place in places if (place / TABLE).is_file()), None)
 
     def budget(self, run: PlannedRun) -> tuple[int, float]:
         """

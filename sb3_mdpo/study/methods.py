@@ -49,7 +49,7 @@ def _half(hyperparams: Hyperparams) -> Hyperparams:
 
 
 def _ppo(hyperparams: Hyperparams) -> Hyperparams:
-    """One member alone: its share of the environments and of the steps, so minibatches and updates stay the same."""
+    """One member alone: its share of the environments and of the steps, in as many minibatches of the same size."""
     for key in ("policy", "policy_kwargs"):
         value = hyperparams.get(key)
         if isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("[")):

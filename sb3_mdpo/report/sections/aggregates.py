@@ -11,8 +11,9 @@ from sb3_mdpo.report.over_time import band, line, switch_axis
 READING = (
     "Scores of the end of training (mean over the last 5 % of it, mean over the members) on unseen levels, over all "
     "environments and seeds. IQM is the mean of the middle half of all runs; the optimality gap is how far runs stay "
-    "below a score of 1. Intervals: 95 %, stratified bootstrap over seeds with {reps:,} repetitions (rliable)."
+    "below a score of 1."
 )
+INTERVALS = "Intervals: 95 %, stratified bootstrap over seeds with {reps:,} repetitions (rliable)."
 
 
 def html(data: ReportData) -> str | None:
@@ -24,11 +25,12 @@ def html(data: ReportData) -> str | None:
     parts = [] if comparison.note is None else [paragraph(f"No intervals: {comparison.note}", "note")]
     if comparison.aggregates is not None:
         parts += [
-            paragraph(READING.format(reps=data.reps)),
+            paragraph(READING),
             paragraph(f"Scores are {comparison.label}s."),
             table(_cells(comparison.aggregates)),
         ]
         if "low" in comparison.aggregates:
+            parts.append(paragraph(INTERVALS.format(reps=data.reps)))
             metrics = dict(list(comparison.aggregates.groupby("metric", sort=False)))
             figure, height = estimates(metrics, data.looks)
             parts.append(chart(figure, "chart-aggregates", height))

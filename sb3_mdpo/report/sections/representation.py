@@ -1,5 +1,8 @@
 """What the encoders make of observations."""
 
+import json
+from collections.abc import Sequence
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -30,8 +33,19 @@ def html(data: ReportData) -> str | None:
     :param data: what there is to report
     :return: tables over all runs; t-SNE and saliency of one run per method
     """
+    _check_single(data.runs)
     parts = [*_numbers(data), *_cka(data), *_tsne(data), *_saliency(data)]
     return "".join(parts) or None
+
+
+def _check_single(runs: Sequence[RunFiles]) -> None:
+    for run in runs:
+        path = run.file(FILE)
+        analysed = [] if path is None else json.loads(path.read_text(encoding="utf-8"))["settings"]["runs"]
+        if len(analysed) > 1:
+            raise ValueError(
+                f"{path} is about {', '.join(analysed)} together: write it anew with sb3-mdpo features {run.folder}."
+            )
 
 
 def _numbers(data: ReportData) -> list[str]:

@@ -25,7 +25,7 @@ def html(data: ReportData) -> str | None:
     if rows.empty:
         return None
     members = rows[rows["policy"] != ENSEMBLE]
-    groups = members.groupby(["perturbation", "strength", "method"], sort=False, dropna=False)
+    groups = members.groupby(["task", "perturbation", "strength", "method"], sort=False, dropna=False)
     means = (
         groups[NUMBERS]
         .mean()
@@ -38,10 +38,10 @@ def html(data: ReportData) -> str | None:
         )
     )
     means = means.reset_index()
-    kinds = dict(list(means.groupby("perturbation", sort=False)))
+    kinds = dict(list(means.groupby(["perturbation", "task"], sort=False)))
     charts = [
-        f"<div><h3>{escape(name)}</h3>{chart(_chart(data, of_one), f'chart-robustness-{place}', 300)}</div>"
-        for place, (name, of_one) in enumerate(kinds.items())
+        f"<div><h3>{escape(', '.join(kind))}</h3>{chart(_chart(data, of_one), f'chart-robustness-{place}', 300)}</div>"
+        for place, (kind, of_one) in enumerate(kinds.items())
     ]
     return (
         paragraph(TEXT)
@@ -78,7 +78,7 @@ def _strength(strength: float) -> str:
 
 
 def _cells(means: pd.DataFrame) -> pd.DataFrame:
-    cells = means[["perturbation", "strength", "method", "policies"]].copy()
+    cells = means[["task", "perturbation", "strength", "method", "policies"]].rename(columns={"task": "environment"})
     cells["strength"] = means["strength"].map(_strength)
     for title, column in {"KL": "kl_mean", "max KL": "kl_max", "TV": "tv_mean", "max TV": "tv_max"}.items():
         cells[title] = means[column].map(lambda value: number(value, 3))

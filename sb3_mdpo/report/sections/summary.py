@@ -14,7 +14,7 @@ def html(data: ReportData) -> str | None:
     """
     if data.results is None:
         run = data.runs[0]
-        return paragraph(f"One run of {run.method} on {run.env_id}, seed {run.seed}.")
+        return paragraph(f"One run on {run.env_id}, seed {run.seed}.")
     results = data.results
     tasks = results[TASK].drop_duplicates().itertuples(index=False, name=None)
     seeds = sorted(results["seed"].unique())
