@@ -448,7 +448,10 @@ def test_interrupted_study_ends_its_runs_and_can_be_continued(copied, tmp_path, 
         assert processes_in(copied / "unfinished" / name)
     finally:
         runner.send_signal(signal.SIGINT)
-        output, _ = runner.communicate(timeout=60)
+        try:
+            output, _ = runner.communicate(timeout=60)
+        finally:
+            runner.kill()
     assert runner.returncode == 130
     assert "the same command continues" in output
     assert not processes_in(copied / "unfinished" / name)
