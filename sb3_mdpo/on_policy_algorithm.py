@@ -16,6 +16,7 @@ from stable_baselines3.common.utils import obs_as_tensor, safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.buffers import MutualRolloutBuffer
+from sb3_mdpo.callback_tree import tell_of_error
 from sb3_mdpo.policies import MutualPolicy, PredictWith, check_predict_with, common_policy_kwargs
 from sb3_mdpo.saving import check_saved_model, replacing
 from sb3_mdpo.timeouts import timeout_values
@@ -36,6 +37,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     n_policies: int
     member_ep_info_buffers: list[deque[dict[str, Any]]] | None = None
     trained_samples = 0  # like num_timesteps, saved and counted anew by learn()
+    _callback: BaseCallback | None = None  # of the training that is going on; not saved
 
     @property
     def predict_with(self) -> PredictWith:
@@ -131,6 +133,28 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
                 self.logger.record(f"policy_{k}/ep_len_mean", safe_mean([episode["l"] for episode in episodes]))
         super().dump_logs(iteration)
 
+    def learn(
+        self: SelfMutual, total_timesteps: int, callback: MaybeCallback = None, *args: Any, **kwargs: Any
+    ) -> SelfMutual:
+        """
+        As SB3's; callbacks that define ``on_training_error(error)`` are told of the error or interrupt that ends it.
+
+        :param total_timesteps: environment steps of all policies together
+        :param callback: called at every step with the state of the algorithm
+        :param args: SB3's further arguments
+        :param kwargs: SB3's further arguments
+        :return: the trained model
+        """
+        self._callback = None
+        try:
+            return super().learn(total_timesteps, callback, *args, **kwargs)
+        except BaseException as error:
+            if self._callback is not None:  # else it has not begun
+                tell_of_error(self._callback, error)
+            raise
+        finally:
+            self._callback = None
+
     def _setup_learn(
         self,
         total_timesteps: int,
@@ -145,7 +169,13 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             self.member_ep_info_buffers = [deque(maxlen=window) for _ in range(self.n_policies)]
         if reset_num_timesteps:
             self.trained_samples = 0
-        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
+        total_timesteps, self._callback = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, *args, **kwargs
+        )
+        return total_timesteps, self._callback
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_callback"]
 
     def save(
         self,
