@@ -65,6 +65,18 @@ class BudgetMeter:
             self._hook.remove()
         self._model = self._hook = None
 
+    def get_state(self) -> tuple[float, ...]:
+        """
+        :return: the counts, to go on from in another process
+        """
+        return self._samples, self._seconds, self._epoch, self._minibatch
+
+    def set_state(self, state: tuple[Any, ...]) -> None:
+        """
+        :param state: from :meth:`get_state`
+        """
+        self._samples, self._seconds, self._epoch, self._minibatch = state
+
     @property
     def running(self) -> bool:
         """Whether it was started and not stopped since."""

@@ -37,6 +37,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     n_policies: int
     member_ep_info_buffers: list[deque[dict[str, Any]]] | None = None
     trained_samples = 0  # like num_timesteps, saved and counted anew by learn()
+    iterations_before = 0  # those of the training that this one goes on with
     _callback: BaseCallback | None = None  # of the training that is going on; not saved
 
     @property
@@ -131,7 +132,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             if episodes:
                 self.logger.record(f"policy_{k}/ep_rew_mean", safe_mean([episode["r"] for episode in episodes]))
                 self.logger.record(f"policy_{k}/ep_len_mean", safe_mean([episode["l"] for episode in episodes]))
-        super().dump_logs(iteration)
+        super().dump_logs(iteration + self.iterations_before)
 
     def learn(
         self: SelfMutual, total_timesteps: int, callback: MaybeCallback = None, *args: Any, **kwargs: Any
@@ -167,6 +168,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         if reset_num_timesteps or self.member_ep_info_buffers is None:
             window = self._stats_window_size
             self.member_ep_info_buffers = [deque(maxlen=window) for _ in range(self.n_policies)]
+        self.iterations_before = 0
         if reset_num_timesteps:
             self.trained_samples = 0
         total_timesteps, self._callback = super()._setup_learn(

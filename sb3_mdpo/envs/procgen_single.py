@@ -90,6 +90,21 @@ class ProcgenGymEnv(GymV21CompatibilityV0):  # type: ignore[misc]
         observation, info = super().reset(seed=None if seed is None else seed % SEED_RANGE, options=options or None)
         return observation, info
 
+    def get_state(self) -> list[bytes]:
+        """
+        :return: everything about the environment as it is now
+        """
+        states: list[bytes] = self.gym_env.engine.get_state()
+        return states
+
+    def set_state(self, states: list[bytes]) -> None:
+        """
+        Go on from where an environment of the same options was, one of another process included.
+
+        :param states: from :meth:`get_state`
+        """
+        self.gym_env.engine.set_state(states)
+
     def step(self, action: int) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
         # shimmy would draw a picture at every step
         observation, reward, done, info = self.gym_env.step(action)

@@ -118,15 +118,27 @@ class ProcgenVecEnv(VecEnv):
 
     def get_state(self) -> list[bytes]:
         """
-        :return: everything about each environment as it is now, its drawing options included
+        :return: everything about each environment as it is now, its drawing options included; empty before the first
+            ``reset()`` and after ``close()``
         :raises ValueError: with generated assets, which the engine cannot save
         """
         if self.options.use_generated_assets:
             raise ValueError("Procgen cannot save states with generated assets: use use_generated_assets=False.")
-        if self._engine is None:
-            raise RuntimeError("The environments have not started yet or are closed: call reset() first.")
-        states: list[bytes] = self._engine.get_state()
+        states: list[bytes] = [] if self._engine is None else self._engine.get_state()
         return states
+
+    def set_state(self, states: list[bytes]) -> None:
+        """
+        Go on from where environments of the same options were, those of another process included.
+
+        :param states: from :meth:`get_state`; where they are empty, nothing happens
+        """
+        if not states:
+            return
+        if self._engine is None:
+            self._engine = self.options.engine(self.num_envs, 0, self.num_threads)
+        self._engine.set_state(states)
+        self._reset_seeds()
 
     def get_images(self) -> list[NDArray[Any] | None]:
         if self.render_mode is None or self._engine is None:

@@ -6,9 +6,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, EventCallback
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.accounting import Budget, BudgetMeter
+from sb3_mdpo.envs.layers import monitor_folder
 from sb3_mdpo.generalization.evaluation import (
     GeneralizationResult,
     MakeEnv,
@@ -233,17 +234,13 @@ def _same(env_id: str, other: str | None) -> bool:
 
 
 def _folder(log_path: str | Path | None, env: VecEnv) -> Path:
-    if log_path is not None:
-        return Path(log_path)
-    wrapped: VecEnv = env
-    while isinstance(wrapped, VecEnvWrapper):
-        if isinstance(wrapped, VecMonitor) and wrapped.results_writer is not None:
-            return Path(wrapped.results_writer.file_handler.name).parent
-        wrapped = wrapped.venv
-    raise ValueError(
-        "The training environments write no monitor file beside which to put generalization.csv: pass log_path to "
-        "GeneralizationEvalCallback."
-    )
+    folder = monitor_folder(env) if log_path is None else Path(log_path)
+    if folder is None:
+        raise ValueError(
+            "The training environments write no monitor file beside which to put generalization.csv: pass log_path to "
+            "GeneralizationEvalCallback."
+        )
+    return folder
 
 
 def _check_no_other_writes(best_model: Path, callbacks: BaseCallback | None) -> None:

@@ -11,14 +11,19 @@ MODULE_COMMANDS = ("record_video", "load_from_hub")
 USAGE = f"""usage: python -m sb3_mdpo.zoo COMMAND ...
 
 The zoo's commands with MDPO: {", ".join((*CLI_COMMANDS, *MODULE_COMMANDS))}.
-COMMAND --help explains each of them; hyperparams prints the folder of our hyperparameter files."""
+COMMAND --help explains each of them; train --resume LOGDIR goes on with a training that was interrupted;
+hyperparams prints the folder of our hyperparameter files."""
 
 
 def main() -> None:
     """Run a command of the zoo, or print where the hyperparameter files are."""
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     install()
-    if command in CLI_COMMANDS:
+    if sys.argv[1:3] == ["train", "--resume"]:
+        from sb3_mdpo.zoo.resume import main as resume
+
+        resume(sys.argv[3:])
+    elif command in CLI_COMMANDS:
         from rl_zoo3.cli import main as rl_zoo3
 
         rl_zoo3()

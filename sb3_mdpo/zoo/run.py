@@ -88,7 +88,7 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     :return: the run
     :raises ValueError: where the folder is no complete run of one of them, or its environment is not known here
     """
-    settings = _settings_folder(folder)
+    settings = settings_folder(folder)
     args = yaml.load((settings / ARGS).read_text(), Loader=yaml.UnsafeLoader)
     if args["algo"] not in algos:
         raise ValueError(f"{folder} is a run of {args['algo']}: give the folder of a run of {' or '.join(algos)}.")
@@ -105,7 +105,12 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     return Run(settings, model_path, dict(args), dict(hyperparams), dict(env_kwargs))
 
 
-def _settings_folder(folder: Path) -> Path:
+def settings_folder(folder: Path) -> Path:
+    """
+    :param folder: run folder of ``rl_zoo3 train``
+    :return: the folder inside it that holds its settings
+    :raises ValueError: where it is no such folder
+    """
     if not folder.is_dir():
         raise ValueError(
             f"There is no folder {folder}: give a run folder of rl_zoo3 train, e.g. logs/mdpo/CartPole-v1_1."

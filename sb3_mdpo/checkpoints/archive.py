@@ -1,0 +1,172 @@
+"""Checkpoints on disk: single files that are either complete or recognised as damaged."""
+
+import hashlib
+import io
+import json
+import re
+import warnings
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import stable_baselines3
+import torch as th
+
+import sb3_mdpo
+from sb3_mdpo.checkpoints.log_files import Position
+from sb3_mdpo.checkpoints.snapshot import Snapshot
+from sb3_mdpo.saving import replacing
+
+# Increased when older versions of this package could no longer read what newer ones write
+FORMAT = 1
+MANIFEST, STATE = "manifest.json", "state.pkl"
+PATTERN = re.compile(r"checkpoint_(\d+)\.zip")
+DIGEST_SIZE = 2 * hashlib.sha256().digest_size  # in hexadecimal digits
+
+
+class DamagedError(ValueError):
+    """A file is no checkpoint, or not what was written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """
+    :param path: its file
+    :param snapshot: the training
+    :param texts: content of the files in ``snapshot.files``
+    :param versions: what it was written with
+    """
+
+    path: Path
+    snapshot: Snapshot
+    texts: dict[str, bytes]
+    versions: dict[str, str]
+
+
+def versions() -> dict[str, str]:
+    """
+    :return: versions of what decides about the numbers of a training
+    """
+    return {
+        "sb3-mdpo": sb3_mdpo.__version__,
+        "stable-baselines3": stable_baselines3.__version__,
+        "torch": th.__version__,
+    }
+
+
+def write(folder: Path, snapshot: Snapshot) -> Path:
+    """
+    :param folder: folder of checkpoints, made where it is missing
+    :param snapshot: what to write
+    :return: the file, in which everything is on disk when this returns
+    :raises OSError: where it cannot be written; what there was before is as it was
+    """
+    texts = {name: position.read() for name, position in snapshot.files.items()}
+    members = {STATE: snapshot.state, **{f"text/{index}": text for index, text in enumerate(texts.values())}}
+    fields = {key: value for key, value in vars(snapshot).items() if key != "state"}
+    manifest = {
+        "format": FORMAT,
+        "versions": versions(),
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
+        **fields,
+    }
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as archive:
+        archive.writestr(MANIFEST, json.dumps(manifest, indent=1, default=_plain))
+        for name, content in members.items():
+            archive.writestr(name, content)
+        archive.comment = b"0" * DIGEST_SIZE  # the end of the file, for the digest of all that comes before
+    written = memory.getbuffer()[:-DIGEST_SIZE]
+    path = folder / f"checkpoint_{snapshot.num_timesteps:012d}.zip"
+    with replacing(path) as file:
+        file.write(written)
+        file.write(hashlib.sha256(written).hexdigest().encode())
+    return path
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return asdict(value)
+
+
+def read(path: Path) -> Checkpoint:
+    """
+    What is in it is only unpickled later, by ``Training``; that can execute code, so read your own only.
+
+    :param path: file that :func:`write` made
+    :return: the checkpoint
+    :raises DamagedError: where a single bit is not as it was written
+    :raises ValueError: where a newer version of this package wrote it
+    """
+    content = memoryview(path.read_bytes())
+    digest = hashlib.sha256(content[:-DIGEST_SIZE]).hexdigest().encode()
+    if digest != content[-DIGEST_SIZE:]:
+        raise DamagedError(f"{path} is damaged: it is not what was written.")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        manifest = json.loads(archive.read(MANIFEST))
+        if manifest["format"] > FORMAT:
+            raise ValueError(
+                f"{path} has format {manifest['format']}, but sb3-mdpo {sb3_mdpo.__version__} reads up to {FORMAT}: "
+                "install a newer sb3-mdpo."
+            )
+        texts = {name: archive.read(f"text/{index}") for index, name in enumerate(manifest["files"])}
+        snapshot = Snapshot(
+            manifest["num_timesteps"],
+            manifest["iterations"],
+            manifest["seconds"],
+            manifest["settings"],
+            manifest["problems"],
+            archive.read(STATE),
+            {name: _position(value) for name, value in manifest["files"].items()},
+            {name: list(map(_position, values)) for name, values in manifest["events"].items()},
+        )
+    return Checkpoint(path, snapshot, texts, manifest["versions"])
+
+
+def _position(value: dict[str, Any]) -> Position:
+    return Position(Path(value["path"]), value["size"])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """
+    :param folder: folder of checkpoints, which need not exist
+    :return: their files, the newest first
+    """
+    found = {int(match[1]): path for path in folder.glob("*") if (match := PATTERN.fullmatch(path.name))}
+    return [found[steps] for steps in sorted(found, reverse=True)]
+
+
+def read_newest(folder: Path) -> Checkpoint | None:
+    """
+    Read the newest checkpoint that is as it was written. Newer ones that are not get the suffix ``.damaged``.
+
+    :param folder: folder of checkpoints, which need not exist
+    :return: the checkpoint; None where there are none at all
+    :raises ValueError: where all are damaged
+    """
+    paths = checkpoints(folder)
+    read_ones = (_read_or_put_aside(path) for path in paths)
+    newest = next(filter(None, read_ones), None)
+    if paths and newest is None:
+        raise ValueError(f"All checkpoints in {folder} are damaged: delete the folder to begin anew.")
+    return newest
+
+
+def _read_or_put_aside(path: Path) -> Checkpoint | None:
+    try:
+        return read(path)
+    except DamagedError as error:
+        warnings.warn(f"{error} It is put aside, and the one before it is used, if there is one.", stacklevel=4)
+        path.rename(path.with_name(f"{path.name}.damaged"))
+        return None
+
+
+def remove_rest(folder: Path, keep: int) -> None:
+    """
+    :param folder: folder of checkpoints
+    :param keep: how many of the newest are kept; what a killed process left half written is removed too
+    """
+    for path in [*checkpoints(folder)[keep:], *folder.glob(".checkpoint_*.tmp")]:
+        path.unlink()

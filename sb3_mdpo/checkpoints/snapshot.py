@@ -1,0 +1,29 @@
+"""What there is to say about a training at the start of a rollout."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sb3_mdpo.checkpoints.log_files import Position
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """
+    :param num_timesteps: environment steps of all policies together
+    :param iterations: rollouts that were followed by an update
+    :param seconds: what the training has taken until then
+    :param settings: what the model was made with, as far as it is numbers, booleans or words
+    :param problems: why a training that goes on from here would not be the same bit for bit; empty where it is
+    :param state: a pickle of everything that changes in a training
+    :param files: text that was written, by name
+    :param events: TensorBoard's files, by name of what writes them
+    """
+
+    num_timesteps: int
+    iterations: int
+    seconds: float
+    settings: dict[str, Any]
+    problems: list[str]
+    state: bytes
+    files: dict[str, Position]
+    events: dict[str, list[Position]]

@@ -1,0 +1,112 @@
+"""``python -m sb3_mdpo.zoo train --resume LOGDIR``: go on with a training of the zoo that was interrupted."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sb3_mdpo.checkpoints.archive import read_newest
+from sb3_mdpo.checkpoints.callback import FOLDER, ResumableCheckpointCallback
+from sb3_mdpo.envs.native import is_native
+from sb3_mdpo.zoo.run import ARGS, CONFIG, settings_folder
+
+PROG = "python -m sb3_mdpo.zoo train --resume"
+
+
+def main(argv: Sequence[str]) -> None:
+    """
+    Run the zoo's own training once more, with the arguments and hyperparameters that the run folder holds. What cannot
+    be resumed ends as one line on stderr and exit code 2.
+
+    :param argv: the run folder, and what may be different: device, threads, output
+    """
+    parser = argparse.ArgumentParser(prog=PROG, description="Go on with a training of the zoo that was interrupted.")
+    parser.add_argument("folder", type=Path, help="run folder of rl_zoo3 train, e.g. logs/mdpo/CartPole-v1_1")
+    parser.add_argument("--device", help="PyTorch device, instead of the run's")
+    parser.add_argument("--num-threads", type=int, help="PyTorch's threads, instead of the run's")
+    parser.add_argument("--verbose", type=int, help="instead of the run's")
+    parser.add_argument("--progress", action="store_true", default=None, help="show a progress bar")
+    changes = vars(parser.parse_args(argv))
+    folder: Path = changes.pop("folder")
+    try:
+        settings = settings_folder(folder)
+        check_resumable(folder)
+    except (OSError, ValueError) as error:
+        print(f"{PROG}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    arguments = dict(_load(settings / ARGS)) | {name: value for name, value in changes.items() if value is not None}
+    sys.argv = ["rl_zoo3 train", *command_line(arguments)]
+    _train(folder, settings)
+
+
+def check_resumable(folder: Path) -> None:
+    """
+    :param folder: run folder of the zoo
+    :raises ValueError: where it has no checkpoint that could be read
+    """
+    if read_newest(folder / FOLDER) is None:
+        raise ValueError(
+            f"{folder / FOLDER} holds no checkpoints: ResumableCheckpointCallback writes them, where it is the first "
+            "callback in the hyperparameters. Train anew."
+        )
+
+
+def _load(path: Path) -> Any:
+    # As the zoo does, which writes Python objects: only for runs of one's own
+    return yaml.load(path.read_text(), Loader=yaml.UnsafeLoader)
+
+
+def command_line(arguments: dict[str, Any]) -> list[str]:
+    """
+    :param arguments: parsed arguments of ``rl_zoo3 train``, by name
+    :return: what to write on a command line for them
+    """
+    line: list[str] = []
+    for name, value in arguments.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is None or value is False or value in ("", [], {}):
+            continue
+        if value is True:
+            # The only one that is no switch
+            line += [option, "True"] if name == "truncate_last_trajectory" else [option]
+        elif isinstance(value, dict):
+            line += [option, *(f"{key}:{one!r}" for key, one in value.items())]
+        elif isinstance(value, list):
+            line += [option, *map(str, value)]
+        else:
+            line.append(f"{option}={value}")  # one word, as numbers may be negative
+    return line
+
+
+def _train(folder: Path, settings: Path) -> None:
+    from rl_zoo3 import train
+    from rl_zoo3.exp_manager import ExperimentManager
+
+    class ResumedExperiment(ExperimentManager):  # type: ignore[misc, valid-type]
+        """An experiment in the folder of the interrupted one, whose settings stay as they are."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.save_path, self.params_path = str(folder), str(settings)
+
+        def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+            hyperparams = dict(_load(settings / CONFIG))
+            if is_native(self.env_name.gym_id):
+                self.deterministic_eval = False
+            return hyperparams, deepcopy(hyperparams)
+
+        def create_callbacks(self) -> None:
+            super().create_callbacks()
+            for callback in self.callbacks:
+                if isinstance(callback, ResumableCheckpointCallback):
+                    callback.resume = True
+
+        def _save_config(self, _: dict[str, Any]) -> None:
+            print(f"Log path: {self.save_path}")
+
+    train.ExperimentManager = ResumedExperiment
+    train.train()
