@@ -62,9 +62,10 @@ def write(folder: Path, snapshot: Snapshot) -> Path:
     :return: the file, in which everything is on disk when this returns
     :raises OSError: where it cannot be written; what there was before is as it was
     """
-    texts = {name: position.read() for name, position in snapshot.files.items()}
-    members = {STATE: snapshot.state, **{f"text/{index}": text for index, text in enumerate(texts.values())}}
-    fields = {key: value for key, value in vars(snapshot).items() if key != "state"}
+    members = {STATE: snapshot.state}
+    members |= {f"text/{index}": position.read() for index, position in enumerate(snapshot.files.values())}
+    members |= {f"table/{index}": table for index, table in enumerate(snapshot.tables.values())}
+    fields = {key: value for key, value in vars(snapshot).items() if key != "state"} | {"tables": [*snapshot.tables]}
     manifest = {
         "format": FORMAT,
         "versions": versions(),
@@ -120,6 +121,7 @@ def read(path: Path) -> Checkpoint:
             manifest["problems"],
             archive.read(STATE),
             {name: _position(value) for name, value in manifest["files"].items()},
+            {name: archive.read(f"table/{index}") for index, name in enumerate(manifest["tables"])},
             {name: list(map(_position, values)) for name, values in manifest["events"].items()},
         )
     return Checkpoint(path, snapshot, texts, manifest["versions"])

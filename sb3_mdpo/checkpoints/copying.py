@@ -7,6 +7,7 @@ attributes come and go. Where one of them refers to another, the copy holds the 
 import io
 import pickle
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import cloudpickle
@@ -14,8 +15,13 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-# Methods of objects that copy and restore themselves: a protocol of our own, and the Arcade Learning Environment's
-PROTOCOLS = (("get_state", "set_state"), ("clone_state", "restore_state"))
+# Methods of objects that copy and restore themselves, with arguments: ours, and the Arcade Learning Environment's
+PROTOCOLS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("get_state", {}, "set_state"),
+    ("clone_state", {"include_rng": True}, "restore_state"),
+)
+# Where Gymnasium's environments keep their random generator, which their own methods may leave out
+GENERATOR = "_np_random"
 # What pickle, and the methods by which classes take part in it, raise
 FAILURES = (pickle.PicklingError, TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError)
 
@@ -80,7 +86,7 @@ def state_of(obj: Any, leave_out: frozenset[str] = frozenset()) -> Any:
     :return: what it says its state is, where it has such methods, and else its attributes, by name
     """
     for get, _ in _own_methods(obj):
-        return get()
+        return {"own": get(), GENERATOR: vars(obj).get(GENERATOR)}
     return {name: value for name, value in vars(obj).items() if name not in leave_out and not _is_drawing(value)}
 
 
@@ -89,8 +95,10 @@ def put_back(obj: Any, state: Any) -> None:
     :param obj: object in use
     :param state: what :func:`state_of` gave
     """
-    for _, set_state in _own_methods(obj):
-        set_state(state)
+    for _, set_own in _own_methods(obj):
+        set_own(state["own"])
+        if state[GENERATOR] is not None:
+            setattr(obj, GENERATOR, state[GENERATOR])
         return
     vars(obj).update(state)
 
@@ -104,11 +112,10 @@ def has_own_methods(obj: Any) -> bool:
 
 
 def _own_methods(obj: Any) -> Iterator[tuple[Callable[[], Any], Callable[[Any], None]]]:
-    for names in PROTOCOLS:
+    for get, arguments, put in PROTOCOLS:
         # Of the class: wrappers pass on what they do not have themselves
-        if all(callable(getattr(type(obj), name, None)) for name in names):
-            get, put = (getattr(obj, name) for name in names)
-            yield get, put
+        if all(callable(getattr(type(obj), name, None)) for name in (get, put)):
+            yield partial(getattr(obj, get), **arguments), getattr(obj, put)
 
 
 def _is_drawing(value: Any) -> bool:
@@ -127,11 +134,8 @@ def problems_of(obj: Any, objects: Mapping[str, Any], leave_out: frozenset[str] 
         state = state_of(obj, leave_out)
     except FAILURES as error:
         return {"get_state": _problem(type(obj).__name__, error)}
-    if has_own_methods(obj):
-        reasons = {"get_state": _why_not(type(obj).__name__, state, objects)}
-    else:
-        what = f"{type(obj).__name__}.{{}} ({{}})".format
-        reasons = {name: _why_not(what(name, type(value).__name__), value, objects) for name, value in state.items()}
+    what = f"{type(obj).__name__}.{{}} ({{}})".format
+    reasons = {name: _why_not(what(name, type(value).__name__), value, objects) for name, value in state.items()}
     return {name: reason for name, reason in reasons.items() if reason}
 
 

@@ -34,18 +34,25 @@ class Position:
             return file.read(self.size)
 
 
-def text_files(logger: Logger, writers: dict[str, ResultsWriter]) -> Iterator[tuple[str, TextIO]]:
+def appended_files(logger: Logger, writers: dict[str, ResultsWriter]) -> Iterator[tuple[str, TextIO]]:
     """
     :param logger: the training's logger
     :param writers: what writes monitor files, by name
-    :return: names and open files of everything that is written as text
+    :return: names and open files of text that only grows
     """
     for name, writer in writers.items():
         yield name, writer.file_handler  # type: ignore[misc]
     for name, output in outputs(logger).items():
-        is_file = isinstance(output, (CSVOutputFormat, JSONOutputFormat))
-        if is_file or (isinstance(output, HumanOutputFormat) and output.own_file):
+        if isinstance(output, JSONOutputFormat) or (isinstance(output, HumanOutputFormat) and output.own_file):
             yield name, output.file
+
+
+def tables(logger: Logger) -> dict[str, CSVOutputFormat]:
+    """
+    :param logger: the training's logger
+    :return: outputs that write their whole file anew when there is another column, by name
+    """
+    return {name: output for name, output in outputs(logger).items() if isinstance(output, CSVOutputFormat)}
 
 
 def outputs(logger: Logger) -> dict[str, Any]:
@@ -65,6 +72,14 @@ def position(file: TextIO) -> Position:
     return Position(Path(file.name).resolve(), os.fstat(file.fileno()).st_size)
 
 
+def content_of(file: TextIO) -> bytes:
+    """
+    :param file: file that is written
+    :return: what it holds
+    """
+    return position(file).read()
+
+
 def put_content_back(file: TextIO, content: bytes) -> None:
     """
     :param file: file open for writing, whose content is replaced
@@ -77,6 +92,16 @@ def put_content_back(file: TextIO, content: bytes) -> None:
     raw.write(content)
     raw.flush()
     file.seek(0, os.SEEK_END)
+
+
+def put_table_back(output: CSVOutputFormat, content: bytes) -> None:
+    """
+    :param output: table that has just been begun
+    :param content: what it shall hold
+    """
+    put_content_back(output.file, content)
+    header, _, _ = content.decode().partition("\n")
+    output.keys = header.split(",") if header else []
 
 
 def event_positions(output: TensorBoardOutputFormat) -> list[Position]:

@@ -15,7 +15,8 @@ class Snapshot:
     :param settings: what the model was made with, as far as it is numbers, booleans or words
     :param problems: why a training that goes on from here would not be the same bit for bit; empty where it is
     :param state: a pickle of everything that changes in a training
-    :param files: text that was written, by name
+    :param files: text that was written at the end of files, by name
+    :param tables: text of files that are rewritten now and then, by name
     :param events: TensorBoard's files, by name of what writes them
     """
 
@@ -26,4 +27,5 @@ class Snapshot:
     problems: list[str]
     state: bytes
     files: dict[str, Position]
+    tables: dict[str, bytes]
     events: dict[str, list[Position]]

@@ -115,7 +115,8 @@ class Training:
             settings=settings,
             problems=list(self.problems),
             state=state,
-            files={name: log_files.position(file) for name, file in log_files.text_files(logger, self._writers)},
+            files={name: log_files.position(file) for name, file in log_files.appended_files(logger, self._writers)},
+            tables={name: log_files.content_of(table.file) for name, table in log_files.tables(logger).items()},
             events={name: log_files.event_positions(output) for name, output in self._tensorboards().items()},
         )
 
@@ -224,9 +225,13 @@ class Training:
         :param snapshot: of an earlier training
         :param texts: content of its files
         """
-        for name, file in log_files.text_files(self.model.logger, self._writers):
+        logger = self.model.logger
+        for name, file in log_files.appended_files(logger, self._writers):
             if name in texts:
                 log_files.put_content_back(file, texts[name])
+        for name, table in log_files.tables(logger).items():
+            if name in snapshot.tables:
+                log_files.put_table_back(table, snapshot.tables[name])
         for name, output in self._tensorboards().items():
             log_files.continue_events(output, snapshot.events.get(name, []))
 
