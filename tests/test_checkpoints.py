@@ -4,13 +4,13 @@ import csv
 import os
 import resource
 import signal
-import time
-import warnings
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ale_py
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -19,7 +19,6 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import PPO
-from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
@@ -42,7 +41,6 @@ from sb3_mdpo.checkpoints.archive import DamagedError, checkpoints, read, write
 from sb3_mdpo.checkpoints.copying import dumps, loads, put_back, state_of
 from sb3_mdpo.checkpoints.snapshot import Snapshot
 from sb3_mdpo.envs import ProcgenVecEnv, TexturedGridVecEnv
-from sb3_mdpo.envs.layers import monitor_folder
 from sb3_mdpo.zoo.resume import command_line
 from tests.envs import BrightSideEnv, maker
 from tests.helpers import TINY
@@ -84,16 +82,6 @@ def dicts(folder: Path) -> VecEnv:
     env = DummyVecEnv([maker(space, spaces.MultiDiscrete([2, 3]))] * 4)
     env.seed(2)
     return VecTransposeImage(VecMonitor(env, str(folder / "all")))
-
-
-def atari(folder: Path) -> VecEnv:
-    import ale_py
-
-    gym.register_envs(ale_py)
-    env = make_vec_env(
-        "ALE/Pong-v5", 2, seed=4, monitor_dir=str(folder), wrapper_class=AtariWrapper, env_kwargs={"frameskip": 1}
-    )
-    return VecFrameStack(env, 4)
 
 
 def procgen(folder: Path) -> VecEnv:
@@ -222,7 +210,6 @@ TRAININGS: dict[str, tuple[MakeEnv, dict[str, Any]]] = {
     "gSDE": (pendulums, {"use_sde": True, "sde_sample_freq": 5}),
     "images": (images, {"policy": "CnnPolicy", "policy_kwargs": {}}),
     "dicts": (dicts, {"policy": "MultiInputPolicy", "policy_kwargs": {}}),
-    "Atari": (atari, {"evaluate": False, "policy": "CnnPolicy", "policy_kwargs": {}}),
     "Procgen": (
         procgen,
         {"policy": "ImpalaCnnPolicy", "policy_kwargs": {"features_extractor_kwargs": {"channels": (4,)}}},
@@ -247,3 +234,307 @@ def test_a_training_that_crashed_twice_ends_like_one_that_did_not(name: str, tmp
         for folder in ("alone", "again"):
             (tmp_path / folder / "progress.csv").unlink()
     assert_same_trainings(alone, resumed, tmp_path / "alone", again)
+
+
+def small(folder: Path, **kwargs: Any) -> Any:
+    return train(folder, cartpoles, evaluate=False, **kwargs)
+
+
+def test_logs_at_longer_intervals_stay_in_step(tmp_path: Path) -> None:
+    alone = small(tmp_path / "alone", log_interval=3, timesteps=700)
+    assert small(tmp_path / "again", log_interval=3, timesteps=700, crash_at=330) is None
+    resumed = small(tmp_path / "again", log_interval=3, timesteps=700)
+    assert [row["time/iterations"] for row in rows(tmp_path / "again" / "progress.csv")] == ["3", "6", "9", ""]
+    assert_same_trainings(alone, resumed, tmp_path / "alone", tmp_path / "again")
+
+
+def test_a_complete_training_is_left_as_it_is_and_can_be_continued(tmp_path: Path) -> None:
+    first = small(tmp_path / "one", timesteps=256)
+    again = small(tmp_path / "one", timesteps=256)
+    th.testing.assert_close(state_dicts(first), state_dicts(again), rtol=0, atol=0)
+    longer = small(tmp_path / "one", timesteps=384)
+    alone = small(tmp_path / "alone", timesteps=384)
+    th.testing.assert_close(state_dicts(longer), state_dicts(alone), rtol=0, atol=0)
+
+
+def test_checkpoints_are_as_many_and_as_frequent_as_asked_for(tmp_path: Path) -> None:
+    small(tmp_path / "all", timesteps=512, checkpoint={"save_freq": 128, "keep": 10})
+    steps = [read(path).snapshot.num_timesteps for path in checkpoints(tmp_path / "all" / "checkpoints")]
+    assert steps == [512, 384, 256, 128, 0]
+    small(tmp_path / "two", timesteps=512, checkpoint={"save_freq": 1})
+    steps = [read(path).snapshot.num_timesteps for path in checkpoints(tmp_path / "two" / "checkpoints")]
+    assert steps == [512, 448]
+    small(tmp_path / "seldom", timesteps=512, checkpoint={"keep": 10})  # over in less than a minute
+    steps = [read(path).snapshot.num_timesteps for path in checkpoints(tmp_path / "seldom" / "checkpoints")]
+    assert steps == [512, 0]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    half = folder / ".checkpoint_000000000064.zip.123.tmp"
+    half.write_bytes(b"PK")
+    small(tmp_path / "run", timesteps=64)
+    assert not half.exists()
+
+
+def test_by_default_checkpoints_lie_beside_the_monitor_files(tmp_path: Path) -> None:
+    small(tmp_path / "run", timesteps=64, checkpoint={"save_path": None})
+    assert checkpoints(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ValueError, match="no monitor file beside which to put checkpoints: pass save_path"):
+        MDPO("MlpPolicy", "CartPole-v1", **TINY).learn(64, ResumableCheckpointCallback())
+
+
+def interrupted(tmp_path: Path) -> Path:
+    """:return: folder of a training with checkpoints of steps 64 and 128"""
+    assert small(tmp_path / "run", crash_at=150, checkpoint={"save_freq": 1}) is None
+    return tmp_path / "run"
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_used(tmp_path: Path) -> None:
+    alone = small(tmp_path / "alone")
+    run = interrupted(tmp_path)
+    newest, _ = checkpoints(run / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    with pytest.warns(UserWarning, match=r"checkpoint_000000000128.zip is damaged.*the one before it is used"):
+        resumed = small(run)
+    assert newest.with_name(f"{newest.name}.damaged").is_file()
+    assert_same_trainings(alone, resumed, tmp_path / "alone", run)
+
+
+def test_where_all_checkpoints_are_damaged_nothing_begins_anew_in_silence(tmp_path: Path) -> None:
+    run = interrupted(tmp_path)
+    for path in checkpoints(run / "checkpoints"):
+        path.write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(ValueError, match=r"All checkpoints in .* are damaged"),
+    ):
+        small(run)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    snapshot = Snapshot(5, 1, 0.5, {"n_steps": 16}, [], os.urandom(300), {}, {"log": b"a,b\n1,2\n"}, {})
+    return write(tmp_path_factory.mktemp("archive"), snapshot).read_bytes()
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_no_flipped_bit_and_no_missing_end_is_overlooked(
+    data: st.DataObject, archive: bytes, tmp_path_factory: Any
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "checkpoint_000000000005.zip"
+    if data.draw(st.booleans(), label="truncate"):
+        path.write_bytes(archive[: data.draw(st.integers(0, len(archive) - 1))])
+    else:
+        at, bit = data.draw(st.integers(0, len(archive) - 1)), data.draw(st.integers(0, 7))
+        path.write_bytes(archive[:at] + bytes([archive[at] ^ (1 << bit)]) + archive[at + 1 :])
+    with pytest.raises(DamagedError, match="is damaged"):
+        read(path)
+    path.write_bytes(archive)
+    assert read(path).snapshot.tables == {"log": b"a,b\n1,2\n"}
+
+
+class AtStep(BaseCallback):
+    """
+    :param step: when
+    :param function: what to call then
+    """
+
+    def __init__(self, step: int, function: Callable[[], Any]) -> None:
+        super().__init__()
+        self.step = step
+        self.function = function
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.step:
+            self.function()
+        return True
+
+
+def learn(folder: Path, *others: BaseCallback, timesteps: int = 384, env: Any = "CartPole-v1", **kwargs: Any) -> MDPO:
+    checkpoint = ResumableCheckpointCallback(folder, verbose=kwargs.pop("verbose", 0), **kwargs)
+    return MDPO("MlpPolicy", env, **TINY).learn(timesteps, [checkpoint, *others])
+
+
+@pytest.mark.parametrize(
+    ("number", "end", "code"), [(signal.SIGTERM, SystemExit, 143), (signal.SIGINT, KeyboardInterrupt, None)]
+)
+def test_signals_write_a_checkpoint_and_end_the_training(number, end, code, tmp_path: Path, capsys) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(end) as raised:
+        learn(tmp_path, AtStep(100, lambda: signal.raise_signal(number)), verbose=1)
+    assert getattr(raised.value, "code", None) == code
+    assert signal.getsignal(number) is before
+    assert read(checkpoints(tmp_path)[0]).snapshot.num_timesteps == 96  # that of the last rollout
+    assert (
+        f"{number.name} at step 100. the same program with resume=True goes on from step 96." in capsys.readouterr().err
+    )
+
+
+def test_a_second_signal_meets_what_handled_it_before(tmp_path: Path) -> None:
+    class BeforeError(Exception):
+        pass
+
+    def handle(*_: Any) -> None:
+        raise BeforeError
+
+    def twice() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        with pytest.raises(BeforeError):
+            learn(tmp_path, AtStep(100, twice))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_signals_can_be_left_alone_and_are_free_again_after_the_training(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+    look = AtStep(100, lambda: seen.append(signal.getsignal(signal.SIGTERM)))
+    learn(tmp_path / "off", look, handle_signals=False)
+    learn(tmp_path / "on", look)
+    assert seen[0] is before
+    assert seen[1] is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def limited_files(n_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def test_a_full_disk_ends_no_training_and_no_earlier_checkpoint(tmp_path: Path) -> None:
+    unlimited, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = AtStep(30, lambda: limited_files(2000))
+    try:
+        with pytest.warns(UserWarning, match=r"of step \d+ could not be written .* That of step 0 is still there"):
+            model = learn(tmp_path, full, save_freq=1)
+    finally:
+        limited_files(unlimited)
+    assert model.num_timesteps == 384
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_000000000000.zip"]
+    th.testing.assert_close(state_dicts(learn(tmp_path, resume=True)), state_dicts(model), rtol=0, atol=0)
+
+
+def test_where_nothing_can_be_written_training_does_not_begin(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        learn(tmp_path / "file" / "checkpoints")
+
+
+def test_misuse_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="save_freq=0 must be at least 1"):
+        ResumableCheckpointCallback(save_freq=0)
+    with pytest.raises(ValueError, match="keep=0 must be at least 1"):
+        ResumableCheckpointCallback(keep=0)
+    model = MDPO("MlpPolicy", "CartPole-v1", **TINY)
+    with pytest.raises(ValueError, match="must be the first callback"):
+        model.learn(64, CallbackList([BudgetCallback(), ResumableCheckpointCallback(tmp_path)]))
+    learn(tmp_path, timesteps=64)
+    kept = [path.read_bytes() for path in checkpoints(tmp_path)]
+    with pytest.raises(ValueError, match="has checkpoints of an earlier training: pass resume=True"):
+        learn(tmp_path, timesteps=64)
+    other = MDPO("MlpPolicy", "CartPole-v1", **TINY | {"batch_size": 8})
+    with pytest.raises(ValueError, match="is of a training with batch_size=16, and this one has 8"):
+        other.learn(64, ResumableCheckpointCallback(tmp_path, resume=True))
+    wrapped = VecFrameStack(make_vec_env("CartPole-v1", 2), 2)
+    with pytest.raises(ValueError, match=r"training with env 0:DummyVecEnv, which this one does not have"):
+        learn(tmp_path, env=wrapped, resume=True)
+    assert [path.read_bytes() for path in checkpoints(tmp_path)] == kept
+
+
+class WithLock(gym.Wrapper):
+    """Something that cannot be copied."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.lock = threading.Lock()
+
+
+def test_environments_that_cannot_be_copied_are_named_and_begin_new_episodes(tmp_path: Path) -> None:
+    def make() -> VecEnv:
+        return VecNormalize(make_vec_env("CartPole-v1", 2, seed=0, wrapper_class=WithLock))
+
+    with pytest.warns(UserWarning, match=r"not identically: WithLock.lock \(lock\) cannot be copied"):
+        model = learn(tmp_path, env=make(), timesteps=96)
+    env = make()
+    with pytest.warns(UserWarning, match=r"not identically: WithLock.lock"):
+        learn(tmp_path, env=env, timesteps=96, resume=True)
+    th.testing.assert_close(env.obs_rms.mean, model.get_vec_normalize_env().obs_rms.mean)
+    with pytest.warns(UserWarning, match=r"not identically: WithLock.lock"):
+        assert learn(tmp_path, env=make(), timesteps=160, resume=True).num_timesteps == 160
+
+
+def test_environments_in_other_processes_begin_new_episodes(tmp_path: Path) -> None:
+    for timesteps in (64, 128):
+        env = make_vec_env("CartPole-v1", 2, seed=0, vec_env_cls=SubprocVecEnv)
+        with pytest.warns(UserWarning, match=r"not identically: env are in other processes \(SubprocVecEnv\)"):
+            assert learn(tmp_path, env=env, timesteps=timesteps, resume=True).num_timesteps == timesteps
+        env.close()
+
+
+def test_box2d_and_atari_are_named_as_what_cannot_be_copied(tmp_path: Path) -> None:
+    gym.register_envs(ale_py)
+    with pytest.warns(UserWarning, match=r"not identically: .*LunarLander\.\w+ \(b2World\) cannot be copied"):
+        learn(tmp_path / "box2d", env="LunarLander-v3", timesteps=32)
+    with pytest.warns(UserWarning, match=r"not identically: .*AtariEnv.ale \(ALEInterface\) cannot be copied"):
+        learn(tmp_path / "atari", env=make_vec_env("ALE/Pong-v5", 2, env_kwargs={"obs_type": "ram"}), timesteps=32)
+
+
+def test_copies_keep_the_layout_in_memory_and_refer_to_objects_by_name() -> None:
+    images = np.arange(24).reshape(1, 2, 3, 4).transpose(0, 3, 1, 2)
+    live = gym.make("CartPole-v1")
+    copy = loads(dumps({"images": images, "env": live, "again": images}, {"the env": live}), {"the env": "found"})
+    assert copy["env"] == "found"
+    np.testing.assert_array_equal(copy["images"], images)
+    assert copy["images"].strides == images.strides
+    assert copy["images"] is copy["again"]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: ProcgenVecEnv(3, "starpilot", 4, seed=1), lambda: TexturedGridVecEnv(3, 4, seed=1)]
+)
+def test_native_environments_go_on_where_others_were(make: Callable[[], VecEnv]) -> None:
+    rng = np.random.default_rng(0)
+    one, other = make(), make()
+    one.reset()
+    for _ in range(50):
+        one.step(rng.integers(4, size=3))
+    put_back(other, loads(dumps(state_of(one, frozenset({"metadata"})), {}), {}))
+    for _ in range(300):  # long enough for new levels
+        actions = rng.integers(4, size=3)
+        for mine, theirs in zip(one.step(actions), other.step(actions), strict=True):
+            np.testing.assert_equal(mine, theirs)
+    one.close()
+    other.close()
+
+
+def test_the_zoos_arguments_survive_being_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rl_zoo3 import train as zoo
+
+    typed = (
+        "--algo mdpo --env CartPole-v1 -n 64 -f some/logs --seed 3 --device cpu -P -tags a b -params n_envs:4 "
+        "policy_kwargs:dict(net_arch=[8]) --env-kwargs render_mode:'rgb_array' --eval-freq -1 -tb tb"
+    )
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def look(args: Any, *_: Any, **__: Any) -> None:
+        seen.append(vars(args))
+        raise Stop
+
+    monkeypatch.setattr(zoo, "ExperimentManager", look)
+    for line in (lambda: typed.split(), lambda: command_line(seen[0])):
+        monkeypatch.setattr("sys.argv", ["rl_zoo3 train", *line()])
+        with pytest.raises(Stop):
+            zoo.train()
+    assert seen[0] == seen[1]
+    assert seen[0]["hyperparams"] == {"n_envs": 4, "policy_kwargs": {"net_arch": [8]}}

@@ -6,8 +6,7 @@ attributes come and go. Where one of them refers to another, the copy holds the 
 
 import io
 import pickle
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import cloudpickle
@@ -15,11 +14,6 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-# Methods of objects that copy and restore themselves, with arguments: ours, and the Arcade Learning Environment's
-PROTOCOLS: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("get_state", {}, "set_state"),
-    ("clone_state", {"include_rng": True}, "restore_state"),
-)
 # Where Gymnasium's environments keep their random generator, which their own methods may leave out
 GENERATOR = "_np_random"
 # What pickle, and the methods by which classes take part in it, raise
@@ -85,8 +79,8 @@ def state_of(obj: Any, leave_out: frozenset[str] = frozenset()) -> Any:
     :param leave_out: attributes that are not wanted
     :return: what it says its state is, where it has such methods, and else its attributes, by name
     """
-    for get, _ in _own_methods(obj):
-        return {"own": get(), GENERATOR: vars(obj).get(GENERATOR)}
+    if has_own_methods(obj):
+        return {"own": obj.get_state(), GENERATOR: vars(obj).get(GENERATOR)}
     return {name: value for name, value in vars(obj).items() if name not in leave_out and not _is_drawing(value)}
 
 
@@ -95,27 +89,21 @@ def put_back(obj: Any, state: Any) -> None:
     :param obj: object in use
     :param state: what :func:`state_of` gave
     """
-    for _, set_own in _own_methods(obj):
-        set_own(state["own"])
-        if state[GENERATOR] is not None:
-            setattr(obj, GENERATOR, state[GENERATOR])
+    if not has_own_methods(obj):
+        vars(obj).update(state)
         return
-    vars(obj).update(state)
+    obj.set_state(state["own"])
+    if state[GENERATOR] is not None:
+        setattr(obj, GENERATOR, state[GENERATOR])
 
 
 def has_own_methods(obj: Any) -> bool:
     """
     :param obj: any object
-    :return: whether it has methods that copy and restore its state
+    :return: whether its class has ``get_state()`` and ``set_state(state)``, which copy and restore it; wrappers merely
+        pass on those of what is inside
     """
-    return next(_own_methods(obj), None) is not None
-
-
-def _own_methods(obj: Any) -> Iterator[tuple[Callable[[], Any], Callable[[Any], None]]]:
-    for get, arguments, put in PROTOCOLS:
-        # Of the class: wrappers pass on what they do not have themselves
-        if all(callable(getattr(type(obj), name, None)) for name in (get, put)):
-            yield partial(getattr(obj, get), **arguments), getattr(obj, put)
+    return all(callable(getattr(type(obj), name, None)) for name in ("get_state", "set_state"))
 
 
 def _is_drawing(value: Any) -> bool:
