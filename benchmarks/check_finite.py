@@ -4,6 +4,8 @@ python benchmarks/check_finite.py
 
 CartPole is where it costs most: its environments and networks take next to no time, and its observations are floats.
 Procgen's images are integers, which need no check.
+
+The control is a second model without the check: by what its ratio differs from 1, two models differ by themselves.
 """
 
 import argparse
@@ -40,6 +42,7 @@ def images(check_finite: bool) -> MDPO:
     return MDPO("ImpalaCnnPolicy", env, seed=0, check_finite=check_finite, **settings)
 
 
+VARIANTS = {"with": True, "without": False, "control": False}
 TASKS: dict[str, Callable[[bool], MDPO]] = {"CartPole": cartpole, "Pendulum": pendulum, "64x64 images": images}
 
 
@@ -51,9 +54,15 @@ def seconds_of_iteration(model: MDPO) -> float:
     return time.perf_counter() - start
 
 
+def ratio(seconds: list[float], reference: list[float]) -> str:
+    """Median and quartiles of the ratios of iterations that ran one after the other."""
+    low, middle, high = np.quantile(np.divide(seconds, reference), [0.25, 0.5, 0.75])
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=100, help="of each task, with the check and without it")
+    parser.add_argument("--iterations", type=int, default=100, help="of each task and variant")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--threads", type=int, default=th.get_num_threads())
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
@@ -62,26 +71,23 @@ def main() -> None:
 
     rows, measured = [], []
     for name in args.tasks:
-        models = {check_finite: TASKS[name](check_finite) for check_finite in (True, False)}
+        models = {variant: TASKS[name](check_finite) for variant, check_finite in VARIANTS.items()}
         for model in models.values():  # warms up
             model.learn(model.n_steps * model.n_envs)
-        seconds: dict[bool, list[float]] = {True: [], False: []}
+        seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
         for iteration in range(args.iterations):
-            order = (True, False) if iteration % 2 else (False, True)
-            for check_finite in order:
-                seconds[check_finite].append(seconds_of_iteration(models[check_finite]))
+            for variant in np.roll(list(VARIANTS), iteration):  # each comes first as often as the others
+                seconds[variant].append(seconds_of_iteration(models[variant]))
         for model in models.values():
             model.get_env().close()
-        ratios = np.array(seconds[True]) / np.array(seconds[False])
-        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-        medians = [f"{1000 * np.median(seconds[check_finite]):.1f}" for check_finite in (True, False)]
-        rows.append([name, *medians, f"{middle:.3f} ({low:.3f} to {high:.3f})"])
-        measured.append({"task": name, "with": seconds[True], "without": seconds[False]})
+        medians = [f"{1000 * np.median(times):.1f}" for times in seconds.values()]
+        rows.append([name, *medians, *(ratio(seconds[v], seconds["without"]) for v in ("with", "control"))])
+        measured.append({"task": name, "seconds": seconds})
 
-    header = ["", "with: ms", "without: ms", "with / without (quartiles)"]
+    header = ["", *(f"{variant}: ms" for variant in VARIANTS), "with / without", "control / without"]
     title = (
         f"An iteration, rollout and update, with `check_finite` and without it, in turn: medians of {args.iterations}, "
-        "and the ratio of each pair"
+        "and the ratio of each two, median and quartiles"
     )
     write("check_finite", f"{title}:\n\n{table(header, rows)}", measured, args.folder)
 

@@ -255,6 +255,13 @@ def test_what_nothing_was_learned_from_is_no_error(harmless):
     check_update(record(**harmless), 64)
 
 
+def test_what_is_harmless_does_not_hide_what_comes_after_it():
+    with pytest.raises(NonFiniteError) as caught:
+        check_update(record(loss=(3, 1, np.inf), grad_norm=(5, 0, np.nan)), 64)
+    error = caught.value
+    assert (error.quantity, error.members, error.epoch, error.minibatch) == ("grad_norm", (0,), 1, 2)
+
+
 @given(
     st.sampled_from(BLAMED), st.sampled_from(["loss", "grad_norm"]), st.integers(0, 5), st.integers(0, 1),
     st.sampled_from(BAD),
