@@ -18,6 +18,7 @@ _MODULE_OF = {
     "StridedCnnPolicy": "sb3_mdpo.policies",
     "StridedCNN": "sb3_mdpo.torch_layers",
     "MutualRolloutBuffer": "sb3_mdpo.buffers",
+    "NonFiniteError": "sb3_mdpo.numerics",
 }
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ImpalaCnnPolicy",
     "MutualPolicy",
     "MutualRolloutBuffer",
+    "NonFiniteError",
     "StridedCNN",
     "StridedCnnPolicy",
     "__version__",
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from sb3_mdpo.buffers import MutualRolloutBuffer
     from sb3_mdpo.mdpo import MDPO
+    from sb3_mdpo.numerics import NonFiniteError
     from sb3_mdpo.policies import ImpalaCnnPolicy, MutualPolicy, StridedCnnPolicy
     from sb3_mdpo.torch_layers import ImpalaCNN, StridedCNN
 

@@ -55,8 +55,9 @@ def check_arguments(model: "MDPO") -> None:
         raise ValueError(
             f"chunk_size={model.chunk_size!r} must be an integer of at least 1, or None to have it chosen."
         )
-    if not isinstance(model.compile, bool):
-        raise TypeError(f"compile={model.compile!r} must be True or False.")
+    for name in ("compile", "check_finite"):
+        if not isinstance(getattr(model, name), bool):
+            raise TypeError(f"{name}={getattr(model, name)!r} must be True or False.")
     vf_range = model.clip_range_vf
     if vf_range is not None and not callable(vf_range) and vf_range <= 0:
         raise ValueError(

@@ -23,6 +23,7 @@ from sb3_mdpo.buffers import MutualRolloutBuffer
 from sb3_mdpo.envs.copies import copies_of
 from sb3_mdpo.losses import LossSettings
 from sb3_mdpo.metrics import UpdateHistory, explained_variance
+from sb3_mdpo.numerics import check_update
 from sb3_mdpo.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.policies import (
     ImpalaCnnPolicy,
@@ -35,7 +36,7 @@ from sb3_mdpo.policies import (
 )
 from sb3_mdpo.ppo_models import member_to_ppo, ppo_to_member
 from sb3_mdpo.saving import FORMAT_VERSION
-from sb3_mdpo.update import draw_peers, minibatch_step, n_differentiated, unvalidated_distributions
+from sb3_mdpo.update import distribution_checks, draw_peers, minibatch_step, n_differentiated
 
 SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
 
@@ -105,6 +106,8 @@ class MDPO(MutualOnPolicyAlgorithm):
     :param predict_with: who acts in ``predict()``: a member's index, or "ensemble" for the
         average of all members' action distributions. It may be changed at any time and is saved
         with the model
+    :param check_finite: whether NaN or infinity in observations, rewards, what the networks say of them, losses
+        or gradients ends the training with a ``NonFiniteError`` that says whose it is and when it came up
     :param _init_setup_model: whether to build the network at the creation of the instance
     :raises ValueError: where an argument is outside its range, or ``batch_size`` is larger than
         a member's rollout
@@ -155,6 +158,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         chunk_size: int | None = None,
         compile: bool = False,
         predict_with: PredictWith = 0,
+        check_finite: bool = True,
         _init_setup_model: bool = True,
     ) -> None:
         check_n_policies(n_policies)
@@ -172,6 +176,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         self.chunk_size = chunk_size
         self.compile = compile
         self.predict_with = predict_with
+        self.check_finite = check_finite
         super().__init__(
             self._member_class(policy),  # type: ignore[arg-type]
             copies_of(env, n_policies) if _init_setup_model else env,  # type: ignore[arg-type]
@@ -263,7 +268,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         history = UpdateHistory()
         active = set(range(self.n_policies))
         no_gradient = self.detach_peers or settings.distill_coef == 0
-        with unvalidated_distributions():
+        with distribution_checks(False):  # check_update() sees what they would have
             for epoch in range(self.n_epochs):
                 for minibatch in self.rollout_buffer.get(self.batch_size):
                     took_part = frozenset(active)
@@ -317,7 +322,10 @@ class MDPO(MutualOnPolicyAlgorithm):
         }
         if all(hasattr(member, "log_std") for member in self.policy.members):
             at_the_end["std"] = th.stack([th.exp(member.log_std.detach()).mean() for member in self.policy.members])
-        for key, value in history.summary(at_the_end).items():
+        update = history.fetch(at_the_end)
+        if self.check_finite:
+            check_update(update, self.num_timesteps)
+        for key, value in update.summary().items():
             self.logger.record(key, value)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", settings.clip_range)
@@ -346,6 +354,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         :return: the trained model
         :raises ValueError: where the number of environments is no multiple of ``n_policies``, or
             ``batch_size`` is larger than a member's rollout
+        :raises NonFiniteError: where ``check_finite`` is set, and NaN or infinity comes up
         """
         check_rollout(self)
         keep_freed_memory(self.policy)

@@ -1,13 +1,16 @@
 """What one call of ``train()`` logs."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch as th
+from numpy.typing import NDArray
 
 from sb3_mdpo.update import METRICS
 
 
 class UpdateHistory:
-    """The metrics of an update, left on the device until :meth:`summary` fetches them all at once."""
+    """The metrics of an update, left on the device until :meth:`fetch` fetches them all at once."""
 
     def __init__(self) -> None:
         self.epochs: list[int] = []
@@ -27,33 +30,60 @@ class UpdateHistory:
         self.took_part.append(took_part)
         self.stepped.append(stepped)
 
-    def summary(self, at_the_end: dict[str, th.Tensor]) -> dict[str, float]:
+    def fetch(self, at_the_end: dict[str, th.Tensor]) -> "FetchedUpdate":
+        """
+        :param at_the_end: further metrics by name, one value per member, each of shape ``(n_policies,)``
+        :return: everything on the host
+        """
+        steps, further = th.stack(self.steps), th.stack(list(at_the_end.values()))
+        host = th.cat([steps.flatten(), further.flatten()]).cpu().numpy()  # the only time that the host waits
+        members = range(steps.shape[1])
+        return FetchedUpdate(
+            epochs=np.array(self.epochs),
+            steps=host[: steps.numel()].reshape(steps.shape),
+            took_part=np.array([[k in indices for k in members] for indices in self.took_part]),
+            stepped=np.array([[k in indices for k in members] for indices in self.stepped]),
+            at_the_end=dict(zip(at_the_end, host[steps.numel() :].reshape(further.shape), strict=True)),
+        )
+
+
+@dataclass(frozen=True)
+class FetchedUpdate:
+    """
+    The metrics of an update on the host.
+
+    :param epochs: index of the epoch of every minibatch, shape ``(minibatches,)``
+    :param steps: what ``minibatch_step()`` returned, shape ``(minibatches, n_policies, len(METRICS))``
+    :param took_part: whether a member's loss was computed, shape ``(minibatches, n_policies)``
+    :param stepped: whether it did not reach ``target_kl`` with it, shape ``(minibatches, n_policies)``
+    :param at_the_end: further metrics by name, each of shape ``(n_policies,)``
+    """
+
+    epochs: NDArray[np.int64]
+    steps: NDArray[np.float32]
+    took_part: NDArray[np.bool_]
+    stepped: NDArray[np.bool_]
+    at_the_end: dict[str, NDArray[np.float32]]
+
+    def summary(self) -> dict[str, float]:
         """
         Means over the minibatches; as in SB3, ``approx_kl`` of the last epoch and ``loss`` of the
         last minibatch that the member took part in.
 
-        :param at_the_end: further metrics by name, one value per member, each of shape ``(n_policies,)``
         :return: ``policy_<k>/...`` for each member, and their means over members under PPO's ``train/...``
         """
-        steps, further = th.stack(self.steps), th.stack(list(at_the_end.values()))
-        host = th.cat([steps.flatten(), further.flatten()]).cpu().numpy()  # the only time that the host waits
-        values = host[: steps.numel()].reshape(steps.shape)
-        final = host[steps.numel() :].reshape(further.shape)
-        epochs = np.array(self.epochs)
-
         members = []
-        for k in range(steps.shape[1]):
-            took_part = np.array([k in indices for indices in self.took_part])
-            stepped = np.array([k in indices for indices in self.stepped])
-            own = dict(zip(METRICS, values[took_part, k].T, strict=True))
-            in_last_epoch = epochs[took_part] == epochs[took_part].max()
+        for k in range(self.steps.shape[1]):
+            took_part, stepped = self.took_part[:, k], self.stepped[:, k]
+            own = dict(zip(METRICS, self.steps[took_part, k].T, strict=True))
+            in_last_epoch = self.epochs[took_part] == self.epochs[took_part].max()
             summary = {name: series.mean() for name, series in own.items()}
             summary["approx_kl"] = own["approx_kl"][in_last_epoch].mean()
             summary["loss"] = own["loss"][-1]
             # The step at which a member reached target_kl has no gradient
-            grad_norms = values[stepped, k, METRICS.index("grad_norm")]
+            grad_norms = self.steps[stepped, k, METRICS.index("grad_norm")]
             summary["grad_norm"] = grad_norms.mean() if len(grad_norms) else 0.0
-            members.append(summary | dict(zip(at_the_end, final[:, k], strict=True)))
+            members.append(summary | {name: values[k] for name, values in self.at_the_end.items()})
 
         logged = {f"train/{name}": float(np.mean([member[name] for member in members])) for name in members[0]}
         for k, member in enumerate(members):

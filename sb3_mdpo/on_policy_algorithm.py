@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.buffers import MutualRolloutBuffer
 from sb3_mdpo.callback_tree import tell_of_error
+from sb3_mdpo.numerics import EnvArrays, acting, check_collected, check_environments
 from sb3_mdpo.policies import MutualPolicy, PredictWith, check_predict_with, common_policy_kwargs
 from sb3_mdpo.saving import check_saved_model, replacing
 from sb3_mdpo.timeouts import timeout_values
@@ -28,13 +30,15 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     """
     Several policies learn side by side, each from its own group of environments.
 
-    A subclass sets ``n_policies`` and ``predict_with`` and implements ``train()``, which adds to
+    A subclass sets ``n_policies`` and ``predict_with``, and ``check_finite`` to switch it off,
+    and implements ``train()``, which adds to
     ``trained_samples`` the samples that went through a network forward and backward.
     """
 
     policy: MutualPolicy  # type: ignore[assignment]
     rollout_buffer: MutualRolloutBuffer  # type: ignore[assignment]
     n_policies: int
+    check_finite = True
     member_ep_info_buffers: list[deque[dict[str, Any]]] | None = None
     trained_samples = 0  # like num_timesteps, saved and counted anew by learn()
     iterations_before = 0  # those of the training that this one goes on with
@@ -66,26 +70,34 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         :param rollout_buffer: buffer to fill
         :param n_rollout_steps: steps per environment
         :return: False if the callback ended the rollout early
+        :raises NonFiniteError: where ``check_finite`` is set, and something in the rollout is not finite
         """
         assert self._last_obs is not None, "No previous observation was provided"
         self.policy.set_training_mode(False)
         n_steps = 0
         rollout_buffer.reset()
+        if self.check_finite:
+            self._check_observations(self._last_obs)
         if self.use_sde:
-            self.policy.reset_noise(env.num_envs)
+            with self._acting():
+                self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
 
         while n_steps < n_rollout_steps:
-            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
-                self.policy.reset_noise(env.num_envs)
-            with th.no_grad():
-                obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-                action_tensor, values, log_probs = self.policy(obs_tensor)
+            with self._acting():
+                if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+                    self.policy.reset_noise(env.num_envs)
+                with th.no_grad():
+                    obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+                    action_tensor, values, log_probs = self.policy(obs_tensor)
             actions = action_tensor.cpu().numpy()
             clipped_actions = self.policy.environment_actions(actions)
 
             new_obs, rewards, dones, infos = env.step(clipped_actions)
             self.num_timesteps += env.num_envs
+            if self.check_finite:  # before callbacks see it
+                self._check_observations(new_obs)  # type: ignore[arg-type] # tuples reach no policy
+                self._check_rewards(rewards)
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
@@ -107,9 +119,26 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         with th.no_grad():
             values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
         rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
+        if self.check_finite:  # before anything is learned from it
+            check_collected(rollout_buffer, values, self.policy, self.num_timesteps)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _acting(self) -> AbstractContextManager[None]:
+        if not self.check_finite:
+            return nullcontext()
+        return acting(self.policy, self._last_obs, self.num_timesteps)  # type: ignore[arg-type]
+
+    def _check_observations(self, observations: EnvArrays) -> None:
+        normalize = self._vec_normalize_env
+        original = None if normalize is None else normalize.get_original_obs
+        check_environments("observations", observations, self.n_policies, self.num_timesteps, original)
+
+    def _check_rewards(self, rewards: NDArray[Any]) -> None:
+        normalize = self._vec_normalize_env
+        original = None if normalize is None else normalize.get_original_reward
+        check_environments("rewards", rewards, self.n_policies, self.num_timesteps, original)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
         # Only where an episode ended, not all environments at every step

@@ -213,6 +213,14 @@ class MutualPolicy(BasePolicy):
             return unscaled
         return np.clip(actions, self.action_space.low, self.action_space.high)
 
+    def own_distributions(self, obs: PyTorchObs) -> list[Distribution]:
+        """
+        :param obs: observations of all environments, one contiguous group of equal size per member
+        :return: each member's action distribution on its own group
+        """
+        groups = zip(self.members, self._groups(obs), strict=True)
+        return [member.get_distribution(group) for member, group in groups]
+
     def _groups(self, obs: PyTorchObs) -> list[PyTorchObs]:
         if isinstance(obs, dict):
             split = {key: part.tensor_split(self.n_policies) for key, part in obs.items()}

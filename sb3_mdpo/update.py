@@ -29,13 +29,15 @@ DISTILL_MODES = ("all", "random")
 
 
 @contextmanager
-def unvalidated_distributions() -> Iterator[None]:
+def distribution_checks(on: bool) -> Iterator[None]:
     """
-    Switch off that torch's distributions check their arguments, for which the host would wait
-    several times per minibatch. NaNs show in the logs and stop the next rollout, where checks are on.
+    Switch on or off that torch's distributions check their arguments, for which the host waits several times
+    per minibatch.
+
+    :param on: whether they do
     """
     before = th.distributions.Distribution._validate_args
-    th.distributions.Distribution.set_default_validate_args(False)
+    th.distributions.Distribution.set_default_validate_args(on)
     try:
         yield
     finally:
