@@ -6,6 +6,8 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,15 +17,18 @@ import pytest
 import safetensors.torch
 import torch as th
 from gymnasium import spaces
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from rl_zoo3.utils import SimpleLinearSchedule
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from torch import nn
 
 import sb3_mdpo
 from sb3_mdpo import MDPO, StridedCNN
+from sb3_mdpo.cli import main
+from sb3_mdpo.deploy.deploy import deploy_policy
 from sb3_mdpo.export.classes import ALLOWED
 from sb3_mdpo.export.document import CONFIG, TENSORS, from_bytes, to_bytes
 from sb3_mdpo.export.settings import SETTINGS
@@ -32,6 +37,8 @@ from sb3_mdpo.export.values import decode, encode
 from sb3_mdpo.export.write import EXPORT_VERSION
 from tests.envs import maker
 from tests.helpers import TINY, assert_same_parameters, seeded
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)
@@ -83,7 +90,7 @@ def environments(observation_space: spaces.Space, action_space: spaces.Space, n_
 def trained(kind: str, **kwargs) -> MDPO:
     policy, observation_space, action_space, own = KINDS[kind]
     env = environments(observation_space, action_space)
-    return MDPO(policy, env, **(TINY | {"policy_kwargs": {"net_arch": [8]}} | own | kwargs)).learn(96)
+    return MDPO(policy, env, **(TINY | own | kwargs)).learn(96)
 
 
 @pytest.fixture(scope="module")
@@ -198,15 +205,14 @@ def test_nested_schedules_survive_json():
     assert repr(decode(encode(schedule, ""), {})) == repr(schedule)
 
 
-float_bounds = st.floats(-1e30, 1e30, width=32) | st.sampled_from([np.inf, -np.inf, 0.1])
+float_bounds = st.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False) | st.sampled_from([np.inf, -np.inf, 0.1])
 
 
 @st.composite
 def boxes(draw) -> spaces.Box:
     shape = tuple(draw(st.lists(st.integers(1, 3), max_size=3)))
-    dtype, bounds = draw(
-        st.sampled_from([(np.float32, float_bounds), (np.uint8, st.integers(0, 255)), (np.int64, st.integers(-9, 9))])
-    )
+    kinds = [(np.float32, float_bounds), (np.uint8, st.integers(0, 255)), (np.int64, st.integers(-9, 9))]
+    dtype, bounds = draw(st.sampled_from(kinds))
     limits = [np.array([draw(bounds) for _ in range(int(np.prod(shape)))], dtype).reshape(shape) for _ in range(2)]
     return spaces.Box(np.minimum(*limits), np.maximum(*limits), shape, dtype)
 
@@ -409,7 +415,7 @@ HOSTILE = {
 def test_hostile_settings_are_refused(folder, what, monkeypatch):
     forge(folder, HOSTILE[what])
     monkeypatch.setattr(os, "system", lambda *args: pytest.fail("executed"))
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match="export") as refused:
         MDPO.from_export(folder, device="cpu")
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 800
@@ -444,7 +450,7 @@ def test_tensors_must_be_the_networks(folder, change):
             tensors[{"extra": "policy.x", "stray": "x", "optimizer": "optimizer.0.step"}[change]] = th.zeros(())
 
     forge_tensors(folder, forged)
-    with pytest.raises(ValueError, match="the tensor policy|holds tensors that are not"):
+    with pytest.raises(ValueError, match=r"the tensor policy|holds tensors that are not"):
         MDPO.from_export(folder)
 
 
@@ -459,8 +465,11 @@ def test_optimizer_states_must_be_the_optimizers(tmp_path, model, change):
             tensors[name] = moment if change != "shape" else moment[:1]
 
     forge_tensors(tmp_path / "export", forged)
-    with pytest.raises(ValueError, match="of the state of Adam|of the optimizer's state is missing"):
+    with pytest.raises(ValueError, match=r"of the state of Adam|of the optimizer's state is missing"):
         MDPO.from_export(tmp_path / "export")
+
+
+HUGE_TENSOR = b'{"policy.x":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'
 
 
 class Bomb:
@@ -479,8 +488,7 @@ class Bomb:
         b"\xff" * 64,
         (2**62).to_bytes(8, "little") + b"{}",
         (2).to_bytes(8, "little") + b"{}",
-        (99).to_bytes(8, "little")
-        + b'{"policy.x":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'.ljust(99),
+        (99).to_bytes(8, "little") + HUGE_TENSOR.ljust(99),
     ],
     ids=["pickle", "cloudpickle", "empty", "zeros", "ones", "long header", "no tensors", "huge tensor"],
 )
@@ -488,7 +496,7 @@ def test_other_files_are_no_tensors(folder, content, known_digest):
     (folder / TENSORS).write_bytes(content)
     if known_digest:
         forge(folder, lambda content: None)
-    with pytest.raises(ValueError, match="model.safetensors|the tensor policy|more than 0 tensors"):
+    with pytest.raises(ValueError, match=r"model\.safetensors|the tensor policy|more than 0 tensors"):
         MDPO.from_export(folder)
 
 
@@ -549,26 +557,192 @@ def test_every_bit_of_the_settings_counts(model):
     data = to_bytes({"rate": 1e-05, "text": "\xe9", "list": [0, -1.5, None, True]})
     for at in range(len(data)):
         for bit in range(8):
-            with pytest.raises(ValueError, match="config.json"):
+            with pytest.raises(ValueError, match=r"config\.json"):
                 from_bytes(data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :])
 
 
-@given(st.data())
+leaves = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3)
+)
+keys = st.sampled_from(["$class", "$tuple", "$schedule", "net_arch", "type", "x"])
+anything = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=5
+)
+
+
+@given(st.sampled_from([*SETTINGS, "observation_space", "action_space", "format_version"]), anything)
 @settings(max_examples=60, deadline=None)
-def test_a_setting_of_any_kind_is_taken_or_refused(tmp_path_factory, data):
-    """Forged with a right digest: whatever is not a model ends in ValueError."""
+def test_a_setting_of_any_kind_is_taken_or_refused(tmp_path_factory, model, name, value):
+    """Forged with a right digest: what is no model ends in ValueError, and in no other way."""
     folder = tmp_path_factory.mktemp("forged") / "export"
-    policy, observation_space, action_space, own = KINDS["vector"]
-    MDPO(policy, environments(observation_space, action_space, 2), **TINY).export(folder)
-    anything = st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["$class", "$tuple", "$schedule", "net_arch", "type", "x"]), inner, max_size=3),
-        max_leaves=5,
-    )  # fmt: skip
-    name = data.draw(st.sampled_from([*SETTINGS, "observation_space", "action_space", "format_version"]))
-    value = data.draw(anything)
+    model.export(folder)
     forge(folder, setting(name, value) if name in SETTINGS else head(name, value))
     try:
-        assert isinstance(MDPO.from_export(folder, device="cpu"), MDPO)
-    except ValueError as refused:
-        assert "\n" not in str(refused)
+        MDPO.from_export(folder, device="cpu")
+    except ValueError as error:
+        refused = str(error)
+        event("refused")
+    else:
+        refused = ""
+        event("taken")
+    assert "\n" not in refused
+
+
+# One file that acts
+
+
+@pytest.mark.parametrize(
+    "kind", ["vector", "start", "multi_discrete", "multi_binary", "box", "gsde", "nature", "members"]
+)
+@pytest.mark.parametrize("who", [1, "ensemble"])
+def test_torchscript_acts_like_predict(kind, who, tmp_path):
+    model = trained(kind)
+    model.predict_with = who
+    before = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
+    deploy_policy(model, tmp_path / "policy.pt", "torchscript")
+    assert all(th.equal(before[name], tensor) for name, tensor in model.policy.state_dict().items())
+    loaded = th.jit.load(tmp_path / "policy.pt")
+    observations = model.get_env().reset()
+    for batch in (observations, observations[:1]):
+        action, value, *probabilities = loaded(th.as_tensor(batch))
+        expected, _ = model.predict(batch, deterministic=True)
+        np.testing.assert_allclose(action, expected, rtol=1e-4, atol=1e-4)
+        assert action.numpy().dtype == expected.dtype
+        assert value.shape == (len(batch),)
+        assert bool(probabilities) != isinstance(model.action_space, spaces.Box)
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.pt"]
+
+
+def test_values_and_probabilities_are_those_of_the_members(tmp_path):
+    model = trained("vector", predict_with="ensemble")
+    deploy_policy(model, tmp_path / "policy.pt", "torchscript")
+    observations = th.as_tensor(model.get_env().reset())
+    _, value, probabilities = th.jit.load(tmp_path / "policy.pt")(observations)
+    members = model.policy.members
+    expected = sum(member.get_distribution(observations).distribution.probs for member in members) / 2
+    th.testing.assert_close(probabilities, expected)
+    th.testing.assert_close(value, sum(member.predict_values(observations).flatten() for member in members) / 2)
+
+
+@pytest.mark.parametrize(("kind", "who"), [("impala", 1), ("start", "ensemble")])
+def test_onnx_acts_like_predict(kind, who, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = trained(kind, predict_with=who)
+    deploy_policy(model, tmp_path / "policy.onnx", "onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
+    observations = model.get_env().reset()
+    for batch in (observations, observations[:1]):
+        action, value, probabilities = session.run(["action", "value", "probabilities"], {"observation": batch})
+        np.testing.assert_array_equal(action, model.predict(batch, deterministic=True)[0])
+        np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+        assert value.shape == (len(batch),)
+
+
+def test_normalisation_becomes_part_of_the_file(tmp_path):
+    env = VecNormalize(environments(VECTOR, BUTTONS), clip_obs=1.5)
+    model = MDPO("MlpPolicy", env, **TINY).learn(96)
+    deploy_policy(model, tmp_path / "policy.pt", "torchscript", env)
+    raw = np.random.default_rng(0).normal(3, 5, size=(50, 3)).astype(np.float32)
+    action, *_ = th.jit.load(tmp_path / "policy.pt")(th.as_tensor(raw))
+    np.testing.assert_array_equal(action, model.predict(env.normalize_obs(raw), deterministic=True)[0])
+    assert (env.normalize_obs(raw) == 1.5).any()
+    stacked = MDPO("MlpPolicy", VecFrameStack(env, 2), **TINY)
+    with pytest.raises(ValueError, match="normalises observations before it stacks"):
+        deploy_policy(stacked, tmp_path / "stacked.pt", "torchscript", env)
+
+
+def test_what_one_file_cannot_hold(tmp_path):
+    with pytest.raises(ValueError, match="Observations that are dictionaries"):
+        deploy_policy(trained("dictionary"), tmp_path / "policy.pt", "torchscript")
+    with pytest.raises(ValueError, match="compute in float32 and are compiled by whoever"):
+        deploy_policy(trained("nature", precision="bf16"), tmp_path / "policy.pt", "torchscript")
+    with pytest.raises(ValueError, match="format='pmml' is unknown: use one of 'onnx', 'torchscript'"):
+        deploy_policy(trained("vector"), tmp_path / "policy.pt", "pmml")
+    assert not list(tmp_path.iterdir())
+
+
+class TwiceAsSure(ActorCriticPolicy):
+    """Does more than its layers."""
+
+    def _get_action_dist_from_latent(self, latent_pi):
+        return self.action_dist.proba_distribution(-self.action_net(latent_pi))
+
+
+def test_a_file_that_acts_otherwise_is_not_left_behind(tmp_path):
+    model = MDPO(TwiceAsSure, environments(VECTOR, BUTTONS), **TINY)
+    (tmp_path / "policy.pt").write_text("an older one")
+    with pytest.raises(ValueError, match=r"The file's action is not that of predict\(\): nothing was written"):
+        deploy_policy(model, tmp_path / "policy.pt", "torchscript")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["an older one"]
+
+
+# The command
+
+
+BIN = Path(sys.executable).parent
+
+
+def run(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess:
+    command = [str(BIN / arguments[0]), *arguments[1:]]
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == code, result.stderr[-3000:]
+    return result
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("zoo")
+    parameters = ["normalize:True", "policy:'MlpPolicy'", "n_envs:4", "n_steps:16", "batch_size:16", "n_epochs:1"]
+    options = ["--seed", "0", "--device", "cpu", "--eval-freq", "-1", "--verbose", "0"]
+    run("rl_zoo3", "train", "--algo", "mdpo", "--env", "CartPole-v1", "-n", "128", "-f", "logs", *options,
+        "-params", *parameters, cwd=folder)  # fmt: skip
+    return folder
+
+
+RUN = "logs/mdpo/CartPole-v1_1"
+
+
+def test_command_writes_every_format(zoo, monkeypatch, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    saved = MDPO.load(zoo / RUN / "CartPole-v1.zip", device="cpu", predict_with="ensemble")
+    monkeypatch.chdir(zoo)
+    main(["export", RUN, "-o", "safe", "--policy", "ensemble", "--include-optimizer"])
+    assert "its vecnormalize.pkl is not part of the export" in capsys.readouterr().out
+    imported = MDPO.from_export(zoo / "safe", device="cpu")
+    assert imported.predict_with == "ensemble"
+    assert_same_parameters(imported.policy, saved.policy)
+    run("sb3-mdpo", "export", RUN, "-o", "policy.onnx", "--format", "onnx", "--policy", "ensemble", cwd=zoo)
+    with (zoo / RUN / "CartPole-v1" / "vecnormalize.pkl").open("rb") as file:
+        statistics = pickle.load(file)
+    raw = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    session = onnxruntime.InferenceSession(zoo / "policy.onnx")
+    (action,) = session.run(["action"], {"observation": raw})
+    np.testing.assert_array_equal(action, saved.predict(statistics.normalize_obs(raw), deterministic=True)[0])
+    main(["export", f"{RUN}/CartPole-v1.zip", "-o", "policy.pt", "--format", "torchscript", "--policy", "1"])
+    saved.predict_with = 1
+    action, *_ = th.jit.load(zoo / "policy.pt")(th.as_tensor(raw))
+    np.testing.assert_array_equal(action, saved.predict(raw, deterministic=True)[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere", "-o", "x"), "There is no folder nowhere"),
+        ((RUN, "-o", "x", "--policy", "2"), "predict_with=2 is unknown"),
+        ((RUN, "-o", "x", "--load-best"), "train with --eval-freq, or leave out --load-best"),
+        ((f"{RUN}/CartPole-v1.zip", "-o", "x", "--load-best"), "--load-best is for run folders"),
+        ((RUN, "-o", "x", "--format", "onnx", "--include-optimizer"), "--include-optimizer is for"),
+        ((RUN, "-o", "logs"), "logs holds other things than an export"),
+        ((RUN, "-o", "logs", "--format", "torchscript"), "logs is a folder: give the name of a file"),
+    ],
+)
+def test_command_refuses_in_one_line(zoo, arguments, message, monkeypatch, capsys):
+    monkeypatch.chdir(zoo)
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", *arguments])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert error.startswith("sb3-mdpo export: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (zoo / "x").exists()

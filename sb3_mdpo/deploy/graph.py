@@ -1,6 +1,7 @@
 """A policy as one function of a batch of observations, for ONNX and TorchScript."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ class DeployedPolicy(nn.Module):
     :param model: model whose ``predict_with`` says who acts
     :param vec_normalize: normalisation of the observations before they go into the model
     :raises ValueError: where the observations are dictionaries, or normalised before they are put together, or
-        the model computes in bfloat16
+        the model computes in bfloat16 or is compiled
     """
 
     low: th.Tensor
@@ -38,12 +39,16 @@ class DeployedPolicy(nn.Module):
                 "Observations that are dictionaries go into a safetensors export only (--format safetensors), not "
                 "into ONNX or TorchScript."
             )
-        if resolve_precision(model.precision, model.device, model.observation_space) == "bf16":
-            raise ValueError("ONNX and TorchScript files compute in float32: load the model with precision='fp32'.")
+        if model.compile or resolve_precision(model.precision, model.device, model.observation_space) == "bf16":
+            raise ValueError(
+                "ONNX and TorchScript files compute in float32 and are compiled by whoever runs them: load the model "
+                "with precision='fp32' and compile=False."
+            )
         who = model.predict_with
-        self.members: Sequence[ActorCriticPolicy] = nn.ModuleList(  # type: ignore[assignment]
-            model.policy.members if who == "ensemble" else [model.policy.members[who]]
-        )
+        members = model.policy.members if who == "ensemble" else [model.policy.members[who]]
+        # Copies: the model's own go on learning
+        self.members: Sequence[ActorCriticPolicy] = nn.ModuleList(deepcopy(list(members)))  # type: ignore[assignment]
+        self.requires_grad_(False)
         self.action_space = model.action_space
         self.squash_output = model.policy.squash_output
         self.clip_obs = 0.0 if vec_normalize is None else float(vec_normalize.clip_obs)
