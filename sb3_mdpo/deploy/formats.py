@@ -63,7 +63,8 @@ def torchscript_bytes(policy: DeployedPolicy, example: th.Tensor) -> bytes:
     file = BytesIO()
     with th.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch favours its own newer format, which C++ lacks
-        th.jit.save(th.jit.trace(policy, example), file)  # type: ignore[no-untyped-call]
+        traced = th.jit.freeze(th.jit.trace(policy, example))  # type: ignore[no-untyped-call] # weights as constants
+        th.jit.save(traced, file)  # type: ignore[no-untyped-call]
     return file.getvalue()
 
 

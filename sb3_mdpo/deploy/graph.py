@@ -1,7 +1,6 @@
 """A policy as one function of a batch of observations, for ONNX and TorchScript."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -46,9 +45,7 @@ class DeployedPolicy(nn.Module):
             )
         who = model.predict_with
         members = model.policy.members if who == "ensemble" else [model.policy.members[who]]
-        # Copies: the model's own go on learning
-        self.members: Sequence[ActorCriticPolicy] = nn.ModuleList(deepcopy(list(members)))  # type: ignore[assignment]
-        self.requires_grad_(False)
+        self.members: Sequence[ActorCriticPolicy] = nn.ModuleList(members)  # type: ignore[assignment]
         self.action_space = model.action_space
         self.squash_output = model.policy.squash_output
         self.clip_obs = 0.0 if vec_normalize is None else float(vec_normalize.clip_obs)
