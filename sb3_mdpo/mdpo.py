@@ -1,6 +1,6 @@
 """Mutual Distillation Policy Optimization."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -388,3 +388,44 @@ class MDPO(MutualOnPolicyAlgorithm):
         :raises ValueError: where there is no such member, or the PPO model has other spaces or another network
         """
         ppo_to_member(self, member, ppo)
+
+    def export(self, path: str | Path, include_optimizer: bool = False) -> None:
+        """
+        Write the model as plain data that :meth:`from_export` reads without running anything in it, unlike the
+        files of :meth:`save`. An export that is there is replaced once the new one is complete.
+
+        :param path: folder to write: ``config.json`` and ``model.safetensors``
+        :param include_optimizer: whether to write the optimizer's state as well, three times the size with Adam:
+            training then goes on as if it had not been interrupted
+        :raises ValueError: where a setting is code or an object of which an export knows nothing, or something
+            else than an export is at the path
+        """
+        from sb3_mdpo.export.write import write_export
+
+        write_export(self, path, include_optimizer)
+
+    @classmethod
+    def from_export(
+        cls: type[SelfMDPO],
+        path: str | Path,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: Mapping[str, type] | None = None,
+        **kwargs: Any,
+    ) -> SelfMDPO:
+        """
+        Rebuild a model from an export. Nothing in it is imported, evaluated or unpickled.
+
+        :param path: folder that :meth:`export` wrote
+        :param env: environment to go on with, None to predict only
+        :param device: device on which the code should run
+        :param custom_objects: dotted name in the export -> class of one's own that it may use
+        :param kwargs: settings to change
+        :return: the model
+        :raises ValueError: where anything in the export is not as it should be, or the spaces of ``env`` are not
+            the model's
+        :raises TypeError: where ``kwargs`` names what is no setting, or what the weights were made for
+        """
+        from sb3_mdpo.export.read import load_export
+
+        return load_export(cls, path, env, device, custom_objects, kwargs)
