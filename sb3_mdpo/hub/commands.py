@@ -68,6 +68,7 @@ def _pull(args: argparse.Namespace) -> None:
     pulled = pull_run(
         args.repo_id, args.folder, exp_id=args.exp_id, force=args.force, revision=args.revision, trust=args.trust
     )
-    made = "Its model is its author's pickle, which runs code when it is loaded" if pulled.pickled else "No pickle of it"
-    print(f"{args.repo_id} is in {pulled.folder}. {made}.")
+    if pulled.pickled:
+        print("Model and statistics are the author's pickles: loading them runs what code they hold.")
+    print(f"{args.repo_id} is in {pulled.folder}")
     print(f"rl_zoo3 enjoy --algo mdpo --env {pulled.env_id} -f {args.folder} --exp-id {pulled.exp_id}")

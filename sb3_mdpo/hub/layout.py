@@ -9,7 +9,7 @@ from sb3_mdpo.zoo.run import CONFIG as CONFIG
 # The model, from MDPO.export(), and the statistics of VecNormalize: plain data
 EXPORT = (EXPORT_CONFIG, TENSORS)
 NORMALIZATION = "vec_normalize.json"
-# The zoo's names in its push_to_hub. The pickled statistics are there where the author wanted pickles, like the zip file
+# The zoo's names in its push_to_hub. The pickled statistics, like the model's zip file, only where pickles are wanted
 STATISTICS = "vec_normalize.pkl"
 ENV_KWARGS = "env_kwargs.yml"
 METRICS = "train_eval_metrics.zip"

@@ -58,11 +58,10 @@ def statistics_from_json(path: Path) -> VecNormalize:
     :raises ValueError: where the file is anything else
     """
     try:
-        content = _read(path)
-        return _build(content)
+        return _build(_read(path))
     except (AttributeError, AssertionError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
         # What constructors of spaces say to contents that are not as they should be
-        raise ValueError(f"{path.name} holds no statistics of VecNormalize as sb3-mdpo push writes them: {error}") from error
+        raise ValueError(f"{path.name} is not as sb3-mdpo push writes statistics of VecNormalize: {error}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or set(content) != _KEYS.union(_SWITCHES, _NUMBERS):
         raise ValueError("other keys than these files have")
     if content["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"format version {content['format_version']!r}, not {FORMAT_VERSION}: install a newer sb3-mdpo")
+        raise ValueError(f"its format version is not {FORMAT_VERSION}: install a newer sb3-mdpo")
     for name in _SWITCHES:
         if not isinstance(content[name], bool):
             raise ValueError(f"{name} must be true or false")

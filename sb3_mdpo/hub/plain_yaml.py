@@ -10,7 +10,7 @@ LARGEST = 2**20  # bytes
 DEEPEST = 32  # lists and mappings inside each other
 
 
-class PlainLoader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # PyYAML has no types
     """
     Refuses tags and aliases as well, which ``yaml.safe_dump`` of settings never writes. Tags are how YAML names the
     code to run; a few of them crash PyYAML's own constructors. A few lines of aliases are gigabytes of data.

@@ -1,13 +1,7 @@
 """``sb3-mdpo push``: evaluate a run, describe it, upload it."""
 
 import json
-import pickle
-import platform
-import shutil
 import warnings
-import zipfile
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +9,6 @@ from typing import Any
 import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
-from rl_zoo3.utils import EnvironmentName, ModelName
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.generalization.intervals import CONFIDENCE
@@ -25,23 +18,12 @@ from sb3_mdpo.hub import layout
 from sb3_mdpo.hub.connection import connection_errors
 from sb3_mdpo.hub.evaluation import Evaluation, evaluate_run
 from sb3_mdpo.hub.model_card import CardFacts, make_card
-from sb3_mdpo.hub.normalization import statistics_to_json
-from sb3_mdpo.hub.plain import plain, plain_command
+from sb3_mdpo.hub.plain import plain
 from sb3_mdpo.hub.plain_yaml import read_mapping
-from sb3_mdpo.hub.settings import check_args, check_env_id, check_hyperparams, folder_name
+from sb3_mdpo.hub.published import copy_run, model_name, versions, why_refused
+from sb3_mdpo.hub.settings import folder_name
 from sb3_mdpo.hub.video import record_video
 from sb3_mdpo.zoo.run import Run, read_run
-
-PACKAGES = (
-    "sb3-mdpo",
-    "stable-baselines3",
-    "rl-zoo3",
-    "torch",
-    "gymnasium",
-    "numpy",
-    "procgen",
-    "procgen-mirror",
-)
 
 
 def push_run(
@@ -115,64 +97,7 @@ def push_run(
         make_card(run, model, facts).save(folder / layout.CARD)
         with connection_errors():
             message = commit_message or f"MDPO on {run.env_id}"
-            return _upload(folder, _model_name(run), repo_id, repository, private, message)
-
-
-def copy_run(run: Run, folder: Path, with_pickles: bool = False) -> None:
-    """
-    Copy what is published of a run beside the model. Settings become plain YAML, without folders of this machine;
-    statistics become JSON; the episodes are copied as they are.
-
-    :param run: the run
-    :param folder: where to
-    :param with_pickles: whether to copy model and statistics as they are, too
-    """
-    if run.hyperparams["normalize"]:
-        statistics = (run.settings / layout.LOCAL_STATISTICS).read_bytes()
-        (folder / layout.NORMALIZATION).write_text(statistics_to_json(pickle.loads(statistics)))  # of this machine
-        if with_pickles:
-            (folder / layout.STATISTICS).write_bytes(statistics)
-    if with_pickles:
-        shutil.copy(run.model_path, folder / _model_name(run))
-    config = {key: value for key, value in run.hyperparams.items() if key != "normalize_kwargs"}
-    if isinstance(config["normalize"], str):
-        config["normalize"] = run.hyperparams["normalize_kwargs"]  # the zoo would evaluate a text as Python
-    documents = {layout.CONFIG: config, layout.ARGS: run.args, layout.ENV_KWARGS: run.env_kwargs}
-    for name, document in documents.items():
-        (folder / name).write_text(yaml.safe_dump(plain(document)))
-    (folder / layout.COMMAND).write_text(plain_command(run.command) + "\n")
-    with zipfile.ZipFile(folder / layout.METRICS, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted([*run.folder.glob("*monitor.csv"), *run.folder.glob(layout.EVALUATIONS)]):
-            archive.write(path, path.name)
-
-
-def why_refused(folder: Path) -> str | None:
-    """
-    :param folder: what is going to be published
-    :return: why ``sb3-mdpo pull`` will refuse its settings without ``--trust``, None where it will not
-    """
-    try:
-        check_env_id(read_mapping(folder / layout.ARGS)["env"])
-        check_args(read_mapping(folder / layout.ARGS))
-        check_hyperparams(read_mapping(folder / layout.CONFIG))
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def versions() -> dict[str, str]:
-    """
-    :return: package -> version, of those that decide how a model behaves, Python among them
-    """
-    found = {"Python": platform.python_version()}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):  # Procgen has one of two names, and is not always there
-            found[package] = version(package)
-    return found
-
-
-def _model_name(run: Run) -> str:
-    return str(ModelName("mdpo", EnvironmentName(run.env_id)).filename)
+            return _upload(folder, model_name(run), repo_id, repository, private, message)
 
 
 def _check_repository(repo_id: str, run: Run, private: bool) -> ModelInfo | None:
@@ -185,8 +110,10 @@ def _check_repository(repo_id: str, run: Run, private: bool) -> ModelInfo | None
         return None
     held = _environment_of(repo_id, info)
     if held not in (None, folder_name(run.env_id)):
-        raise ValueError(f"{repo_id} holds a model of {held}, this is one of {folder_name(run.env_id)}: use a "
-            "repository for each environment.")
+        raise ValueError(
+            f"{repo_id} holds a model of {held}, this is one of {folder_name(run.env_id)}: use a "
+            "repository for each environment."
+        )
     if private and not info.private:
         raise ValueError(f"{repo_id} exists and is public: make it private in its settings, or leave out --private.")
     return info
@@ -239,11 +166,11 @@ def _result(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _upload(
-    folder: Path, model_name: str, repo_id: str, repository: ModelInfo | None, private: bool, message: str
+    folder: Path, zip_name: str, repo_id: str, repository: ModelInfo | None, private: bool, message: str
 ) -> str:
     api = HfApi()
     added = {path.name: path for path in sorted(folder.iterdir())}
-    ours = {*layout.PUBLISHED, model_name}
+    ours = {*layout.PUBLISHED, zip_name}
     stale = [name for name in (_files(repository) if repository else []) if name in ours]
     operations = [CommitOperationAdd(name, path) for name, path in added.items()]
     if repository is None:

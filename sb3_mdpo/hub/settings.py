@@ -17,18 +17,20 @@ _shown = Repr()
 _shown.maxstring = _shown.maxother = 100
 
 
-def check_env_id(env_id: Any, trust: bool = False) -> None:
+def checked_env_id(env_id: Any, trust: bool = False) -> str:
     """
     :param env_id: what ``args.yml`` says the environment is
     :param trust: whether Gymnasium may import any package for it
+    :return: the same, a text
     :raises ValueError: where it is no id, or Gymnasium would import a package for it that is not known
     """
     match = ENV_ID.fullmatch(env_id) if isinstance(env_id, str) else None
     if match is None:
-        raise ValueError(f"{layout.ARGS} is of environment {_shown.repr(env_id)}, which is no id: the run is not sound.")
+        raise ValueError(f"{layout.ARGS}: {_shown.repr(env_id)} is no id of an environment: the run is not sound.")
     with _refused(f"{layout.ARGS}: env", env_id):
         if not trust and match["package"] not in (None, *ENV_PACKAGES):
             raise ValueError(f"Gymnasium would import {match['package']}")
+    return str(env_id)
 
 
 def folder_name(env_id: str) -> str:

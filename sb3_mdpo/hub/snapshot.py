@@ -13,7 +13,7 @@ import yaml
 
 from sb3_mdpo.hub import layout
 from sb3_mdpo.hub.plain_yaml import read_mapping
-from sb3_mdpo.hub.settings import check_args, check_env_id, check_hyperparams, folder_name
+from sb3_mdpo.hub.settings import check_args, check_hyperparams, checked_env_id, folder_name
 
 METRICS_NAME = re.compile(r"evaluations\.npz|([A-Za-z0-9_-]+\.)?monitor\.csv")
 METRICS_LIMIT = 2**30  # bytes, unpacked
@@ -35,8 +35,7 @@ def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, b
     if args.get("algo") != "mdpo":
         raise ValueError(f"{layout.ARGS} is of the algorithm {args.get('algo')!r}, not of mdpo.")
     args = {"env_kwargs": None, "gym_packages": [], **args}  # which are read without asking whether they are there
-    env_id = args.get("env")
-    check_env_id(env_id, trust)
+    env_id = checked_env_id(args.get("env"), trust)
     if not trust:
         args, config = check_args(args), check_hyperparams(config)
     env_name = folder_name(env_id)
