@@ -37,7 +37,10 @@ def statistics_to_json(normalize: VecNormalize) -> str:
     """
     if type(normalize) is not VecNormalize:
         raise ValueError(f"The statistics are of {type(normalize).__name__}: only VecNormalize itself can be shared.")
-    rms: Any = getattr(normalize, "obs_rms", None)  # not there where observations were never normalised
+    for name in _NUMBERS:
+        if not math.isfinite(getattr(normalize, name)):
+            raise ValueError(f"{name} is {getattr(normalize, name)}: only finite numbers can be shared.")
+    rms: Any = vars(normalize).get("obs_rms")  # not there where observations were never normalised
     content = {
         "format_version": FORMAT_VERSION,
         "observation_space": encode_space(normalize.observation_space, "observation_space"),
@@ -93,7 +96,7 @@ def _build(content: dict[str, Any]) -> VecNormalize:
         norm_obs=observations is not None,
         norm_obs_keys=keys,
     )
-    rms: Any = getattr(normalize, "obs_rms", None)
+    rms: Any = vars(normalize).get("obs_rms")
     if isinstance(rms, dict):
         if not isinstance(observations, dict) or set(observations) != set(rms):
             raise ValueError(f"statistics must be those of {sorted(rms)}")
