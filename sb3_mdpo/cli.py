@@ -20,6 +20,7 @@ COMMANDS = {
     "report": ("show a study or a run on one HTML page", "sb3_mdpo.report.commands:add_report"),
     "robustness": ("measure how policies change with the picture", "sb3_mdpo.robustness.commands:add_robustness"),
     "features": ("measure and draw what encoders tell apart", "sb3_mdpo.representation.commands:add_features"),
+    "export": ("write a model as safe data or as one file", "sb3_mdpo.deploy.commands:add_export"),
     "push": ("share a trained run through the Hugging Face Hub", "sb3_mdpo.hub.commands:add_push"),
     "pull": ("fetch a shared run into the zoo's log folder", "sb3_mdpo.hub.commands:add_pull"),
 }

@@ -59,7 +59,7 @@ _OPTIMIZERS = (
     th.optim.SGD,
 )
 
-# Name in an export -> class. The names are ours, so that they stay when a library moves its modules
+#: Name in an export -> class. The names are ours, so that they stay when a library moves its modules
 ALLOWED: dict[str, type] = {
     f"{prefix}.{cls.__name__}": cls
     for prefix, classes in (

@@ -94,14 +94,13 @@ def decode(value: Any, custom_objects: Mapping[str, type]) -> Any:
 
 
 def _schedule(value: dict[str, Any]) -> Any:
-    name, *given = value.items()
-    arguments = dict(given)
-    cls, attributes = SCHEDULES.get(name[1], (None, ())) if isinstance(name[1], str) else (None, ())
-    if cls is None or name[0] != "$schedule" or set(arguments) != set(attributes):
+    name = value.get("$schedule")
+    arguments = {key: decode(argument, {}) for key, argument in value.items() if key != "$schedule"}
+    cls, attributes = SCHEDULES.get(name, (None, ())) if isinstance(name, str) else (None, ())
+    if cls is None or arguments.keys() != set(attributes):
         raise ValueError(f"{value} is no schedule that exports have")
-    if cls is FloatSchedule and isinstance(arguments["value_schedule"], dict):
-        return FloatSchedule(_schedule(arguments["value_schedule"]))
-    if not all(is_number(argument) for argument in arguments.values()):
+    inner = tuple(one for one, _ in SCHEDULES.values()) if cls is FloatSchedule else ()
+    if not all(is_number(argument) or isinstance(argument, inner) for argument in arguments.values()):
         raise ValueError(f"{value} is a schedule without numbers")
     return cls(**arguments)
 
