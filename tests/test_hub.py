@@ -19,7 +19,8 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.cli import main
 from sb3_mdpo.generalization.intervals import confidence_interval
 from sb3_mdpo.generalization.policies import acting_policies
-from sb3_mdpo.hub.evaluation import evaluate_run, levels_of
+from sb3_mdpo.hub.evaluation import Evaluation, evaluate_run, levels_of
+from sb3_mdpo.hub.model_card import CardFacts, make_card
 from sb3_mdpo.hub.normalization import statistics_to_json
 from sb3_mdpo.hub.plain import plain, plain_command, without_places
 from sb3_mdpo.zoo.run import read_run
@@ -111,7 +112,7 @@ def assert_same_weights(model: MDPO, other: MDPO) -> None:
 def test_published_settings_are_plain_yaml_without_folders_of_this_machine(pushed_cartpole, cartpole, workdir):
     assert b"!!python" in (cartpole / CARTPOLE / "config.yml").read_bytes()
     assert str(workdir).encode() in (cartpole / CARTPOLE / "args.yml").read_bytes()
-    for name in ("args.yml", "config.yml", "env_kwargs.yml", "command.txt", "README.md", "results.json"):
+    for name in pushed_cartpole.files.keys() - {"train_eval_metrics.zip"}:
         assert str(workdir.parent).encode() not in pushed_cartpole.files[name], name
         assert str(BIN).encode() not in pushed_cartpole.files[name], name
     args, config = (yaml.safe_load(pushed_cartpole.files[name]) for name in ("args.yml", "config.yml"))
@@ -164,6 +165,25 @@ def test_card_of_a_procgen_run(pushed_starpilot):
 def test_private_repository_with_a_message_of_ones_own(pushed_starpilot):
     assert pushed_starpilot.private
     assert pushed_starpilot.commits[-1].message == "Second try"
+
+
+def test_card_of_settings_that_name_code(starpilot):
+    run = read_run(starpilot)
+    facts = CardFacts(
+        repo_id="alice/pilot",
+        evaluations=[Evaluation("policy 0", "", {}, [1.0, 2.0])],
+        n_envs=1,
+        deterministic=False,
+        seed=0,
+        hyperparams={},
+        command="",
+        versions={},
+        with_pickles=False,
+        refused="env_wrapper: 'mine.Wrapper' could run code",
+    )
+    text = make_card(run, MDPO.load(run.model_path, device="cpu"), facts).text
+    assert "these settings name code: env_wrapper: 'mine.Wrapper' could run code" in text
+    assert "sb3-mdpo pull alice/pilot -f logs --trust\n" in text
 
 
 def test_results_are_those_of_the_members_on_both_sets_of_levels(pushed_starpilot, starpilot):

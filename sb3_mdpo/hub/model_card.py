@@ -52,7 +52,7 @@ In Python, the model alone:
 from huggingface_hub import snapshot_download
 from sb3_mdpo import MDPO
 
-files = snapshot_download("{repo_id}", local_dir="{name}", allow_patterns=["config.json", "model.safetensors"])
+snapshot_download("{repo_id}", local_dir="{name}", allow_patterns=["config.json", "model.safetensors"])
 model = MDPO.from_export("{name}")
 ```
 
