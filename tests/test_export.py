@@ -249,6 +249,28 @@ def test_an_export_is_replaced_only_by_a_complete_one(folder, model, monkeypatch
     assert list(folder.parent.iterdir()) == [folder]
 
 
+def test_an_interrupt_between_the_renames_leaves_the_old_one(folder, model, monkeypatch):
+    before = (folder / CONFIG).read_bytes()
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name.endswith(".tmp"):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.export(folder)
+    assert list(folder.parent.iterdir()) == [folder]
+    assert (folder / CONFIG).read_bytes() == before
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    trained("vector", n_steps=np.int64(16), gamma=np.float32(0.5)).export(tmp_path / "export")
+    imported = MDPO.from_export(tmp_path / "export")
+    assert (imported.n_steps, imported.gamma) == (16, 0.5)
+
+
 def test_other_folders_are_not_replaced(model, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("important")
@@ -428,11 +450,20 @@ def test_newer_formats_say_what_to_do(folder):
         MDPO.from_export(folder)
 
 
-def test_nothing_large_is_allocated(folder):
-    """A petabyte of weights, and images whose convolution would need one, are refused for what they are."""
-    forge(folder, setting("policy_kwargs", {"net_arch": [2**24, 2**24]}))
+@pytest.mark.parametrize(
+    ("kind", "policy_kwargs"),
+    [
+        ("vector", {"net_arch": [2**24, 2**24]}),
+        # Weights that would fit, but convolve images to more than five gibibytes
+        ("impala", {"features_extractor_class": {"$class": "sb3_mdpo.StridedCNN"},
+                    "features_extractor_kwargs": {"channels": [2**22, 1]}}),
+    ],
+)  # fmt: skip
+def test_nothing_large_is_allocated(tmp_path, kind, policy_kwargs):
+    trained(kind).export(tmp_path / "export")
+    forge(tmp_path / "export", setting("policy_kwargs", policy_kwargs))
     with pytest.raises(ValueError, match="it computes a tensor of shape"):
-        MDPO.from_export(folder)
+        MDPO.from_export(tmp_path / "export")
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape", "dtype", "stray", "optimizer"])

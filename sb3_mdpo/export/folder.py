@@ -12,7 +12,8 @@ from sb3_mdpo.export.document import CONFIG, TENSORS
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """
-    Write an export so that at ``path`` there is always either the old one or the new one, complete.
+    Write an export so that at ``path`` there is never half of one. Folders cannot replace each other: between two
+    renames there is none, and a process that is killed just then leaves the old one beside, as ``.<name>.<pid>.old``.
 
     :param path: folder to write; missing ones above it are made
     :return: context manager that gives an empty folder to write into
@@ -26,13 +27,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield unfinished
         if path.exists():
             path.rename(old)
-        try:
-            unfinished.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        unfinished.rename(path)
     finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
         for folder in (unfinished, old):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sb3_mdpo.export.values import SCHEDULES, is_number
 
 if TYPE_CHECKING:
@@ -101,7 +103,9 @@ def settings_of(model: "MDPO") -> dict[str, Any]:
     :param model: the model
     :return: what an export of it holds
     """
-    return {name: getattr(model, name) for name in SETTINGS}
+    settings = {name: getattr(model, name) for name in SETTINGS}
+    # A search for hyperparameters gives NumPy's numbers
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
 
 
 def check_settings(settings: dict[str, Any]) -> None:

@@ -37,6 +37,8 @@ def encode(value: Any, where: str) -> Any:
         if math.isnan(value):
             raise ValueError(f"{where} is NaN: set it to a number before the export.")
         return value if math.isfinite(value) else {"$float": str(value)}
+    if isinstance(value, (list, tuple)) and len(value) > LONGEST:
+        raise ValueError(f"{where} has {len(value)} entries, but an export holds lists of at most {LONGEST}.")
     if isinstance(value, list):
         return [encode(item, where) for item in value]
     if isinstance(value, tuple):
