@@ -2,7 +2,7 @@
 
 import io
 import json
-import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -10,20 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch as th
 import yaml
 from huggingface_hub import ModelCard
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.cli import main
 from sb3_mdpo.generalization.intervals import confidence_interval
 from sb3_mdpo.generalization.policies import acting_policies
-from sb3_mdpo.hub.evaluation import evaluate_run, levels_of
+from sb3_mdpo.hub.evaluation import Evaluation, evaluate_run, levels_of
+from sb3_mdpo.hub.model_card import CardFacts, make_card
+from sb3_mdpo.hub.normalization import statistics_to_json
 from sb3_mdpo.hub.plain import plain, plain_command, without_places
-from sb3_mdpo.hub.pull import read_snapshot
 from sb3_mdpo.zoo.run import read_run
+from tests.hub_commands import BIN, command, files_in, refused
 from tests.hub_server import HubServer
 
-BIN = Path(sys.executable).parent
 STARPILOT, CARTPOLE = "procgen-starpilot-easy-v0", "CartPole-v1"
 TINY = ["--device", "cpu", "--seed", "3", "--num-threads", "1", "--eval-freq", "128", "--eval-episodes", "2"]
 EVALUATION = ["--episodes", "5", "--n-envs", "2", "--seed", "7", "--device", "cpu"]
@@ -38,62 +41,6 @@ def hub():
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("hub")
-
-
-@pytest.fixture
-def hostile(hub):
-    """Publish a repository whose files were changed after it was pushed."""
-
-    def publish(**changes: bytes | None) -> str:
-        model = io.BytesIO()
-        with zipfile.ZipFile(model, "w") as archive:
-            archive.writestr("data", "{}")
-        files = {
-            "mdpo-CartPole-v1.zip": model.getvalue(),
-            "args.yml": b"{algo: mdpo, env: CartPole-v1, env_kwargs: null}",
-            "config.yml": b"{policy: MlpPolicy}",
-        }
-        changed = files | {key.replace("__", "."): value for key, value in changes.items()}
-        hub.repositories.pop("mallory/run", None)
-        hub.add("mallory/run", {name: data for name, data in changed.items() if data is not None})
-        return "mallory/run"
-
-    return publish
-
-
-def command(hub: HubServer, cwd: Path, program: str, *arguments: str, check: bool = True, **env: str):
-    environ = {
-        **os.environ,
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(cwd / "hf"),
-        "HF_TOKEN": "hf_dummy",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-        "OMP_NUM_THREADS": "1",
-        **env,
-    }
-    program = str(BIN / program)
-    result = subprocess.run(
-        [program, *arguments], cwd=cwd, env=environ, capture_output=True, text=True, timeout=300, check=False
-    )
-    if check:
-        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return result
-
-
-def refused(result: subprocess.CompletedProcess, name: str) -> str:
-    """The one line on stderr of a command that could not do what was asked."""
-    assert result.returncode == 2, result.stdout + result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith(f"sb3-mdpo {name}: ")
-    return line
-
-
-def files_in(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +77,8 @@ def pushed_starpilot(hub, workdir, starpilot):
 
 @pytest.fixture(scope="module")
 def pushed_at_second_try(hub, workdir, cartpole):
-    """The best model, after an upload that the Hub broke off."""
-    push = ["sb3-mdpo", "push", str(cartpole), "alice/best", *EVALUATION, "--load-best"]
+    """The best model, with the zoo's pickles, after an upload that the Hub broke off."""
+    push = ["sb3-mdpo", "push", str(cartpole), "alice/best", *EVALUATION, "--load-best", "--with-pickles"]
     hub.fail_commits = True
     assert "500" in refused(command(hub, workdir, *push, check=False), "push")
     hub.fail_commits = False
@@ -140,25 +87,32 @@ def pushed_at_second_try(hub, workdir, cartpole):
     return hub.repositories["alice/best"]
 
 
-def test_push_is_one_commit_in_the_zoos_layout(pushed_cartpole, cartpole):
+def test_push_is_one_commit_of_plain_data(pushed_cartpole, cartpole, tmp_path):
     assert [commit.message for commit in pushed_cartpole.commits] == ["initial commit", f"MDPO on {CARTPOLE}"]
     files = pushed_cartpole.files
     assert set(files) == {
-        ".gitattributes", "README.md", "args.yml", "command.txt", "config.yml", "env_kwargs.yml",
-        "mdpo-CartPole-v1.zip", "replay.mp4", "results.json", "train_eval_metrics.zip", "vec_normalize.pkl",
+        ".gitattributes", "README.md", "args.yml", "command.txt", "config.json", "config.yml", "env_kwargs.yml",
+        "model.safetensors", "replay.mp4", "results.json", "train_eval_metrics.zip", "vec_normalize.json",
     }  # fmt: skip
     assert not pushed_cartpole.private
-    assert files["mdpo-CartPole-v1.zip"] == (cartpole / f"{CARTPOLE}.zip").read_bytes()
-    assert files["vec_normalize.pkl"] == (cartpole / CARTPOLE / "vecnormalize.pkl").read_bytes()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes(files[name])
+    assert_same_weights(MDPO.from_export(tmp_path), MDPO.load(cartpole / f"{CARTPOLE}.zip"))
     assert files["replay.mp4"][4:8] == b"ftyp"
     with zipfile.ZipFile(io.BytesIO(files["train_eval_metrics.zip"])) as archive:
         assert set(archive.namelist()) == {"evaluations.npz", *(f"{i}.monitor.csv" for i in range(4))}
 
 
+def assert_same_weights(model: MDPO, other: MDPO) -> None:
+    weights, others = model.policy.state_dict(), other.policy.state_dict()
+    assert weights.keys() == others.keys()
+    assert all(th.equal(weights[name], others[name]) for name in weights)
+
+
 def test_published_settings_are_plain_yaml_without_folders_of_this_machine(pushed_cartpole, cartpole, workdir):
     assert b"!!python" in (cartpole / CARTPOLE / "config.yml").read_bytes()
     assert str(workdir).encode() in (cartpole / CARTPOLE / "args.yml").read_bytes()
-    for name in ("args.yml", "config.yml", "env_kwargs.yml", "command.txt", "README.md", "results.json"):
+    for name in pushed_cartpole.files.keys() - {"train_eval_metrics.zip"}:
         assert str(workdir.parent).encode() not in pushed_cartpole.files[name], name
         assert str(BIN).encode() not in pushed_cartpole.files[name], name
     args, config = (yaml.safe_load(pushed_cartpole.files[name]) for name in ("args.yml", "config.yml"))
@@ -197,7 +151,9 @@ def test_card_of_a_procgen_run(pushed_starpilot):
         "200 levels, 0 to 199",
         "sb3-mdpo pull alice/pilot -f logs",
         f"rl_zoo3 enjoy --algo mdpo --env {STARPILOT} -f logs --stochastic",
-        "are pickles",
+        "no code of whoever shared them runs",
+        'MDPO.from_export("pilot")',
+        "`config.json`, `model.safetensors`: the model",
         f"rl_zoo3 train --algo mdpo --env {STARPILOT} -n 200",
         "distill_coef: 1.0",
         "- stable-baselines3 2.",
@@ -209,6 +165,25 @@ def test_card_of_a_procgen_run(pushed_starpilot):
 def test_private_repository_with_a_message_of_ones_own(pushed_starpilot):
     assert pushed_starpilot.private
     assert pushed_starpilot.commits[-1].message == "Second try"
+
+
+def test_card_of_settings_that_name_code(starpilot):
+    run = read_run(starpilot)
+    facts = CardFacts(
+        repo_id="alice/pilot",
+        evaluations=[Evaluation("policy 0", "", {}, [1.0, 2.0])],
+        n_envs=1,
+        deterministic=False,
+        seed=0,
+        hyperparams={},
+        command="",
+        versions={},
+        with_pickles=False,
+        refused="env_wrapper: 'mine.Wrapper' could run code",
+    )
+    text = make_card(run, MDPO.load(run.model_path, device="cpu"), facts).text
+    assert "these settings name code: env_wrapper: 'mine.Wrapper' could run code" in text
+    assert "sb3-mdpo pull alice/pilot -f logs --trust\n" in text
 
 
 def test_results_are_those_of_the_members_on_both_sets_of_levels(pushed_starpilot, starpilot):
@@ -226,12 +201,18 @@ def test_results_are_those_of_the_members_on_both_sets_of_levels(pushed_starpilo
 @pytest.mark.parametrize(("repo_id", "env_id"), [("alice/cart", CARTPOLE), ("alice/pilot", STARPILOT)])
 def test_pulled_run_is_a_run_of_the_zoo(hub, tmp_path, pushed_cartpole, pushed_starpilot, workdir, repo_id, env_id):
     result = command(hub, tmp_path, "sb3-mdpo", "pull", repo_id, "-f", "got")
-    assert "load it only if you trust" in result.stdout
+    assert "pickle" not in result.stdout
     original, pulled = (folder / "mdpo" / f"{env_id}_1" for folder in (workdir / "logs", tmp_path / "got"))
     names = {name for name in files_in(original) if name != "best_model.zip"} | {f"{env_id}/env_kwargs.yml"}
     assert files_in(tmp_path / "got") == {f"mdpo/{env_id}_1/{name}" for name in names}
-    for name in names - {f"{env_id}/{file}" for file in ("args.yml", "config.yml", "env_kwargs.yml", "command.txt")}:
-        assert (pulled / name).read_bytes() == (original / name).read_bytes(), name
+    for name in names:
+        if name.endswith(("monitor.csv", "evaluations.npz")):
+            assert (pulled / name).read_bytes() == (original / name).read_bytes(), name
+    assert_same_weights(*(MDPO.load(folder / f"{env_id}.zip") for folder in (original, pulled)))
+    if env_id == CARTPOLE:
+        ours, theirs = (read_statistics(folder / env_id / "vecnormalize.pkl") for folder in (original, pulled))
+        assert ours.obs_rms.mean.tolist() == theirs.obs_rms.mean.tolist()
+        assert statistics_to_json(ours) == statistics_to_json(theirs)
     # The line that it says to type
     enjoy = result.stdout.splitlines()[-1].split()
     assert enjoy[0] == "rl_zoo3"
@@ -239,8 +220,12 @@ def test_pulled_run_is_a_run_of_the_zoo(hub, tmp_path, pushed_cartpole, pushed_s
     assert "Mean reward" in shown.stdout
 
 
-def test_zoo_fetches_a_pushed_run_by_itself(hub, tmp_path, pushed_cartpole, cartpole):
-    fetch = ["--algo", "mdpo", "--env", CARTPOLE, "-orga", "alice", "-name", "cart", "-f", "zoo"]
+def read_statistics(path: Path) -> VecNormalize:
+    return pickle.loads(path.read_bytes())  # of this test
+
+
+def test_zoo_fetches_a_run_with_pickles_by_itself(hub, tmp_path, pushed_at_second_try, cartpole):
+    fetch = ["--algo", "mdpo", "--env", CARTPOLE, "-orga", "alice", "-name", "best", "-f", "zoo"]
     # It refuses to fetch pickles unless told that they can be trusted: this one was trained by this test
     command(hub, tmp_path, "python", "-m", "rl_zoo3.load_from_hub", *fetch, TRUST_REMOTE_CODE="True")
     fetched = tmp_path / "zoo" / "mdpo" / f"{CARTPOLE}_1"
@@ -248,14 +233,31 @@ def test_zoo_fetches_a_pushed_run_by_itself(hub, tmp_path, pushed_cartpole, cart
     assert files_in(fetched) == expected | {f"{CARTPOLE}/env_kwargs.yml"}
 
 
+def test_trusted_pickles_are_taken_as_they_are(hub, tmp_path, pushed_at_second_try, cartpole):
+    result = command(hub, tmp_path, "sb3-mdpo", "pull", "alice/best", "--trust")
+    assert "the author's pickles" in result.stdout
+    pulled = tmp_path / "logs" / "mdpo" / f"{CARTPOLE}_1"
+    assert (pulled / f"{CARTPOLE}.zip").read_bytes() == (cartpole / "best_model.zip").read_bytes()
+    statistics = f"{CARTPOLE}/vecnormalize.pkl"
+    assert (pulled / statistics).read_bytes() == (cartpole / statistics).read_bytes()
+    # Without trust the same repository gives what was made of plain data, and no pickle is asked for
+    hub.requests.clear()
+    assert "pickle" not in command(hub, tmp_path, "sb3-mdpo", "pull", "alice/best").stdout
+    again = pulled.with_name(f"{CARTPOLE}_2")
+    assert_same_weights(MDPO.load(again / f"{CARTPOLE}.zip"), MDPO.load(cartpole / "best_model.zip"))
+    assert not [request for request in hub.requests if request.endswith((f"{CARTPOLE}.zip", ".pkl"))]
+
+
 def test_push_of_a_pulled_run_that_lost_its_video_and_next_pull(hub, tmp_path, pushed_cartpole):
     hub.repositories["bob/cart"] = type(pushed_cartpole)(commits=list(pushed_cartpole.commits))
-    hub.repositories["bob/cart"].files["notes.md"] = b"mine"
+    older = {"notes.md": b"mine", "mdpo-CartPole-v1.zip": b"of an older push"}
+    hub.add("bob/cart", {**pushed_cartpole.files, **older})
     command(hub, tmp_path, "sb3-mdpo", "pull", "bob/cart")
     pulled = tmp_path / "logs" / "mdpo" / f"{CARTPOLE}_1"
     command(hub, tmp_path, "sb3-mdpo", "push", str(pulled), "bob/cart", *EVALUATION, "--deterministic")
     files = hub.repositories["bob/cart"].files
     assert "replay.mp4" not in files  # of another evaluation
+    assert "mdpo-CartPole-v1.zip" not in files  # other weights
     assert files["notes.md"] == b"mine"
     assert "The most probable actions" in files["README.md"].decode()
     run = read_run(pulled)
@@ -277,6 +279,8 @@ def test_best_model(pushed_at_second_try, cartpole):
     assert best != (cartpole / f"{CARTPOLE}.zip").read_bytes()
     assert files["mdpo-CartPole-v1.zip"] == best
     assert json.loads(files["results.json"])["model"] == "best"
+    assert files["vec_normalize.pkl"] == (cartpole / CARTPOLE / "vecnormalize.pkl").read_bytes()
+    assert "Load them only if you trust who shared them" in files["README.md"].decode()
     assert "not the last model but the best one" in files["README.md"].decode()
 
 
@@ -302,9 +306,18 @@ def test_push_refuses_another_environments_repository_and_public_ones_for_privat
 ):
     before = {name: len(repository.commits) for name, repository in hub.repositories.items()}
     result = command(hub, workdir, "sb3-mdpo", "push", str(cartpole), "alice/pilot", check=False)
-    assert f"alice/pilot holds mdpo-{STARPILOT}.zip" in refused(result, "push")
+    assert f"alice/pilot holds a model of {STARPILOT}" in refused(result, "push")
     result = command(hub, workdir, "sb3-mdpo", "push", str(cartpole), "alice/cart", "--private", check=False)
     assert "exists and is public" in refused(result, "push")
+    for files, message in (
+        ({"mdpo-Other-v1.zip": b""}, "holds a model of Other-v1"),
+        ({"model.safetensors": b""}, "holds a model that sb3-mdpo push did not make"),
+    ):
+        hub.repositories.pop("alice/other", None)
+        hub.add("alice/other", files)
+        result = command(hub, workdir, "sb3-mdpo", "push", str(cartpole), "alice/other", check=False)
+        assert message in refused(result, "push")
+    del hub.repositories["alice/other"]
     assert {name: len(repository.commits) for name, repository in hub.repositories.items()} == before
 
 
@@ -377,84 +390,6 @@ def test_best_model_that_is_not_there_and_numbers_out_of_range(starpilot, capsys
     for numbers in ((1, 1), (2, 0)):
         with pytest.raises(ValueError, match="at least"):
             evaluate_run(run, MDPO.load(run.model_path, device="cpu"), *numbers)
-
-
-def zipped(name: str, data: bytes = b"hidden") -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"train_eval_metrics__zip": zipped("../../../escaped.monitor.csv")}, "only monitor files"),
-        ({"args__yml": b"!!python/object/apply:os.system ['touch executed']"}, "args.yml is no plain YAML"),
-        ({"args__yml": b"{algo: mdpo, env: ../../CartPole-v1, env_kwargs: null}"}, "the run is not sound"),
-    ],
-    ids=["zip slip", "python tag", "environment"],
-)
-def test_hostile_repository_leaves_nothing(hub, hostile, tmp_path, changes, message):
-    repo_id = hostile(**changes)
-    result = command(hub, tmp_path, "sb3-mdpo", "pull", repo_id, "-f", "deep/down/logs", check=False)
-    assert message in refused(result, "pull")
-    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
-    assert not list(tmp_path.parent.rglob("escaped*"))
-
-
-def test_model_named_to_escape_is_no_model(hub, hostile, tmp_path):
-    repo_id = hostile(**{"mdpo-CartPole-v1__zip": None, "mdpo-../../evil__zip": b"PK"})
-    hub.requests.clear()
-    result = command(hub, tmp_path, "sb3-mdpo", "pull", repo_id, check=False)
-    assert "holds 0 models" in refused(result, "pull")
-    assert hub.requests == ["GET /api/models/mallory/run"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("config.yml", b"!!python/name:os.system ''", "config.yml is no plain YAML"),
-        ("config.yml", b"{normalize: \"__import__('os').system('touch executed')\"}", "normalize must be"),
-        ("config.yml", b"{normalize: true}", "vec_normalize.pkl is missing"),
-        ("config.yml", b"- a list", "must be a mapping"),
-        ("args.yml", b"{env: CartPole-v1, env_kwargs: [1]}", "env_kwargs must be a mapping"),
-        ("args.yml", b"{env: [CartPole-v1]}", "the run is not sound"),
-        ("args.yml", b"{env: 'x;y:CartPole-v1'}", "the run is not sound"),
-        ("env_kwargs.yml", b"!!python/object/new:os.system [ls]", "env_kwargs.yml is no plain YAML"),
-        ("mdpo-CartPole-v1.zip", b"\x80\x04.", "is not a zip file"),
-        ("train_eval_metrics.zip", b"no zip", "not a zip file"),
-        ("train_eval_metrics.zip", zipped("/etc/monitor.csv"), "only monitor files"),
-        ("train_eval_metrics.zip", zipped("run.py"), "only monitor files"),
-        ("train_eval_metrics.zip", zipped("monitor.csv", b"r,l,t").replace(b"r,l,t", b"R,L,T"), "damaged"),
-    ],
-)
-def test_snapshot_with_something_wrong(tmp_path, monkeypatch, name, content, message):
-    monkeypatch.chdir(tmp_path)
-    sound = {
-        "args.yml": b"{env: CartPole-v1}",
-        "config.yml": b"{}",
-        "mdpo-CartPole-v1.zip": zipped("data"),
-        "train_eval_metrics.zip": zipped("0.monitor.csv"),
-    }
-    for file, data in sound.items():
-        (tmp_path / file).write_bytes(data)
-    env_id, files = read_snapshot(tmp_path, CARTPOLE)
-    assert env_id == CARTPOLE
-    assert files["0.monitor.csv"] == b"hidden"
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        read_snapshot(tmp_path, CARTPOLE)
-    assert not (tmp_path / "executed").exists()
-
-
-def test_ids_with_slashes_and_packages_keep_the_zoos_folder_names(tmp_path):
-    (tmp_path / "args.yml").write_text("{env: 'ale_py:ALE/Pong-v5'}")
-    (tmp_path / "config.yml").write_text("{}")
-    (tmp_path / "mdpo-ALE-Pong-v5.zip").write_bytes(zipped("data"))
-    env_id, files = read_snapshot(tmp_path, "ALE-Pong-v5")
-    assert env_id == "ale_py:ALE/Pong-v5"
-    assert set(files) == {"ALE-Pong-v5.zip", "ALE-Pong-v5/args.yml", "ALE-Pong-v5/config.yml"}
 
 
 def test_confidence_interval_by_hand():

@@ -38,14 +38,27 @@ was fixed beforehand, seed {seed}. All returns are in `results.json`.
 
 ## Use
 
-**The model and the statistics are pickles: loading them runs code that they may contain. Load them only if you trust
-who shared them.** `sb3-mdpo pull` itself only downloads and loads neither.
+{safety}
 
 ```
 pip install "sb3-mdpo[{extras}]"
-sb3-mdpo pull {repo_id} -f logs
+sb3-mdpo pull {repo_id} -f logs{trust}
 rl_zoo3 enjoy --algo mdpo --env {env_id} -f logs{enjoy}
 ```
+
+In Python, the model alone:
+
+```python
+from huggingface_hub import snapshot_download
+from sb3_mdpo import MDPO
+
+snapshot_download("{repo_id}", local_dir="{name}", allow_patterns=["config.json", "model.safetensors"])
+model = MDPO.from_export("{name}")
+```
+
+## Files
+
+{files}
 
 ## Training
 
@@ -91,6 +104,8 @@ class CardFacts:
     :param hyperparams: plain hyperparameters
     :param command: training command
     :param versions: package -> version
+    :param with_pickles: whether the zoo's pickles are shared as well
+    :param refused: why ``sb3-mdpo pull`` wants ``--trust`` for the settings, None where it does not
     """
 
     repo_id: str
@@ -101,6 +116,8 @@ class CardFacts:
     hyperparams: dict[str, Any]
     command: str
     versions: dict[str, str]
+    with_pickles: bool
+    refused: str | None
 
 
 def make_card(run: Run, model: MDPO, facts: CardFacts) -> ModelCard:
@@ -121,6 +138,10 @@ def make_card(run: Run, model: MDPO, facts: CardFacts) -> ModelCard:
         n_envs=facts.n_envs,
         seed=facts.seed,
         protocol=_protocol(run, model),
+        name=facts.repo_id.split("/")[-1],
+        safety=_safety(facts),
+        trust=" --trust" if facts.refused else "",
+        files=_files(run, facts),
         extras="hub,procgen" if is_procgen(run.env_id) else "hub",
         enjoy="" if facts.deterministic else " --stochastic",
         command=facts.command,
@@ -128,6 +149,31 @@ def make_card(run: Run, model: MDPO, facts: CardFacts) -> ModelCard:
         versions="\n".join(f"- {name} {version}" for name, version in facts.versions.items()),
     )
     return ModelCard(f"---\n{_metadata(run, model, facts.evaluations).to_yaml()}\n---\n{text}")
+
+
+def _safety(facts: CardFacts) -> str:
+    text = "Model and statistics are plain data: no code of whoever shared them runs when they are loaded."
+    if facts.refused:
+        text = f"Model and statistics are plain data, but these settings name code: {facts.refused}"
+    if facts.with_pickles:
+        text += (
+            "\n\n**The `.zip` and `.pkl` files beside them are pickles: loading these runs code that they may contain. "
+            "Load them only if you trust who shared them.** `sb3-mdpo pull` takes them with `--trust` only."
+        )
+    return text
+
+
+def _files(run: Run, facts: CardFacts) -> str:
+    lines = ["`config.json`, `model.safetensors`: the model, as `MDPO.export()` writes it"]
+    if run.hyperparams["normalize"]:
+        lines.append("`vec_normalize.json`: the statistics of `VecNormalize`")
+    lines += [
+        "`config.yml`, `args.yml`, `env_kwargs.yml`, `command.txt`: hyperparameters and arguments, plain YAML",
+        "`train_eval_metrics.zip`: evaluations and episodes of the training; `results.json`: the returns above",
+    ]
+    if facts.with_pickles:
+        lines.append("`mdpo-*.zip`, `vec_normalize.pkl`: the zoo's own files, for `rl_zoo3.load_from_hub`")
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _metadata(run: Run, model: MDPO, evaluations: Sequence[Evaluation]) -> ModelCardData:

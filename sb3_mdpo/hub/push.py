@@ -1,19 +1,14 @@
 """``sb3-mdpo push``: evaluate a run, describe it, upload it."""
 
 import json
-import platform
-import shutil
-import zipfile
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
-from rl_zoo3.utils import EnvironmentName, ModelName
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.generalization.intervals import CONFIDENCE
@@ -23,20 +18,12 @@ from sb3_mdpo.hub import layout
 from sb3_mdpo.hub.connection import connection_errors
 from sb3_mdpo.hub.evaluation import Evaluation, evaluate_run
 from sb3_mdpo.hub.model_card import CardFacts, make_card
-from sb3_mdpo.hub.plain import plain, plain_command
+from sb3_mdpo.hub.plain import plain
+from sb3_mdpo.hub.plain_yaml import read_mapping
+from sb3_mdpo.hub.published import copy_run, model_name, versions, why_refused
+from sb3_mdpo.hub.settings import folder_name
 from sb3_mdpo.hub.video import record_video
 from sb3_mdpo.zoo.run import Run, read_run
-
-PACKAGES = (
-    "sb3-mdpo",
-    "stable-baselines3",
-    "rl-zoo3",
-    "torch",
-    "gymnasium",
-    "numpy",
-    "procgen",
-    "procgen-mirror",
-)
 
 
 def push_run(
@@ -48,15 +35,16 @@ def push_run(
     n_envs: int = 16,
     deterministic: bool = False,
     video_steps: int | None = None,
+    with_pickles: bool = False,
     private: bool = False,
     commit_message: str | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> str:
     """
-    Evaluate a run of ``rl_zoo3 train --algo mdpo`` and share it as one commit, in the layout of the
-    zoo's ``push_to_hub``. Nothing is uploaded before everything is ready. A repository holds one run:
-    files of an earlier push that this one does not have are removed from it.
+    Evaluate a run of ``rl_zoo3 train --algo mdpo`` and share it as one commit: model and statistics as plain
+    data. Nothing is uploaded before everything is ready. A repository holds one run: files of an earlier push that
+    this one does not have are removed from it.
 
     :param run_folder: the run's folder, e.g. ``logs/mdpo/CartPole-v1_1``
     :param repo_id: repository on the Hub, e.g. ``alice/mdpo-CartPole-v1``; made where it does not exist
@@ -65,12 +53,14 @@ def push_run(
     :param n_envs: environments to evaluate in
     :param deterministic: whether to evaluate and film the most probable actions instead of sampled ones
     :param video_steps: length of a video, None for no video
+    :param with_pickles: whether to share the zoo's own model and statistics as well, which are pickles
     :param private: whether to make a new repository private
     :param commit_message: first line of the commit
     :param seed: seed of the evaluation and the video
     :param device: PyTorch device of the evaluation
     :return: address of the repository
-    :raises ValueError: where the run is not complete, or the repository holds something else
+    :raises ValueError: where the run is not complete, the repository holds something else, or the model has settings
+        that an export cannot hold
     :raises OSError: where the Hub refuses or cannot be reached
     """
     if video_steps is not None and video_steps < 1:
@@ -80,12 +70,13 @@ def push_run(
     check_device(device)
     run = read_run(Path(run_folder), load_best, algos=["mdpo"])
     with connection_errors():
-        repository = _check_repository(repo_id, _model_name(run), private)
+        repository = _check_repository(repo_id, run, private)
     model = MDPO.load(run.model_path, device=device)
     evaluations = evaluate_run(run, model, episodes, n_envs, deterministic, seed)
     with TemporaryDirectory() as name:
-        folder = Path(name)
-        copy_run(run, folder)
+        folder = Path(name) / "run"
+        model.export(folder)
+        copy_run(run, folder, with_pickles)
         if video_steps is not None:
             record_video(run, model, folder / layout.VIDEO, video_steps, deterministic, seed)
         facts = CardFacts(
@@ -97,52 +88,19 @@ def push_run(
             hyperparams=yaml.safe_load((folder / layout.CONFIG).read_text()),
             command=(folder / layout.COMMAND).read_text().strip(),
             versions=versions(),
+            with_pickles=with_pickles,
+            refused=why_refused(folder),
         )
+        if facts.refused:
+            warnings.warn(f"sb3-mdpo pull will take this run with --trust only. {facts.refused}", stacklevel=2)
         (folder / layout.RESULTS).write_text(json.dumps(_results(run, model, facts), indent=2, allow_nan=False) + "\n")
         make_card(run, model, facts).save(folder / layout.CARD)
         with connection_errors():
-            return _upload(folder, repo_id, repository, private, commit_message or f"MDPO on {run.env_id}")
+            message = commit_message or f"MDPO on {run.env_id}"
+            return _upload(folder, model_name(run), repo_id, repository, private, message)
 
 
-def copy_run(run: Run, folder: Path) -> None:
-    """
-    Copy what is published of a run. Settings become plain YAML, without folders of this machine; the
-    model, the statistics and the episodes are copied as they are.
-
-    :param run: the run
-    :param folder: where to
-    """
-    shutil.copy(run.model_path, folder / _model_name(run))
-    if run.hyperparams["normalize"]:
-        shutil.copy(run.settings / layout.LOCAL_STATISTICS, folder / layout.STATISTICS)
-    config = {key: value for key, value in run.hyperparams.items() if key != "normalize_kwargs"}
-    if isinstance(config["normalize"], str):
-        config["normalize"] = run.hyperparams["normalize_kwargs"]  # the zoo would evaluate a text as Python
-    documents = {layout.CONFIG: config, layout.ARGS: run.args, layout.ENV_KWARGS: run.env_kwargs}
-    for name, document in documents.items():
-        (folder / name).write_text(yaml.safe_dump(plain(document)))
-    (folder / layout.COMMAND).write_text(plain_command(run.command) + "\n")
-    with zipfile.ZipFile(folder / layout.METRICS, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted([*run.folder.glob("*monitor.csv"), *run.folder.glob(layout.EVALUATIONS)]):
-            archive.write(path, path.name)
-
-
-def versions() -> dict[str, str]:
-    """
-    :return: package -> version, of those that decide how a model behaves, Python among them
-    """
-    found = {"Python": platform.python_version()}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):  # Procgen has one of two names, and is not always there
-            found[package] = version(package)
-    return found
-
-
-def _model_name(run: Run) -> str:
-    return str(ModelName("mdpo", EnvironmentName(run.env_id)).filename)
-
-
-def _check_repository(repo_id: str, model_name: str, private: bool) -> ModelInfo | None:
+def _check_repository(repo_id: str, run: Run, private: bool) -> ModelInfo | None:
     """Before the evaluation, which takes minutes: may we, and would we overwrite something else?"""
     api = HfApi()
     api.whoami()
@@ -150,14 +108,30 @@ def _check_repository(repo_id: str, model_name: str, private: bool) -> ModelInfo
         info = api.model_info(repo_id)
     except RepositoryNotFoundError:
         return None
-    others = [
-        name for name in _files(info) if name.startswith("mdpo-") and name.endswith(".zip") and name != model_name
-    ]
-    if others:
-        raise ValueError(f"{repo_id} holds {others[0]}, this is {model_name}: use a repository for each environment.")
+    held = _environment_of(repo_id, info)
+    if held not in (None, folder_name(run.env_id)):
+        raise ValueError(
+            f"{repo_id} holds a model of {held}, this is one of {folder_name(run.env_id)}: use a "
+            "repository for each environment."
+        )
     if private and not info.private:
         raise ValueError(f"{repo_id} exists and is public: make it private in its settings, or leave out --private.")
     return info
+
+
+def _environment_of(repo_id: str, info: ModelInfo) -> str | None:
+    """Name of the environment of the model that a repository holds, None where it holds none."""
+    files = _files(info)
+    pickled = [name for name in files if name.startswith("mdpo-") and name.endswith(".zip")]
+    if pickled:
+        return pickled[0].removeprefix("mdpo-").removesuffix(".zip")
+    if not set(layout.EXPORT) & set(files):
+        return None
+    if layout.ARGS not in files:
+        raise ValueError(f"{repo_id} holds a model that sb3-mdpo push did not make: use another repository.")
+    with TemporaryDirectory() as folder:
+        args = read_mapping(Path(hf_hub_download(repo_id, layout.ARGS, revision=info.sha, local_dir=folder)))
+    return folder_name(str(args.get("env")))
 
 
 def _files(info: ModelInfo) -> list[str]:
@@ -191,10 +165,13 @@ def _result(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _upload(folder: Path, repo_id: str, repository: ModelInfo | None, private: bool, message: str) -> str:
+def _upload(
+    folder: Path, zip_name: str, repo_id: str, repository: ModelInfo | None, private: bool, message: str
+) -> str:
     api = HfApi()
     added = {path.name: path for path in sorted(folder.iterdir())}
-    stale = [name for name in (_files(repository) if repository else []) if name in layout.PUBLISHED]
+    ours = {*layout.PUBLISHED, zip_name}
+    stale = [name for name in (_files(repository) if repository else []) if name in ours]
     operations = [CommitOperationAdd(name, path) for name, path in added.items()]
     if repository is None:
         api.create_repo(repo_id, private=private or None, exist_ok=True)  # None leaves it to the owner's settings
