@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.buffers import MutualRolloutBuffer
 from sb3_mdpo.policies import MutualPolicy, PredictWith, check_predict_with, common_policy_kwargs
-from sb3_mdpo.saving import check_saved_model, replacing
+from sb3_mdpo.saving import check_saved_model, loading, replacing
 from sb3_mdpo.timeouts import timeout_values
 
 SelfMutual = TypeVar("SelfMutual", bound="MutualOnPolicyAlgorithm")
@@ -195,4 +195,5 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         check_saved_model(path, kwargs)
         if "policy_kwargs" in kwargs:
             kwargs["policy_kwargs"] = common_policy_kwargs(kwargs["policy_kwargs"])
-        return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        with loading(path):
+            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)

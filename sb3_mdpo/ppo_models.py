@@ -8,7 +8,7 @@ import torch as th
 from stable_baselines3 import PPO
 
 from sb3_mdpo.distributions import starts_at_zero
-from sb3_mdpo.saving import read_plain_settings
+from sb3_mdpo.saving import loading, read_plain_settings
 
 if TYPE_CHECKING:
     from sb3_mdpo.mdpo import MDPO
@@ -95,7 +95,8 @@ def ppo_to_member(model: "MDPO", k: int, ppo: PPO | str | Path | BufferedIOBase)
 def _load_ppo(path: str | Path | BufferedIOBase, device: th.device) -> PPO:
     if "n_policies" in read_plain_settings(path):
         raise ValueError(f"{path} is an MDPO model: pass MDPO.load({str(path)!r}).to_ppo(k) instead.")
-    return PPO.load(path, device=device)
+    with loading(path):
+        return PPO.load(path, device=device)
 
 
 def check_member(model: "MDPO", k: int) -> int:

@@ -7,6 +7,7 @@ A new surface is one more :class:`Surface`. What would train, play or use the ne
 
 import io
 import os
+import re
 import shutil
 import signal
 import warnings
@@ -59,6 +60,7 @@ from tests.workspace import (
 )
 
 Input = bytes | NoFile | list[str] | dict[str, Any]
+MESSAGE = re.compile(r"(sb3-mdpo|python -m sb3_mdpo\.zoo)( \w+){0,2}: \S.*")
 LONGEST_MESSAGE = 1200  # characters
 SECONDS = 60.0
 
@@ -221,8 +223,11 @@ def _run(surface: Surface, value: Input) -> Outcome:
 
 
 def _of_command(said: str) -> Outcome:
-    *before, message = said.splitlines() or [""]
-    if not message.startswith(("sb3-mdpo", "python -m sb3_mdpo.zoo")) or message.endswith(": "):
+    lines = [
+        line for line in said.split("\n") if line and "\r" not in line
+    ]  # progress bars end with a line of their own
+    *before, message = lines or [""]
+    if not MESSAGE.fullmatch(message):
         return Outcome("finding", f"no message at the end of {said[-300:]!r}")
     if before and not before[0].startswith("usage: "):
         return Outcome("finding", f"more than one line: {said[:300]!r}")
@@ -376,7 +381,15 @@ def _runs() -> list[Surface]:
         _file("report, monitor.csv", f"{PLAIN_RUN}/0.monitor.csv", csv_files, *plain),
         _file("report, evaluations.npz", f"{PLAIN_RUN}/evaluations.npz", plain_files, *plain),
         _file(
-            "report, results.csv", "results/results.csv", csv_files, "report", "results", "-o", "page.html", "--reps", "2"
+            "report, results.csv",
+            "results/results.csv",
+            csv_files,
+            "report",
+            "results",
+            "-o",
+            "page.html",
+            "--reps",
+            "2",
         ),
     ]
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.envs.native import has_levels, make_levels
 from sb3_mdpo.mdpo import MDPO
-from sb3_mdpo.saving import read_plain_settings
+from sb3_mdpo.saving import loading, read_plain_settings
 from sb3_mdpo.zoo.run import Run, read_run
 
 ALGOS: dict[str, type[OnPolicyAlgorithm]] = {"mdpo": MDPO, "ppo": PPO}
@@ -104,4 +104,6 @@ def open_trained(
             f"{env_id} has no levels to choose from, so nothing is unseen in it: use a model of an environment with "
             "num_levels among its arguments, e.g. procgen-coinrun-easy-v0."
         )
-    return TrainedModel(ALGOS[algo].load(model_path, device=device), env_id, path, env_kwargs, run)
+    with loading(model_path):
+        model = ALGOS[algo].load(model_path, device=device)
+    return TrainedModel(model, env_id, path, env_kwargs, run)

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from huggingface_hub import HfApi, snapshot_download
 
+from sb3_mdpo.documents import read_yaml
 from sb3_mdpo.hub import layout
 from sb3_mdpo.hub.connection import connection_errors
 
@@ -143,8 +144,8 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"The repository has no {path.name}: it was not made by sb3-mdpo push.")
     try:
-        content = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
+        content = read_yaml(path)
+    except ValueError as error:
         raise ValueError(
             f"{path.name} is no plain YAML, which could run code when it is loaded: nothing was kept ({error})."
         ) from error

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -84,13 +85,28 @@ def read_rows(
     return pd.concat(tables, ignore_index=True)
 
 
+def read_analysis(path: Path) -> dict[str, Any]:
+    """
+    :param path: ``robustness.json`` or ``features.json``
+    :return: what it says
+    :raises ValueError: where it is no such file
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON ({error}): write it again.") from error
+    if not isinstance(document, dict) or not isinstance(document.get("settings"), dict):
+        raise ValueError(f"{path} has no settings, so it is no analysis of ours: write it again.")
+    return document
+
+
 def _read_table(run: RunFiles, path: Path, key: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
     columns = [*texts, *numbers]
     try:
-        rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))[key])
+        rows = pd.DataFrame(read_analysis(path)[key])
         rows = rows[columns] if len(rows) else pd.DataFrame(columns=columns)
         rows = rows.astype(dict.fromkeys(texts, str) | dict.fromkeys(numbers, float))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} has no table {key} with {', '.join(columns)} ({error}): write it again.") from error
     rows.insert(0, "method", run.method)
     rows.insert(1, "task", run.task)
