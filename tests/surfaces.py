@@ -366,31 +366,40 @@ def _saved() -> list[Surface]:
     ]
 
 
+def _report(folder: str, *sections: str) -> Callable[[Any], None]:
+    """What makes the report of a folder with some of its sections."""
+
+    def run(_: Any) -> None:
+        from sb3_mdpo.report.sections import SECTIONS
+
+        chosen = tuple(section for section in SECTIONS if section.anchor in sections)
+        with patch("sb3_mdpo.report.page.SECTIONS", chosen):
+            main(["report", folder, "-o", "page.html", "--reps", "2"])
+
+    return run
+
+
 def _runs() -> list[Surface]:
-    evaluate, about = ("evaluate", RUN, "--device", "cpu"), ("report", RUN, "-o", "page.html", "--reps", "2")
-    plain = ("report", PLAIN_RUN, "-o", "page.html")
+    evaluate, push = ("evaluate", RUN, "--device", "cpu"), ("push", RUN, "a/b", "--device", "cpu")
     return [
         _file("run, args.yml", f"{SETTINGS}/args.yml", yaml_files, *evaluate, document=ARGS, wrap=ordered),
         _file("run, config.yml", f"{SETTINGS}/config.yml", yaml_files, *evaluate, document=CONFIG, wrap=ordered),
-        _file("push, args.yml", f"{SETTINGS}/args.yml", yaml_files, "push", RUN, "a/b", document=ARGS, wrap=ordered),
-        _file("report, args.yml", f"{SETTINGS}/args.yml", yaml_files, *about, document=ARGS, wrap=ordered),
-        _file("report, command.txt", f"{SETTINGS}/command.txt", plain_files, *about),
-        _file("report, generalization.csv", f"{RUN}/generalization.csv", csv_files, *about),
-        _file("report, robustness.json", f"{RUN}/robustness.json", json_files, *about),
-        _file("report, features.json", f"{RUN}/features.json", json_files, *about),
-        _file("report, monitor.csv", f"{PLAIN_RUN}/0.monitor.csv", csv_files, *plain),
-        _file("report, evaluations.npz", f"{PLAIN_RUN}/evaluations.npz", plain_files, *plain),
-        _file(
-            "report, results.csv",
-            "results/results.csv",
-            csv_files,
-            "report",
-            "results",
-            "-o",
-            "page.html",
-            "--reps",
-            "2",
-        ),
+        _file("push, args.yml", f"{SETTINGS}/args.yml", yaml_files, *push, document=ARGS, wrap=ordered),
+    ]
+
+
+def _reports() -> list[Surface]:
+    return [
+        _file(f"report, {name}", f"{folder}/{file}", strategy, feed=_report(folder, *sections))
+        for name, folder, file, strategy, sections in (
+            ("command.txt", RUN, f"{GRID}/command.txt", plain_files, ["configuration"]),
+            ("generalization.csv", RUN, "generalization.csv", csv_files, ["summary", "curves", "gap", "distillation"]),
+            ("robustness.json", RUN, "robustness.json", json_files, ["robustness"]),
+            ("features.json", RUN, "features.json", json_files, ["representation"]),
+            ("monitor.csv", PLAIN_RUN, "0.monitor.csv", csv_files, ["summary", "curves"]),
+            ("evaluations.npz", PLAIN_RUN, "evaluations.npz", plain_files, ["summary", "curves"]),
+            ("results.csv", "results", "results.csv", csv_files, ["summary", "curves", "aggregates", "games"]),
+        )
     ]
 
 
@@ -426,5 +435,5 @@ def _python() -> list[Surface]:
 @cache
 def surfaces() -> dict[str, Surface]:
     """:return: all of them by name"""
-    table = [*_commands(), *_studies(), *_runs(), *_saved(), *_shared(), *_python()]
+    table = [*_commands(), *_studies(), *_runs(), *_reports(), *_saved(), *_shared(), *_python()]
     return {surface.name: surface for surface in table}
