@@ -167,8 +167,6 @@ def run_all(record: Record, args: argparse.Namespace) -> None:
             last = record.batches[-1]
             counts = json.dumps(last["counts"])
             print(f"{last['surface']}: {counts} in {last['seconds']:.1f} s {last['findings'] or ''}", flush=True)
-                f"{last['surface']}: {last['counts']} in {last['seconds']:.1f} s {last['findings'] or ''}", flush=True
-            )
         os.chdir("/")
 
 
