@@ -24,6 +24,19 @@ class PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
         return mapping
 
 
+def read_text(path: Path) -> str:
+    """
+    :param path: file
+    :return: its text
+    :raises ValueError: where it is none in UTF-8
+    :raises OSError: where it cannot be read
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}).") from error
+
+
 def read_yaml(path: Path, loader: type[Any] = PlainLoader) -> Any:
     """
     :param path: file
@@ -32,10 +45,12 @@ def read_yaml(path: Path, loader: type[Any] = PlainLoader) -> Any:
     :raises ValueError: where it is no YAML, has something twice, or has no end
     :raises OSError: where it cannot be read
     """
+    text = read_text(path)
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+        document = yaml.load(text, Loader=loader)
     except ERRORS as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
+        problem = str(error).replace('in "<unicode string>", ', "in ")
+        raise ValueError(f"{path} is no YAML: {problem}") from error
     _check_extent(document, path)
     return document
 

@@ -17,7 +17,7 @@ import sb3_mdpo
 
 # What reading a zip archive raises where it is none, or damaged
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError)
-# What SB3 raises on top of these where settings and weights in a file are not what they should be
+# What SB3 raises where settings and weights in a file are not what they should be, beside what it has messages for
 MODEL_ERRORS = (
     *(AttributeError, IndexError, MemoryError, OverflowError, TypeError, pickle.UnpicklingError),
     *(error for error in ZIP_ERRORS if error is not ValueError),
@@ -86,6 +86,8 @@ def loading(path: str | Path | BufferedIOBase) -> Iterator[None]:
     """
     try:
         yield
+    except (ValueError, AssertionError) as error:
+        raise ValueError(f"{path} cannot be loaded: {error}") from error
     except MODEL_ERRORS as error:
         raise ValueError(
             f"{path} cannot be loaded: it is damaged, or its settings, its weights and what was passed do not go "

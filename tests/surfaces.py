@@ -157,30 +157,35 @@ class Workspace:
                 found[Path(root, name)] = (stat.st_size, stat.st_mtime_ns)
         return found
 
-    def reset(self) -> None:
-        """Make everything as it was."""
-        now = self.snapshot()
-        for path in now.keys() - self.pristine.keys() | {p for p in self.valid if path_is_folder(now, p)}:
+    def reset(self, now: dict[Path, tuple[int, int] | None]) -> None:
+        """
+        Make everything as it was.
+
+        :param now: what is there
+        """
+        for path in now.keys() - self.pristine.keys() | {path for path in self.valid if now.get(path, ()) is None}:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for path, content in self.valid.items():
             if now.get(path) != self.pristine[path]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-                stat = path.stat()
-                self.pristine[path] = (stat.st_size, stat.st_mtime_ns)
+                self.pristine[path] = _stat(path)
 
-    def put(self, file: str, value: bytes | NoFile) -> None:
+    def put(self, file: str, value: bytes | NoFile) -> dict[Path, tuple[int, int] | None]:
         """
         :param file: a file in it
         :param value: what shall be there
+        :return: what the folder holds then
         """
         path = self.folder / file
         if isinstance(value, bytes):
             path.write_bytes(value)
-            return
+            return self.pristine | {path: _stat(path)}
         path.unlink()
         if value is NoFile.FOLDER:
             path.mkdir()
+            return self.pristine | {path: None}
+        return {known: stat for known, stat in self.pristine.items() if known != path}
 
     def try_input(self, surface: Surface, value: Input) -> Outcome:
         """
@@ -188,19 +193,27 @@ class Workspace:
         :param value: an input
         :return: what comes of it
         """
-        if surface.file is not None:
-            self.put(surface.file, value)  # type: ignore[arg-type]
-        before = self.snapshot()
+        before = self.pristine if surface.file is None else self.put(surface.file, value)  # type: ignore[arg-type]
         outcome = _run(surface, value)
-        if outcome.kind == "refused" and self.snapshot() != before:
-            changed = sorted(str(path) for path, _ in before.items() ^ self.snapshot().items())
+        after = self.snapshot()
+        if outcome.kind == "refused" and surface.file is not None and not _names(outcome.message, surface.file):
+            outcome = Outcome("finding", f"does not name {surface.file}: {outcome.message}")
+        if outcome.kind == "refused" and after != before:
+            changed = sorted({str(path) for path, _ in before.items() ^ after.items()})
             outcome = Outcome("finding", f"changed {', '.join(changed)} though it said: {outcome.message}")
-        self.reset()
+        self.reset(after)
         return outcome
 
 
-def path_is_folder(snapshot: dict[Path, Any], path: Path) -> bool:
-    return path in snapshot and snapshot[path] is None
+def _stat(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _names(message: str, file: str) -> bool:
+    """Whether a message says which file it is about, or which folder: the run's, or the one that it is in."""
+    path = Path(file)
+    return any(name in message for name in (path.name, str(path.parent), str(path.parent.parent)) if name != ".")
 
 
 def _run(surface: Surface, value: Input) -> Outcome:

@@ -17,7 +17,7 @@ from sb3_mdpo.report.runs import RunFiles, find_run_folder
 from sb3_mdpo.saving import ZIP_ERRORS
 from sb3_mdpo.statistics.aggregates import REPS
 from sb3_mdpo.statistics.curves import learning_curves
-from sb3_mdpo.statistics.results import TASK, check_results, read_results
+from sb3_mdpo.statistics.results import TASK, check_results, read_csv, read_results
 from sb3_mdpo.statistics.scores import MEMBERS, final_scores
 from sb3_mdpo.study.table import RESULTS
 from sb3_mdpo.zoo.run import Run, read_run
@@ -147,8 +147,8 @@ def _read_single(run: Run, reps: int) -> ReportData:
     if not path.is_file():
         return ReportData(name, run.folder, None, (files,), _logged_returns(run.folder), reps)
     about = {"study": "", "env_id": run.env_id, **levels, "method": ONE_RUN, "seed": files.seed, "run": name}
-    evaluations = pd.read_csv(path, dtype={"policy": str})
-    return ReportData(name, run.folder, check_results(evaluations.assign(**about), path), (files,), reps=reps)
+    evaluations = read_csv(path).assign(**about)
+    return ReportData(name, run.folder, check_results(evaluations, path), (files,), reps=reps)
 
 
 def _seed(run: Run) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from sb3_mdpo.documents import read_text
 from sb3_mdpo.statistics.results import task_name
 from sb3_mdpo.study.runs import CONF
 from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
@@ -53,7 +54,7 @@ class RunFiles:
             return {}
         patterns = (f"*/{COMMAND}", CONF, f"*/{CONFIG}", f"*/{ARGS}")
         paths = [path for pattern in patterns for path in sorted(self.folder.glob(pattern))]
-        return {path.name: path.read_text(encoding="utf-8") for path in paths}
+        return {path.name: read_text(path) for path in paths}
 
 
 def find_run_folder(folder: Path) -> Path | None:
@@ -92,7 +93,7 @@ def read_analysis(path: Path) -> dict[str, Any]:
     :raises ValueError: where it is no such file
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): write it again.") from error
     if not isinstance(document, dict) or not isinstance(document.get("settings"), dict):

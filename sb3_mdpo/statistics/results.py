@@ -27,11 +27,19 @@ def read_results(path: Path) -> pd.DataFrame:
     :return: the table, as :func:`check_results` wants it
     :raises ValueError: where it is no such table
     """
+    return check_results(read_csv(path), path)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """
+    :param path: a file of evaluations, of a run or of a study
+    :return: its table, unchecked; only empty cells are undefined
+    :raises ValueError: where it is no table
+    """
     try:
-        results = pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""])
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        return pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""])
+    except (ValueError, OverflowError) as error:  # which pandas' own and those of the encoding are
         raise ValueError(f"{path} is no table: {error}") from error
-    return check_results(results, path)
 
 
 def check_results(results: pd.DataFrame, source: object = "the table") -> pd.DataFrame:

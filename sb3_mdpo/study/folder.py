@@ -95,7 +95,7 @@ class StudyFolder:
             if not isinstance(then, dict):
                 raise ValueError(f"{conf} has no hyperparameters of {run.env_id}, which {run.name} was trained on.")
             now = yaml.safe_load(yaml.safe_dump(run.hyperparams))
-            for key in sorted(then.keys() | now.keys()):
+            for key in sorted(then.keys() | now.keys(), key=str):
                 if then.get(key) != now.get(key):
                     raise ValueError(
                         f"{self.path} has a complete run {run.name} with {key} {then.get(key)}, but the study (or "

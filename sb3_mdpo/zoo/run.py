@@ -12,7 +12,7 @@ import yaml
 from rl_zoo3 import import_envs, utils  # noqa: F401
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_mdpo.documents import read_mapping
+from sb3_mdpo.documents import read_mapping, read_text
 from sb3_mdpo.zoo.hook import install
 
 ARGS, CONFIG, COMMAND = "args.yml", "config.yml", "command.txt"
@@ -53,10 +53,7 @@ class Run:
 
     @property
     def command(self) -> str:
-        try:
-            return (self.settings / COMMAND).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.settings / COMMAND} is no text ({error}).") from error
+        return read_text(self.settings / COMMAND)
 
     def make_env(self, env_kwargs: dict[str, Any], n_envs: int, seed: int) -> VecEnv:
         """
