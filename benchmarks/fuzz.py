@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from report import table, write
 
-BATCH = 200
+BATCH = 50
 MEMORY = 8 * 2**30  # bytes of address space beyond what is there at the start: a bomb ends as a MemoryError
 PROGRESS = "progress.jsonl"
 INSTRUMENTED = ["sb3_mdpo", "yaml", "zipfile", "json", "csv", "tests.surfaces"]

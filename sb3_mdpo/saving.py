@@ -15,8 +15,10 @@ from stable_baselines3.common.save_util import open_path
 
 import sb3_mdpo
 
-# What reading a zip archive raises where it is none, or damaged
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError)
+# What reading an open zip archive raises where it is none, or damaged; OSError for places before its beginning
+ZIP_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, ValueError),
+)
 # What SB3 raises where settings and weights in a file are not what they should be, beside what it has messages for
 MODEL_ERRORS = (
     *(AttributeError, IndexError, MemoryError, OverflowError, TypeError, pickle.UnpicklingError),

@@ -70,7 +70,10 @@ class ReportData:
 
     @cached_property
     def comparison(self) -> Comparison:
-        return Comparison() if self.results is None else compare(self.results, self.reps)
+        try:
+            return Comparison() if self.results is None else compare(self.results, self.reps)
+        except ValueError as error:
+            raise ValueError(f"{self.folder}: {error}") from error
 
     def examples(self) -> list[RunFiles]:
         """
