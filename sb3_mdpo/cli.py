@@ -8,8 +8,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from sb3_mdpo.gym_notice import silence_gym_notice
+from sb3_mdpo.messages import one_line
 from sb3_mdpo.zoo.hook import install
 
 # Command -> what it does, in a line, and "module:function" that is given its parser. The function adds the
@@ -26,11 +28,18 @@ COMMANDS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """
     :return: the parser of all commands
     """
-    parser = argparse.ArgumentParser(prog="sb3-mdpo", description="Commands of sb3-mdpo beside those of rl_zoo3.")
+    parser = Parser(prog="sb3-mdpo", description="Commands of sb3-mdpo beside those of rl_zoo3.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (description, where) in COMMANDS.items():
         module, _, function = where.partition(":")
@@ -54,5 +63,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError:
         raise
     except (OSError, ValueError, ImportError) as error:
-        print(f"sb3-mdpo {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"sb3-mdpo {args.command}: {one_line(error)}", file=sys.stderr)
         sys.exit(2)

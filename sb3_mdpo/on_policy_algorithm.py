@@ -20,7 +20,7 @@ from sb3_mdpo.buffers import MutualRolloutBuffer
 from sb3_mdpo.callback_tree import tell_of_error
 from sb3_mdpo.numerics import EnvArrays, acting, check_collected, check_environments
 from sb3_mdpo.policies import MutualPolicy, PredictWith, check_predict_with, common_policy_kwargs
-from sb3_mdpo.saving import check_saved_model, replacing
+from sb3_mdpo.saving import check_saved_model, loading, replacing
 from sb3_mdpo.timeouts import timeout_values
 
 SelfMutual = TypeVar("SelfMutual", bound="MutualOnPolicyAlgorithm")
@@ -256,4 +256,5 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         check_saved_model(path, kwargs)
         if "policy_kwargs" in kwargs:
             kwargs["policy_kwargs"] = common_policy_kwargs(kwargs["policy_kwargs"])
-        return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        with loading(path):
+            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)

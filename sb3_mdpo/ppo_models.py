@@ -8,7 +8,7 @@ import torch as th
 from stable_baselines3 import PPO
 
 from sb3_mdpo.distributions import starts_at_zero
-from sb3_mdpo.saving import read_plain_settings
+from sb3_mdpo.saving import loading, read_plain_settings
 
 if TYPE_CHECKING:
     from sb3_mdpo.mdpo import MDPO
@@ -72,7 +72,7 @@ def ppo_to_member(model: "MDPO", k: int, ppo: PPO | str | Path | BufferedIOBase)
     :raises ValueError: where there is no such member, or the networks or spaces differ
     """
     member = model.policy.members[check_member(model, k)]
-    source = ppo if isinstance(ppo, PPO) else _load_ppo(ppo, model.device)
+    source = ppo if isinstance(ppo, PPO) else load_ppo(ppo, model.device)
     for name in ("observation_space", "action_space"):
         if getattr(source, name) != getattr(model, name):
             raise ValueError(
@@ -92,10 +92,17 @@ def ppo_to_member(model: "MDPO", k: int, ppo: PPO | str | Path | BufferedIOBase)
         model.policy.optimizer.state.pop(parameter, None)  # moments of other weights
 
 
-def _load_ppo(path: str | Path | BufferedIOBase, device: th.device) -> PPO:
+def load_ppo(path: str | Path | BufferedIOBase, device: th.device | str = "auto") -> PPO:
+    """
+    :param path: file that PPO's ``save()`` wrote
+    :param device: PyTorch device
+    :return: the model
+    :raises ValueError: where the file is damaged or holds something else
+    """
     if "n_policies" in read_plain_settings(path):
         raise ValueError(f"{path} is an MDPO model: pass MDPO.load({str(path)!r}).to_ppo(k) instead.")
-    return PPO.load(path, device=device)
+    with loading(path):
+        return PPO.load(path, device=device)
 
 
 def check_member(model: "MDPO", k: int) -> int:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pickle
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
@@ -13,6 +15,15 @@ from stable_baselines3.common.save_util import open_path
 
 import sb3_mdpo
 
+# What reading an open zip archive raises where it is none, or damaged; OSError for places before its beginning
+ZIP_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, ValueError),
+)
+# What SB3 raises where settings and weights in a file are not what they should be, beside what it has messages for
+MODEL_ERRORS = (
+    *(AttributeError, IndexError, MemoryError, OverflowError, TypeError, pickle.UnpicklingError),
+    *(error for error in ZIP_ERRORS if error is not ValueError),
+)
 # Increased when older versions of this package could no longer read the files that newer ones write
 FORMAT_VERSION = 1
 
@@ -28,6 +39,8 @@ def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any
     """
     saved = read_plain_settings(path)
     version = saved.get("format_version", 1)
+    if not isinstance(version, int):
+        raise ValueError(f"{path} has the format version {version!r}, which is no number: the file is damaged.")
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{path} has format version {version}, but sb3-mdpo {sb3_mdpo.__version__} reads versions up to "
@@ -56,12 +69,32 @@ def read_plain_settings(path: str | Path | BufferedIOBase) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(file) as archive:  # type: ignore[type-var]
             settings: dict[str, Any] = json.loads(archive.read("data"))
-    except (zipfile.BadZipFile, KeyError) as error:
+    except ZIP_ERRORS as error:
         raise ValueError(f"{path} is no saved model, or a damaged one ({error}).") from error
     finally:
         if isinstance(path, (str, Path)):
             file.close()
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is no saved model, or a damaged one (settings are {type(settings).__name__}).")
     return settings
+
+
+@contextmanager
+def loading(path: str | Path | BufferedIOBase) -> Iterator[None]:
+    """
+    :param path: what is loaded
+    :return: context manager in which SB3 loads it
+    :raises ValueError: where what is in the file, or what is to be different from it, does not go together
+    """
+    try:
+        yield
+    except (ValueError, AssertionError) as error:
+        raise ValueError(f"{path} cannot be loaded: {error}") from error
+    except MODEL_ERRORS as error:
+        raise ValueError(
+            f"{path} cannot be loaded: it is damaged, or its settings, its weights and what was passed do not go "
+            f"together ({type(error).__name__}: {error})."
+        ) from error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from sb3_mdpo.export.tensors import layout_of, weights_of
 from sb3_mdpo.policies import MutualPolicy
-from sb3_mdpo.update import unvalidated_distributions
+from sb3_mdpo.update import distribution_checks
 
 # Elements of anything that is computed while a network is built: a gibibyte of float32
 MOST_ELEMENTS = 2**28
@@ -44,7 +44,7 @@ def check_weights(
     n_policies = settings["n_policies"]
     if n_policies > len(tensors):
         raise ValueError(f"{n_policies} policies have more than {len(tensors)} tensors")
-    with unvalidated_distributions(), th.device("meta"), _OnlyShapes():
+    with distribution_checks(False), th.device("meta"), _OnlyShapes():
         policy = MutualPolicy(
             observation_space,
             action_space,

@@ -159,9 +159,17 @@ def check_episodes(episodes: int, n_envs: int | None, seed: int) -> int:
             f"{n_envs} environments for {episodes} episodes: each plays at least one, so use 1 to {episodes} "
             "environments, or more episodes."
         )
+    check_seed(seed)
+    return n_envs
+
+
+def check_seed(seed: int) -> None:
+    """
+    :param seed: seed
+    :raises ValueError: where environments or generators would not take it
+    """
     if not 0 <= seed < SEED_RANGE:
         raise ValueError(f"seed={seed} must be from 0 to {SEED_RANGE - 1}.")
-    return n_envs
 
 
 def evaluate_generalization(

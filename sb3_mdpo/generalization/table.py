@@ -34,13 +34,25 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable
 def read_table(path: Path) -> list[dict[str, Any]]:
     """
     :param path: file that :func:`write_table` wrote
-    :return: values by column, None for what is undefined
+    :return: values by column, None for what is undefined; at least one row
+    :raises ValueError: where it is something else
     """
-    with path.open(newline="") as file:
-        return [{name: _value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if missing := set(COLUMNS) - set(reader.fieldnames or ()):
+                raise ValueError(f"it has no column {', '.join(sorted(missing))}")
+            rows = [{name: _value(name, row[name]) for name in COLUMNS} for row in reader]
+    except (csv.Error, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} is no table of evaluations: {error}.") from error
+    if not rows:
+        raise ValueError(f"{path} is no table of evaluations: it has no rows.")
+    return rows
 
 
-def _value(name: str, text: str) -> str | int | float | None:
+def _value(name: str, text: str | None) -> str | int | float | None:
+    if text is None:
+        raise ValueError(f"a row ends before {name}")
     if text == "" or name == "policy":
         return text or None
     return int(text) if name in ("timesteps", "timesteps_per_policy", "trained_images", "episodes") else float(text)

@@ -1,21 +1,22 @@
 """Trained models as the laboratory takes them: run folders of the zoo, or saved models."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch as th
-from stable_baselines3 import PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.envs.native import has_levels, make_levels
 from sb3_mdpo.mdpo import MDPO
+from sb3_mdpo.ppo_models import load_ppo
 from sb3_mdpo.saving import read_plain_settings
 from sb3_mdpo.zoo.run import Run, read_run
 
-ALGOS: dict[str, type[OnPolicyAlgorithm]] = {"mdpo": MDPO, "ppo": PPO}
+LOADERS: dict[str, Callable[..., OnPolicyAlgorithm]] = {"mdpo": MDPO.load, "ppo": load_ppo}
 
 
 @dataclass(frozen=True)
@@ -104,4 +105,7 @@ def open_trained(
             f"{env_id} has no levels to choose from, so nothing is unseen in it: use a model of an environment with "
             "num_levels among its arguments, e.g. procgen-coinrun-easy-v0."
         )
-    return TrainedModel(ALGOS[algo].load(model_path, device=device), env_id, path, env_kwargs, run)
+    for name in ("num_levels", "start_level"):
+        if not isinstance(env_kwargs.get(name, 0), int):
+            raise ValueError(f"{path}: {name} of its environments is {env_kwargs[name]!r}, which is no whole number.")
+    return TrainedModel(LOADERS[algo](model_path, device=device), env_id, path, env_kwargs, run)

@@ -9,6 +9,7 @@ from stable_baselines3.common.utils import set_random_seed
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, is_native
+from sb3_mdpo.generalization.evaluation import check_seed
 from sb3_mdpo.generalization.intervals import confidence_interval
 from sb3_mdpo.generalization.policies import acting_policies
 from sb3_mdpo.zoo.run import Run
@@ -74,6 +75,7 @@ def evaluate_run(
         raise ValueError(f"{episodes} episode(s) give no interval: evaluate at least 2.")
     if n_envs < 1:
         raise ValueError(f"{n_envs} environments: at least 1 is needed.")
+    check_seed(seed)
     evaluations = []
     for levels, env_kwargs in levels_of(run.env_id, run.env_kwargs).items():
         for k, (name, policy) in enumerate(acting_policies(model).items()):

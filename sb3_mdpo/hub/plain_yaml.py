@@ -6,11 +6,13 @@ from typing import Any
 import yaml
 from yaml.nodes import Node
 
+from sb3_mdpo.documents import PlainLoader, read_yaml
+
 LARGEST = 2**20  # bytes
 DEEPEST = 32  # lists and mappings inside each other
 
 
-class PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # PyYAML has no types
+class StrictLoader(PlainLoader):
     """
     Refuses tags and aliases as well, which ``yaml.safe_dump`` of settings never writes. Tags are how YAML names the
     code to run; a few of them crash PyYAML's own constructors. A few lines of aliases are gigabytes of data.
@@ -36,12 +38,11 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{path.name} has more than {LARGEST} bytes: these are no settings.")
     try:
-        content = yaml.load(path.read_bytes(), Loader=PlainLoader)
-    except RecursionError:
-        raise ValueError(f"{path.name} is too deeply nested.") from None
-    except (yaml.YAMLError, ValueError) as error:  # a date like 2001-99-99 is a ValueError
+        content = read_yaml(path, StrictLoader)
+    except ValueError as error:
+        problem = str(error).replace(f"{path}", path.name)  # which is in a temporary folder
         raise ValueError(
-            f"{path.name} is no plain YAML, which could run code when it is loaded: nothing was kept ({error})."
+            f"{path.name} is no plain YAML, which could run code when it is loaded: nothing was kept ({problem})."
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} must be a mapping, not {type(content).__name__}.")

@@ -109,5 +109,5 @@ def _read_metrics(path: Path) -> dict[str, bytes]:
             if sum(entry.file_size for entry in entries) > METRICS_LIMIT:
                 raise ValueError(f"{path.name} unpacks to more than {METRICS_LIMIT} bytes.")
             return {entry.filename: archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
         raise ValueError(f"{path.name} is not a zip file or damaged: {error}.") from error

@@ -1,6 +1,7 @@
 """Everything that a report shows, read from a study's folder or a run's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,10 @@ from sb3_mdpo.generalization.table import TABLE
 from sb3_mdpo.report.comparison import Comparison, compare
 from sb3_mdpo.report.looks import Look, looks
 from sb3_mdpo.report.runs import RunFiles, find_run_folder
+from sb3_mdpo.saving import ZIP_ERRORS
 from sb3_mdpo.statistics.aggregates import REPS
 from sb3_mdpo.statistics.curves import learning_curves
-from sb3_mdpo.statistics.results import TASK, check_results, read_results
+from sb3_mdpo.statistics.results import TASK, check_results, read_csv, read_results
 from sb3_mdpo.statistics.scores import MEMBERS, final_scores
 from sb3_mdpo.study.table import RESULTS
 from sb3_mdpo.zoo.run import Run, read_run
@@ -68,7 +70,10 @@ class ReportData:
 
     @cached_property
     def comparison(self) -> Comparison:
-        return Comparison() if self.results is None else compare(self.results, self.reps)
+        try:
+            return Comparison() if self.results is None else compare(self.results, self.reps)
+        except ValueError as error:
+            raise ValueError(f"{self.folder}: {error}") from error
 
     def examples(self) -> list[RunFiles]:
         """
@@ -145,26 +150,39 @@ def _read_single(run: Run, reps: int) -> ReportData:
     if not path.is_file():
         return ReportData(name, run.folder, None, (files,), _logged_returns(run.folder), reps)
     about = {"study": "", "env_id": run.env_id, **levels, "method": ONE_RUN, "seed": files.seed, "run": name}
-    evaluations = pd.read_csv(path, dtype={"policy": str})
-    return ReportData(name, run.folder, check_results(evaluations.assign(**about), path), (files,), reps=reps)
+    evaluations = read_csv(path).assign(**about)
+    return ReportData(name, run.folder, check_results(evaluations, path), (files,), reps=reps)
 
 
 def _seed(run: Run) -> int:
     return int(run.args["seed"])
 
 
+@contextmanager
+def _readable(what: object) -> Iterator[None]:
+    """SB3's and NumPy's readers say in many ways that a file is not theirs."""
+    try:
+        yield
+    except (*ZIP_ERRORS, AssertionError, IndexError, OverflowError, TypeError, pd.errors.DataError) as error:
+        raise ValueError(
+            f"{what} cannot be read ({type(error).__name__}: {error}): move it away, and the rest is shown."
+        ) from error
+
+
 def _logged_returns(folder: Path) -> pd.DataFrame | None:
     """What the zoo logs by itself, whatever the environment."""
     series = {}
     if list(folder.glob("*monitor.csv")):
-        episodes = load_results(str(folder))
-        window = max(1, min(SMOOTHING, len(episodes) // 5))
-        means = episodes["r"].rolling(window).mean()
-        series[f"training, mean of {window} episodes"] = pd.DataFrame(
-            {"timesteps": episodes["l"].cumsum(), "mean_return": means}
-        ).dropna()
-    if (folder / "evaluations.npz").is_file():
-        with np.load(folder / "evaluations.npz") as file:
+        with _readable(f"{folder}/*monitor.csv"):
+            episodes = load_results(str(folder))
+            window = max(1, min(SMOOTHING, len(episodes) // 5))
+            means = episodes["r"].rolling(window).mean()
+            series[f"training, mean of {window} episodes"] = pd.DataFrame(
+                {"timesteps": episodes["l"].cumsum(), "mean_return": means}
+            ).dropna()
+    path = folder / "evaluations.npz"
+    if path.is_file():
+        with _readable(path), np.load(path) as file:
             means = file["results"].mean(axis=1)
             series["evaluations during training"] = pd.DataFrame({"timesteps": file["timesteps"], "mean_return": means})
     if not series:

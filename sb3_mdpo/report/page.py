@@ -39,8 +39,8 @@ def make_page(data: ReportData, progress: bool = False) -> str:
     :param progress: whether to show a progress bar
     :return: one HTML page that needs nothing else, no network in particular
     """
-    bar = tqdm(SECTIONS, unit="section", disable=not progress)
-    sections = [_section(section, data) for section in bar]
+    with tqdm(SECTIONS, unit="section", disable=not progress) as bar:
+        sections = [_section(section, data) for section in bar]
     return PAGE.format(
         title=escape(data.name),
         style=(files("sb3_mdpo.report") / "style.css").read_text(),

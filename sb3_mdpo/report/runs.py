@@ -4,9 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from sb3_mdpo.documents import read_text
 from sb3_mdpo.statistics.results import task_name
 from sb3_mdpo.study.runs import CONF
 from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
@@ -52,7 +54,7 @@ class RunFiles:
             return {}
         patterns = (f"*/{COMMAND}", CONF, f"*/{CONFIG}", f"*/{ARGS}")
         paths = [path for pattern in patterns for path in sorted(self.folder.glob(pattern))]
-        return {path.name: path.read_text(encoding="utf-8") for path in paths}
+        return {path.name: read_text(path) for path in paths}
 
 
 def find_run_folder(folder: Path) -> Path | None:
@@ -84,13 +86,28 @@ def read_rows(
     return pd.concat(tables, ignore_index=True)
 
 
+def read_analysis(path: Path) -> dict[str, Any]:
+    """
+    :param path: ``robustness.json`` or ``features.json``
+    :return: what it says
+    :raises ValueError: where it is no such file
+    """
+    try:
+        document = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON ({error}): write it again.") from error
+    if not isinstance(document, dict) or not isinstance(document.get("settings"), dict):
+        raise ValueError(f"{path} has no settings, so it is no analysis of ours: write it again.")
+    return document
+
+
 def _read_table(run: RunFiles, path: Path, key: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
     columns = [*texts, *numbers]
     try:
-        rows = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))[key])
+        rows = pd.DataFrame(read_analysis(path)[key])
         rows = rows[columns] if len(rows) else pd.DataFrame(columns=columns)
         rows = rows.astype(dict.fromkeys(texts, str) | dict.fromkeys(numbers, float))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} has no table {key} with {', '.join(columns)} ({error}): write it again.") from error
     rows.insert(0, "method", run.method)
     rows.insert(1, "task", run.task)

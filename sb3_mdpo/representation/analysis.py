@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
 from tqdm import tqdm
 
+from sb3_mdpo.generalization.evaluation import check_seed
 from sb3_mdpo.generalization.policies import members_of
 from sb3_mdpo.generalization.trained import TrainedModel
 from sb3_mdpo.perturbations import image_perturbations
@@ -45,6 +46,7 @@ def analyse_features(
     :raises ValueError: where the models are of different environments or see no images, or a number is too small
     """
     policies = named_policies(trained)
+    check_seed(seed)
     if draws < 3:
         raise ValueError(f"{draws} random convolution(s) of each observation: use at least 3 draws to compare them.")
     images = collect_observations(trained, observations, seed)

@@ -10,6 +10,7 @@ import torch as th
 from tqdm import tqdm
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
+from sb3_mdpo.generalization.evaluation import check_seed
 from sb3_mdpo.generalization.intervals import CONFIDENCE, confidence_interval
 from sb3_mdpo.generalization.policies import all_policies
 from sb3_mdpo.generalization.trained import TrainedModel
@@ -85,9 +86,11 @@ def measure_robustness(
     :param seed: of the levels, the actions and what is random about the perturbations, which all policies share
     :param progress: whether to show a progress bar
     :return: the numbers of each member and, where there are several, of the ensemble
-    :raises ValueError: where the model does not see images, its actions are not Discrete, or there are too few states
+    :raises ValueError: where the model does not see images, its actions are not Discrete, there are too few states, or
+        the seed is out of range
     """
     check_can_be_perturbed(trained.model)
+    check_seed(seed)
     if states < 2:
         raise ValueError(f"{states} state(s) give no interval: use at least 2.")
     perturbations, frame_channels = _perturbations(trained, draws, seed)

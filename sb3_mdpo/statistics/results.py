@@ -17,6 +17,7 @@ MEASURES = [
     "gap",
     "kl",
 ]
+NUMBERS = [*BUDGETS, *MEASURES, "num_levels", "start_level", "seed"]
 COLUMNS = ["study", *RUN, *BUDGETS, "policy", *MEASURES]
 _TEXT = dict.fromkeys(("study", "env_id", "method", "run", "policy"), str)
 
@@ -27,11 +28,19 @@ def read_results(path: Path) -> pd.DataFrame:
     :return: the table, as :func:`check_results` wants it
     :raises ValueError: where it is no such table
     """
+    return check_results(read_csv(path), path)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """
+    :param path: a file of evaluations, of a run or of a study
+    :return: its table, unchecked; only empty cells are undefined
+    :raises ValueError: where it is no table
+    """
     try:
-        results = pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""])
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        return pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""])
+    except (ValueError, OverflowError) as error:  # which pandas' own and those of the encoding are
         raise ValueError(f"{path} is no table: {error}") from error
-    return check_results(results, path)
 
 
 def check_results(results: pd.DataFrame, source: object = "the table") -> pd.DataFrame:
@@ -47,7 +56,8 @@ def check_results(results: pd.DataFrame, source: object = "the table") -> pd.Dat
         raise ValueError(f"{source} has no column {', '.join(missing)}: give the results.csv of a study.")
     if results.empty:
         raise ValueError(f"{source} has no rows: nothing has been evaluated yet.")
-    texts = [column for column in (*BUDGETS, *MEASURES) if not pd.api.types.is_numeric_dtype(results[column])]
+    numbers = [column for column in (*NUMBERS, "episodes") if column in results]
+    texts = [column for column in numbers if not pd.api.types.is_numeric_dtype(results[column])]
     if texts:
         raise ValueError(f"{source} has something else than numbers in {', '.join(texts)}.")
     unnamed = [column for column in (*RUN, "timesteps", "policy") if results[column].isna().any()]
@@ -59,6 +69,13 @@ def check_results(results: pd.DataFrame, source: object = "the table") -> pd.Dat
         raise ValueError(
             f"{source} has two rows for {row.method}, seed {row.seed}, {row.env_id}, step {row.timesteps}, "
             f"{row.policy}: one seed is one run."
+        )
+    runs = results.drop_duplicates(RUN)
+    of_two_runs = runs[runs.duplicated([*TASK, "method", "seed"])]
+    if not of_two_runs.empty:
+        row = of_two_runs.iloc[0]
+        raise ValueError(
+            f"{source} has two runs of {row.method}, seed {row.seed}, on {row.env_id}: one seed is one run."
         )
     return results
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import yaml
 
 import sb3_mdpo.envs  # noqa: F401  registers the ids
+from sb3_mdpo.documents import read_yaml
 from sb3_mdpo.envs.native import has_levels
 from sb3_mdpo.envs.procgen_options import SEED_RANGE
 from sb3_mdpo.mdpo import MDPO
@@ -101,10 +101,7 @@ def read_study(path: Path) -> Study:
     :raises ValueError: where it is no study, in one line that names the key and what is allowed
     :raises OSError: where it cannot be read
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
+    document = read_yaml(path)
     try:
         return parse_study(document, path.stem)
     except ValueError as error:

@@ -4,7 +4,6 @@ Complete runs lie in the study's folder under their names, those under way in ``
 those that ended with an error in ``failed``: what state a run is in is where its folder is.
 """
 
-import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Literal
 import yaml
 from filelock import FileLock, Timeout
 
-from sb3_mdpo.generalization.table import TABLE
+from sb3_mdpo.documents import read_mapping
+from sb3_mdpo.generalization.table import TABLE, read_table
 from sb3_mdpo.study.runs import CONF, PlannedRun
 
 State = Literal["done", "running", "failed", "missing"]
@@ -77,9 +77,8 @@ class StudyFolder:
         path = self.evaluations(run)
         if path is None:
             return 0, 0.0
-        with path.open(newline="") as file:
-            *_, last = csv.DictReader(file)
-        return int(last["timesteps"]), float(last["seconds"])
+        last = read_table(path)[-1]
+        return last["timesteps"] or 0, last["seconds"] or 0.0
 
     def check(self, runs: Sequence[PlannedRun]) -> None:
         """
@@ -92,9 +91,11 @@ class StudyFolder:
             conf = self.complete(run) / CONF
             if not conf.is_file():
                 continue
-            then = yaml.safe_load(conf.read_text()).get(run.env_id, {})
+            then = read_mapping(conf).get(run.env_id)
+            if not isinstance(then, dict):
+                raise ValueError(f"{conf} has no hyperparameters of {run.env_id}, which {run.name} was trained on.")
             now = yaml.safe_load(yaml.safe_dump(run.hyperparams))
-            for key in sorted(then.keys() | now.keys()):
+            for key in sorted(then.keys() | now.keys(), key=str):
                 if then.get(key) != now.get(key):
                     raise ValueError(
                         f"{self.path} has a complete run {run.name} with {key} {then.get(key)}, but the study (or "

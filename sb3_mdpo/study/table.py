@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from sb3_mdpo.generalization.table import read_table
 from sb3_mdpo.saving import replacing
 from sb3_mdpo.study.folder import StudyFolder
 from sb3_mdpo.study.runs import PlannedRun
@@ -29,7 +30,8 @@ def write_results(folder: StudyFolder, runs: Sequence[PlannedRun]) -> Path:
         path = folder.evaluations(run) if folder.complete(run).is_dir() else None
         if path is None:
             continue
-        with path.open(newline="") as evaluations:
+        read_table(path)  # which says so where it is none
+        with path.open(newline="", encoding="utf-8") as evaluations:
             header, *rows = csv.reader(evaluations)
         columns = columns or header
         if header != columns:

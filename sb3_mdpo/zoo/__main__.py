@@ -3,6 +3,7 @@
 import runpy
 import sys
 
+from sb3_mdpo.messages import one_line
 from sb3_mdpo.zoo.hook import install
 
 # Commands of the rl_zoo3 executable; the others are modules to be run
@@ -38,7 +39,8 @@ def main() -> None:
         print(USAGE)
     else:
         known = ", ".join((*CLI_COMMANDS, *MODULE_COMMANDS, "hyperparams"))
-        print(f"python -m sb3_mdpo.zoo: unknown command {command!r}, use one of {known}.", file=sys.stderr)
+        message = one_line(f"unknown command {command!r}, use one of {known}.")
+        print(f"python -m sb3_mdpo.zoo: {message}", file=sys.stderr)
         sys.exit(2)
 
 

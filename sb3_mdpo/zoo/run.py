@@ -12,6 +12,7 @@ import yaml
 from rl_zoo3 import import_envs, utils  # noqa: F401
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_mdpo.documents import read_mapping, read_text
 from sb3_mdpo.zoo.hook import install
 
 ARGS, CONFIG, COMMAND = "args.yml", "config.yml", "command.txt"
@@ -52,7 +53,7 @@ class Run:
 
     @property
     def command(self) -> str:
-        return (self.settings / COMMAND).read_text()
+        return read_text(self.settings / COMMAND)
 
     def make_env(self, env_kwargs: dict[str, Any], n_envs: int, seed: int) -> VecEnv:
         """
@@ -89,7 +90,7 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     :raises ValueError: where the folder is no complete run of one of them, or its environment is not known here
     """
     settings = settings_folder(folder)
-    args = yaml.load((settings / ARGS).read_text(), Loader=yaml.UnsafeLoader)
+    args = _read_args(settings / ARGS)
     if args["algo"] not in algos:
         raise ValueError(f"{folder} is a run of {args['algo']}: give the folder of a run of {' or '.join(algos)}.")
     if utils.EnvironmentName(args["env"]) != settings.name:
@@ -98,11 +99,37 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     if not model_path.is_file():
         reason = "train with --eval-freq, or leave out --load-best" if load_best else "the training has not finished"
         raise ValueError(f"There is no {model_path}: {reason}.")
-    hyperparams, _ = utils.get_saved_hyperparams(str(settings))
+    hyperparams = _read_hyperparams(settings)
     _import_environment(args)
     # As rl_zoo3 enjoy does: the command line's arguments replace the file's
     env_kwargs = hyperparams.get("env_kwargs") or {} if args["env_kwargs"] is None else args["env_kwargs"]
-    return Run(settings, model_path, dict(args), dict(hyperparams), dict(env_kwargs))
+    if not isinstance(env_kwargs, dict):
+        raise ValueError(f"{settings}: env_kwargs must be a mapping, not {env_kwargs!r}.")
+    return Run(settings, model_path, args, hyperparams, dict(env_kwargs))
+
+
+def _read_args(path: Path) -> dict[str, Any]:
+    args = read_mapping(path, yaml.UnsafeLoader)
+    kinds = {"algo": str, "env": str, "env_kwargs": dict | None, "gym_packages": list, "seed": int}
+    for name, kind in kinds.items():
+        if not (name in args and isinstance(args[name], kind)):  # type: ignore[arg-type]
+            given = repr(args[name]) if name in args else "nothing"
+            raise ValueError(f"{path} is not what rl_zoo3 train wrote: it has {given} for {name}.")
+    if not all(isinstance(package, str) for package in args["gym_packages"]):
+        raise ValueError(f"{path}: gym_packages are names of modules, not {args['gym_packages']!r}.")
+    return args
+
+
+def _read_hyperparams(settings: Path) -> dict[str, Any]:
+    path = settings / CONFIG
+    normalize = read_mapping(path, yaml.UnsafeLoader).get("normalize", False)
+    if not isinstance(normalize, bool | str | dict):
+        raise ValueError(f"{path}: normalize must be true, false, a mapping or one as text, not {normalize!r}.")
+    try:
+        hyperparams, _ = utils.get_saved_hyperparams(str(settings))
+    except (SyntaxError, NameError, TypeError, ValueError, AttributeError) as error:  # it evaluates such a text
+        raise ValueError(f"{path}: normalize is {normalize!r}, which cannot be evaluated ({error}).") from error
+    return dict(hyperparams)
 
 
 def settings_folder(folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """How each method was run, to the letter."""
 
+from sb3_mdpo.documents import read_text
 from sb3_mdpo.report.data import ReportData
 from sb3_mdpo.report.html import code, folded, paragraph
 from sb3_mdpo.zoo.run import COMMAND
@@ -10,10 +11,7 @@ def html(data: ReportData) -> str | None:
     :param data: what there is to report
     :return: the study's own files, the zoo's files of one run per method, and the commands of all runs
     """
-    parts = [
-        folded(f"The study: {path.name}", code(path.read_text(encoding="utf-8")))
-        for path in sorted(data.folder.glob("*.y*ml"))
-    ]
+    parts = [folded(f"The study: {path.name}", code(read_text(path))) for path in sorted(data.folder.glob("*.y*ml"))]
     for run in data.examples():
         texts = run.settings()
         files = "".join(paragraph(name) + code(text) for name, text in texts.items())

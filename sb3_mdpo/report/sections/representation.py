@@ -1,6 +1,5 @@
 """What the encoders make of observations."""
 
-import json
 from collections.abc import Sequence
 
 import pandas as pd
@@ -10,7 +9,7 @@ from sb3_mdpo.generalization.policies import ENSEMBLE
 from sb3_mdpo.report.data import ReportData
 from sb3_mdpo.report.html import chart, escape, number, paragraph, picture, plus_minus, table
 from sb3_mdpo.report.looks import COLORS, MARKS
-from sb3_mdpo.report.runs import RunFiles, read_rows
+from sb3_mdpo.report.runs import RunFiles, read_analysis, read_rows
 
 FILE = "features.json"
 NUMBERS = ["distance_ratio", "effective_rank", "features_dim"]
@@ -41,10 +40,13 @@ def html(data: ReportData) -> str | None:
 def _check_single(runs: Sequence[RunFiles]) -> None:
     for run in runs:
         path = run.file(FILE)
-        analysed = [] if path is None else json.loads(path.read_text(encoding="utf-8"))["settings"]["runs"]
+        analysed = [] if path is None else read_analysis(path)["settings"].get("runs")
+        if not isinstance(analysed, list):
+            raise ValueError(f"{path} does not say which runs it is about: write it again.")
         if len(analysed) > 1:
             raise ValueError(
-                f"{path} is about {', '.join(analysed)} together: write it anew with sb3-mdpo features {run.folder}."
+                f"{path} is about {', '.join(map(str, analysed))} together: write it anew with sb3-mdpo features "
+                f"{run.folder}."
             )
 
 

@@ -1,0 +1,82 @@
+"""YAML that somebody wrote or changed: whatever is wrong with it is a ``ValueError`` that names the file."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# Aliases make a small file a document without end; ours have a few hundred values and are a few levels deep
+MOST_VALUES, DEEPEST = 100_000, 50
+# What constructors of YAML raise, beside its own errors: ValueError for the 99th of a month, for example
+ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
+
+
+class PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
+    """YAML's plain loader, to which a key that is there twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} is there twice", node.start_mark)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def read_text(path: Path) -> str:
+    """
+    :param path: file
+    :return: its text
+    :raises ValueError: where it is none in UTF-8
+    :raises OSError: where it cannot be read
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}).") from error
+
+
+def read_yaml(path: Path, loader: type[Any] = PlainLoader) -> Any:
+    """
+    :param path: file
+    :param loader: YAML's loader, e.g. ``yaml.UnsafeLoader`` for what the zoo writes, which runs what the file names
+    :return: what it says
+    :raises ValueError: where it is no YAML, has something twice, or has no end
+    :raises OSError: where it cannot be read
+    """
+    text = read_text(path)
+    try:
+        document = yaml.load(text, Loader=loader)
+    except ERRORS as error:
+        problem = str(error).replace('in "<unicode string>", ', "in ")
+        raise ValueError(f"{path} is no YAML: {problem}") from error
+    _check_extent(document, path)
+    return document
+
+
+def read_mapping(path: Path, loader: type[Any] = PlainLoader) -> dict[str, Any]:
+    """
+    :param path: file
+    :param loader: as for :func:`read_yaml`
+    :return: its mapping
+    :raises ValueError: where it is none
+    :raises OSError: where it cannot be read
+    """
+    document = read_yaml(path, loader)
+    if not isinstance(document, dict):
+        raise ValueError(f"{path} must be a mapping, not {type(document).__name__}.")
+    return document
+
+
+def _check_extent(document: Any, path: Path) -> None:
+    values = [(document, 0)]
+    for _ in range(MOST_VALUES):
+        if not values:
+            return
+        value, depth = values.pop()
+        if depth > DEEPEST:
+            raise ValueError(f"{path} is nested more than {DEEPEST} levels deep, or contains itself.")
+        inside = value.items() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
+        values += [(entry, depth + 1) for entry in inside]
+    raise ValueError(f"{path} has more than {MOST_VALUES} values with its aliases written out.")
