@@ -28,6 +28,7 @@ from sb3_mdpo.study.runs import CALLBACK, PlannedRun, plan_runs
 from sb3_mdpo.study.status import Progress, remaining_seconds, table
 from sb3_mdpo.study.table import RUN_COLUMNS
 from sb3_mdpo.zoo.register import hyperparams_folder
+from tests.helpers import assert_same_parameters
 
 GRID = "TexturedGrid-v0"
 MINIMAL = {"environments": [GRID], "methods": ["mdpo"], "seeds": [0]}
@@ -484,6 +485,28 @@ def test_a_command_that_succeeds_without_the_whole_training_has_failed(tmp_path,
     assert tail(folder.failed(run) / "run.log") == str(hyperparams_folder())
     assert not folder.unfinished(run).exists()
     assert not folder.complete(run).exists()
+
+
+def test_half_a_run_goes_on_with_the_same_result(finished, tmp_path):
+    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
+    begun = folder.unfinished(run) / "mdpo" / f"{GRID}_1" / "generalization.csv"
+    assert execute(run, folder, 1, "cpu", stopped=begun.exists) == "interrupted"
+    assert folder.resumable(run) == begun.parent
+    assert execute(run, folder, 1, "cpu") == "done"
+    assert "Going on from step" in (folder.complete(run) / "run.log").read_text()
+    assert not (folder.complete(run) / "checkpoints").exists()
+    alone, resumed = (MDPO.load(path / f"{GRID}.zip") for path in (finished / run.name, folder.complete(run)))
+    assert_same_parameters(resumed.policy, alone.policy)
+
+
+def test_half_a_run_with_other_settings_is_started_again(tmp_path):
+    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
+    begun = folder.unfinished(run) / "mdpo" / f"{GRID}_1" / "generalization.csv"
+    assert execute(run, folder, 1, "cpu", stopped=begun.exists) == "interrupted"
+    (other, _) = plan_runs(parse_study(TINY | {"timesteps": 256}, "x"))
+    assert folder.resumable(other) is None
+    assert execute(other, folder, 1, "cpu") == "done"
+    assert folder.budget(other)[0] == 256
 
 
 def test_a_command_on_a_leash_ends_when_its_owner_is_killed(tmp_path):

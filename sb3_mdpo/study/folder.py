@@ -12,6 +12,8 @@ from typing import Literal
 import yaml
 from filelock import FileLock, Timeout
 
+from sb3_mdpo.checkpoints.archive import checkpoints
+from sb3_mdpo.checkpoints.callback import FOLDER as CHECKPOINTS
 from sb3_mdpo.documents import read_mapping
 from sb3_mdpo.generalization.table import TABLE, read_table
 from sb3_mdpo.study.runs import CONF, PlannedRun
@@ -48,6 +50,17 @@ class StudyFolder:
         :return: its folder after an error
         """
         return self.path / "failed" / run.name
+
+    def resumable(self, run: PlannedRun) -> Path | None:
+        """
+        :param run: a run
+        :return: the zoo's folder of an interrupted attempt with the settings of today, if it can go on
+        """
+        work = self.unfinished(run)
+        conf = work / CONF
+        if not conf.is_file() or read_mapping(conf) != yaml.safe_load(yaml.safe_dump(run.conf)):
+            return None
+        return next((path.parent for path in work.glob(f"mdpo/*/{CHECKPOINTS}") if checkpoints(path)), None)
 
     def state(self, run: PlannedRun, is_running: bool) -> State:
         """

@@ -12,6 +12,7 @@ from typing import Literal
 
 import yaml
 
+from sb3_mdpo.checkpoints.callback import FOLDER as CHECKPOINTS
 from sb3_mdpo.saving import replacing
 from sb3_mdpo.study.folder import LOG, StudyFolder
 from sb3_mdpo.study.runs import CONF, PlannedRun
@@ -24,8 +25,8 @@ def execute(
     run: PlannedRun, folder: StudyFolder, threads: int, device: str, stopped: Callable[[], bool] = lambda: False
 ) -> Outcome:
     """
-    Train one run with the zoo's own command, in a process of its own. Its folder appears in the study when it is
-    complete; whatever is left of an earlier attempt is removed first.
+    Train one run with the zoo's own command, in a process of its own, from the last checkpoint of an earlier attempt
+    if there is one. Its folder appears in the study when it is complete.
 
     :param run: the run
     :param folder: the study's folder
@@ -35,14 +36,19 @@ def execute(
     :return: how it ended
     """
     work = folder.unfinished(run)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    with replacing(work / CONF) as file:
-        file.write(yaml.safe_dump(run.conf).encode())
+    begun = folder.resumable(run)
+    if begun is None:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        with replacing(work / CONF) as file:
+            file.write(yaml.safe_dump(run.conf).encode())
+        arguments = run.arguments(threads, device)
+    else:
+        arguments = ["train", "--resume", str(begun.relative_to(work)), *run.hardware(threads, device)]
     command = [sys.executable, "-m", "sb3_mdpo.study.leash", sys.executable, "-m", "sb3_mdpo.zoo"]
-    with (work / LOG).open("wb") as log:
+    with (work / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [*command, *run.arguments(threads, device)],
+            [*command, *arguments],
             cwd=work,
             stdin=subprocess.PIPE,
             stdout=log,
@@ -68,6 +74,7 @@ def execute(
     for path in produced.iterdir():
         path.rename(work / path.name)
     shutil.rmtree(work / "mdpo")
+    shutil.rmtree(work / CHECKPOINTS, ignore_errors=True)  # it need not go on any more
     work.rename(folder.complete(run))
     return "done"
 

@@ -66,8 +66,18 @@ class PlannedRun:
         """
         return [
             *("train", "--algo", "mdpo", "--env", self.env_id, "-conf", CONF, "-f", ".", "--seed", str(self.seed)),
-            *("--device", device, "--num-threads", str(threads), "--eval-freq", "-1"),
+            *("--eval-freq", "-1"),
+            *self.hardware(threads, device),
         ]
+
+    @staticmethod
+    def hardware(threads: int, device: str) -> list[str]:
+        """
+        :param threads: PyTorch's threads
+        :param device: PyTorch device
+        :return: arguments of the zoo for them
+        """
+        return ["--device", device, "--num-threads", str(threads)]
 
 
 def plan_runs(study: Study) -> list[PlannedRun]:
