@@ -55,7 +55,7 @@ MIXED = spaces.Dict(
 SMALL = {"features_extractor_kwargs": {"features_dim": 8}}
 # Policy, observations, actions, further arguments
 KINDS = {
-    "vector": ("MlpPolicy", VECTOR, BUTTONS, {"learning_rate": LinearSchedule(1e-3, 0.0, 0.5)}),
+    "vector": ("MlpPolicy", VECTOR, BUTTONS, {"learning_rate": LinearSchedule(1e-3, 1e-4, 0.5)}),
     "start": ("MlpPolicy", spaces.Discrete(3), spaces.Discrete(3, start=5), {"policy_kwargs": {"net_arch": []}}),
     "multi_discrete": ("MlpPolicy", spaces.MultiBinary(4), spaces.MultiDiscrete([2, 3], start=[4, -1]), {}),
     "multi_binary": ("MlpPolicy", spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(3), {}),
@@ -142,6 +142,9 @@ def test_acts_and_learns_like_the_model_and_like_one_that_was_loaded(kind, tmp_p
         continued.get_env().seed(1)
         continued.learn(192, reset_num_timesteps=False)
     assert imported.num_timesteps == loaded.num_timesteps == 288
+    assert any(
+        not th.equal(*pair) for pair in zip(imported.policy.parameters(), model.policy.parameters(), strict=True)
+    )
     assert_same_parameters(imported.policy, loaded.policy)
 
 
