@@ -3,6 +3,7 @@
 import runpy
 import sys
 
+from sb3_mdpo.gym_notice import silence_gym_notice
 from sb3_mdpo.messages import one_line
 from sb3_mdpo.zoo.hook import install
 
@@ -21,6 +22,7 @@ def main() -> None:
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     install()
     if sys.argv[1:3] == ["train", "--resume"]:
+        silence_gym_notice()
         from sb3_mdpo.zoo.resume import main as resume
 
         resume(sys.argv[3:])
