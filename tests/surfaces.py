@@ -273,7 +273,7 @@ def command(*arguments: str) -> Callable[[Any], None]:
     return lambda _: main(arguments)
 
 
-def _pull_snapshot(_: Any) -> None:
+def pull_snapshot(_: Any) -> None:
     def download(_repo_id: str, _revision: str | None, folder: Path, trust: bool) -> bool:
         shutil.copytree("snapshot", folder)
         return trust
@@ -282,13 +282,13 @@ def _pull_snapshot(_: Any) -> None:
         main(["pull", "a/b"])
 
 
-def _zoo(arguments: list[str]) -> None:
+def run_zoo(arguments: list[str]) -> None:
     with patch("sys.argv", ["python -m sb3_mdpo.zoo", *arguments]):
         zoo()
 
 
 def _resume(_: Any) -> None:
-    _zoo(["train", "--resume", RUN])
+    run_zoo(["train", "--resume", RUN])
 
 
 @cache
@@ -379,8 +379,8 @@ def _commands() -> list[Surface]:
     )
     return [
         *made,
-        Surface("zoo, arguments", st.lists(zoo_words, max_size=3), _zoo),
-        Surface("resume, arguments", resume, _zoo),
+        Surface("zoo, arguments", st.lists(zoo_words, max_size=3), run_zoo),
+        Surface("resume, arguments", resume, run_zoo),
     ]
 
 
@@ -462,18 +462,18 @@ def _shared() -> list[Surface]:
     config, statistics = (valid_files()[f"snapshot/{name}"] for name in ("config.json", "vec_normalize.json"))
     return [
         *(
-            _file(f"pull, {name}", f"snapshot/{name}", yaml_files, feed=_pull_snapshot, document=document)
+            _file(f"pull, {name}", f"snapshot/{name}", yaml_files, feed=pull_snapshot, document=document)
             for name, document in documents.items()
         ),
-        _file("pull, metrics", "snapshot/train_eval_metrics.zip", plain_files, feed=_pull_snapshot),
-        _file("pull, export", "snapshot/model.safetensors", plain_files, feed=_pull_snapshot),
+        _file("pull, metrics", "snapshot/train_eval_metrics.zip", plain_files, feed=pull_snapshot),
+        _file("pull, export", "snapshot/model.safetensors", plain_files, feed=pull_snapshot),
         Surface(
             "pull, config.json",
             yaml_files(config, from_bytes(config), to_export),
-            _pull_snapshot,
+            pull_snapshot,
             "snapshot/config.json",
         ),
-        Surface("pull, statistics", json_files(statistics), _pull_snapshot, "snapshot/vec_normalize.json"),
+        Surface("pull, statistics", json_files(statistics), pull_snapshot, "snapshot/vec_normalize.json"),
     ]
 
 
