@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -357,6 +357,17 @@ def learn(folder: Path, *others: BaseCallback, timesteps: int = 384, env: Any = 
     return MDPO("MlpPolicy", env, **TINY).learn(timesteps, [checkpoint, *others])
 
 
+@pytest.fixture
+def usual_handlers() -> Iterator[None]:
+    """Whoever started the tests, or a library, may have had signals ignored or handled."""
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@pytest.mark.usefixtures("usual_handlers")
 @pytest.mark.parametrize(
     ("number", "end", "code"), [(signal.SIGTERM, SystemExit, 143), (signal.SIGINT, KeyboardInterrupt, None)]
 )
@@ -393,6 +404,7 @@ def test_a_second_signal_meets_what_handled_it_before(tmp_path: Path) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.usefixtures("usual_handlers")
 def test_signals_can_be_left_alone_and_are_free_again_after_the_training(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     seen = []
