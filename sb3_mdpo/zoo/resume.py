@@ -12,6 +12,8 @@ import yaml
 from sb3_mdpo.checkpoints.archive import read_newest
 from sb3_mdpo.checkpoints.callback import FOLDER, ResumableCheckpointCallback
 from sb3_mdpo.envs.native import is_native
+from sb3_mdpo.ranks import current_ranks
+from sb3_mdpo.zoo.ranks import for_all_ranks
 from sb3_mdpo.zoo.run import ARGS, CONFIG, settings_folder
 
 PROG = "python -m sb3_mdpo.zoo train --resume"
@@ -34,7 +36,8 @@ def main(argv: Sequence[str]) -> None:
     folder: Path = changes.pop("folder")
     try:
         settings = settings_folder(folder)
-        check_resumable(folder)
+        if current_ranks().rank == 0:  # it puts damaged ones aside
+            check_resumable(folder)
     except (OSError, ValueError) as error:
         print(f"{PROG}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -108,5 +111,5 @@ def _train(folder: Path, settings: Path) -> None:
         def _save_config(self, _: dict[str, Any]) -> None:
             print(f"Log path: {self.save_path}")
 
-    train.ExperimentManager = ResumedExperiment
+    train.ExperimentManager = for_all_ranks(ResumedExperiment)
     train.train()

@@ -1,0 +1,5 @@
+"""Data-parallel training: one run on several processes or machines, started with torchrun."""
+
+from sb3_mdpo.distributed.launch import LostRankError, process_group
+
+__all__ = ["LostRankError", "process_group"]
