@@ -178,15 +178,16 @@ class Training:
         then, now = 1 + len(snapshot.others), self._ranks.size
         if then != now:
             raise ValueError(
-                f"The checkpoint is of a training on {then} processes, and this one has {now}: each goes on with its own "
-                "environments and random generators. Start as many with torchrun, or use another folder to begin anew."
+                f"The checkpoint is of a training on {then} processes, and this one has {now}: each goes on with its "
+                "own environments and random generators. Start as many with torchrun, or use another folder to begin "
+                "anew."
             )
         for name in sorted(snapshot.settings.keys() | settings.keys()):
             before, given = snapshot.settings.get(name), settings.get(name)
             if before != given:
                 raise ValueError(
-                    f"The checkpoint is of a training with {name}={before!r}, and this one has {given!r}: a training goes "
-                    "on with the settings that it began with. To begin another one, use another folder."
+                    f"The checkpoint is of a training with {name}={before!r}, and this one has {given!r}: a training "
+                    "goes on with the settings that it began with. To begin another one, use another folder."
                 )
 
     def put_back_model(self, snapshot: Snapshot) -> dict[str, Any]:

@@ -30,11 +30,16 @@ class TorchRanks(Ranks):
     The processes of ``torch.distributed``'s default group.
 
     Tensors travel by the backend of their device: gradients on GPUs by NCCL, everything else by gloo.
+
+    :param rank: index of this process
+    :param size: number of processes
+    :param local_rank: index of this process on its machine
     """
 
-    def __init__(self) -> None:
-        self.rank = dist.get_rank()
-        self.size = dist.get_world_size()
+    def __init__(self, rank: int, size: int, local_rank: int) -> None:
+        self.rank = rank
+        self.size = size
+        self.local_rank = local_rank
 
     @contextmanager
     def _waiting_for(self, what: str) -> Iterator[None]:
@@ -114,11 +119,19 @@ class TorchRanks(Ranks):
                         f"rank {self.rank} has {name}={value!r} and rank {rank} has {others[name]!r}: every process "
                         "must run the same program with the same settings."
                     )
+        self._check_device(next(module.parameters()).device)
         with self._waiting_for("the parameters"):
             for tensor in module.state_dict().values():
                 values = tensor.contiguous()  # as all backends want them
                 dist.broadcast(values, src=0)
                 tensor.copy_(values)
+
+    def _check_device(self, device: th.device) -> None:
+        if device.type == "cuda" and device.index not in (None, self.local_rank):
+            raise ValueError(
+                f"device={str(device)!r} is not that of local rank {self.local_rank}, and no two processes can share one: "
+                "pass device='cuda' and start at most as many processes as there are GPUs, or device='cpu'."
+            )
 
     def spread_seed(self, seed: int | None, env: VecEnv | None) -> None:
         entropy = np.random.SeedSequence().entropy if seed is None else seed

@@ -60,7 +60,7 @@ def process_group(timeout: float | None = None) -> Iterator[Ranks]:
     if has_gpu and local_rank < th.cuda.device_count():
         th.cuda.set_device(local_rank)  # what "cuda" and "auto" mean from now on
     dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo", timeout=timedelta(seconds=seconds))
-    enter(TorchRanks())
+    enter(TorchRanks(dist.get_rank(), dist.get_world_size(), local_rank))
     try:
         yield current_ranks()
     except LostRankError as error:

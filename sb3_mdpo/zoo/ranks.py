@@ -41,52 +41,52 @@ def for_all_ranks(manager: Any) -> Any:
     :return: a subclass that has its share of the training environments in every process, while the first one
         evaluates and writes; the class itself where there is one process only
     """
-    ranks = current_ranks()
-    if ranks.size == 1:
-        return manager
-    is_first = ranks.rank == 0
+    return manager if current_ranks().size == 1 else type("SharedExperiment", (_Shared, manager), {})
 
-    class SharedExperiment(manager):  # type: ignore[misc]
-        """
-        :raises ValueError: where this is no training of MDPO
-        """
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            if self.algo != "mdpo" or self.optimize_hyperparameters:
-                raise ValueError("torchrun trains --algo mdpo on several processes, without -optimize: leave it out.")
-            before = _earlier_attempt(Path(self.log_path), self.env_name) if is_first and times_restarted() else None
-            save_path = self.save_path if before is None else str(before)
-            self.seed, self.save_path, self.resumes = ranks.broadcast((self.seed, save_path, before is not None))
-            self.params_path = f"{self.save_path}/{self.env_name}"
-            if not is_first:
-                self.eval_freq = self.save_freq = -1
-                self.show_progress = False
+class _Shared:
+    """What is different in an experiment on several processes; comes before the zoo's ``ExperimentManager``."""
 
-        def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> Any:
-            share = n_envs if eval_env else ranks.share(n_envs, "n_envs")
-            return super().create_envs(share, eval_env, no_log or not is_first)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ranks = current_ranks()
+        manager: Any = self
+        if manager.algo != "mdpo" or manager.optimize_hyperparameters:
+            raise ValueError("torchrun trains --algo mdpo on several processes, without -optimize: start it alone.")
+        earlier = _earlier_attempt(Path(manager.log_path), manager.env_name) if self._writes else None
+        save_path = str(earlier or manager.save_path)
+        manager.seed, self.save_path, self.resumes = self.ranks.broadcast((manager.seed, save_path, bool(earlier)))
+        manager.params_path = f"{self.save_path}/{manager.env_name}"
+        if not self._writes:
+            manager.eval_freq = manager.save_freq = -1
+            manager.show_progress = False
 
-        def create_callbacks(self) -> None:
-            super().create_callbacks()
-            checkpoints = [one for one in self.callbacks if isinstance(one, ResumableCheckpointCallback)]
-            if self.resumes and is_first and not checkpoints:
-                print("Restarted: there are no checkpoints to go on from, training begins anew.", file=sys.stderr)
-            for callback in checkpoints if self.resumes else []:
-                callback.resume = True
-            self.callbacks = ranks.callbacks(self.callbacks)
+    @property
+    def _writes(self) -> bool:
+        return self.ranks.rank == 0
 
-        def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
-            if is_first:
-                super()._save_config(saved_hyperparams)
-                with replacing(Path(self.save_path) / LAUNCH) as file:
-                    file.write(_launch().encode())
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> Any:
+        share = n_envs if eval_env else self.ranks.share(n_envs, "n_envs")
+        return super().create_envs(share, eval_env, no_log or not self._writes)  # type: ignore[misc]
 
-        def save_trained_model(self, model: Any) -> None:
-            if is_first:
-                super().save_trained_model(model)
+    def create_callbacks(self) -> None:
+        super().create_callbacks()  # type: ignore[misc]
+        checkpoints = [one for one in self.callbacks if isinstance(one, ResumableCheckpointCallback)]
+        if self.resumes and self._writes and not checkpoints:
+            print("Restarted: there are no checkpoints to go on from, training begins anew.", file=sys.stderr)
+        for callback in checkpoints if self.resumes else []:
+            callback.resume = True
+        self.callbacks: list[Any] = self.ranks.callbacks(self.callbacks)
 
-    return SharedExperiment
+    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        if self._writes:
+            super()._save_config(saved_hyperparams)  # type: ignore[misc]
+            with replacing(Path(self.save_path) / LAUNCH) as file:
+                file.write(_launch().encode())
+
+    def save_trained_model(self, model: Any) -> None:
+        if self._writes:
+            super().save_trained_model(model)  # type: ignore[misc]
 
 
 def _launch() -> str:
@@ -96,6 +96,9 @@ def _launch() -> str:
 
 
 def _earlier_attempt(log_path: Path, env_name: str) -> Path | None:
+    """Where torchrun has started all processes again: the run folder that they had before."""
+    if not times_restarted():
+        return None
     for file in log_path.glob(f"{env_name}_*/{LAUNCH}"):
         if file.read_text() == _launch():
             return file.parent
