@@ -129,8 +129,8 @@ class TorchRanks(Ranks):
     def _check_device(self, device: th.device) -> None:
         if device.type == "cuda" and device.index not in (None, self.local_rank):
             raise ValueError(
-                f"device={str(device)!r} is not that of local rank {self.local_rank}, and no two processes can share one: "
-                "pass device='cuda' and start at most as many processes as there are GPUs, or device='cpu'."
+                f"device={str(device)!r} is not that of local rank {self.local_rank}, and no two can share one: "
+                "pass device='cuda' and start no more processes than there are GPUs, or device='cpu'."
             )
 
     def spread_seed(self, seed: int | None, env: VecEnv | None) -> None:
