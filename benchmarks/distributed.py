@@ -234,12 +234,13 @@ def summary_of(series: dict[tuple[str, int], list[dict[str, Any]]], args: argpar
         for name, network in NETWORKS.items()
     )
     return (
-        f"Rollout and update of MDPO with two policies on Procgen: {args.envs} environments, {args.steps} steps, batch_size "
-        f"{args.batch_size}, {EPOCHS} epochs, {iteration['parameters']:,} parameters, median of "
+        f"Rollout and update of MDPO with two policies on Procgen: {args.envs} environments, {args.steps} steps, "
+        f"batch_size {args.batch_size}, {EPOCHS} epochs, {iteration['parameters']:,} parameters, median of "
         f"{args.repeats * args.iterations} iterations. With two processes in weak scaling twice the environments and "
-        f"batch_size. MB reduced: what each process gives into all-reduces in an iteration.\n\n{table(header, rows)}\n\n"
-        f"## Many processes\n\n{ASSUMPTIONS.format(speedup=ASSUMED_SPEEDUP, networks=networks)}\nPer iteration, as above "
-        f"in weak scaling:\n\n{table(many, simulate(iteration, compute))}"
+        "batch_size. MB reduced: what each process gives into all-reduces in an iteration.\n\n"
+        f"{table(header, rows)}\n\n"
+        f"{ASSUMPTIONS.format(speedup=ASSUMED_SPEEDUP, networks=networks)}\n"
+        f"Per iteration, as above in weak scaling:\n\n{table(many, simulate(iteration, compute))}"
     )
 
 

@@ -21,7 +21,9 @@ class Ranks:
     """
     The one process of an ordinary training.
 
-    All methods are collective: every process must call them, in the same order.
+    Most methods exchange messages: every process must call them, in the same order. :meth:`share`,
+    :meth:`spread_seed`, :meth:`share_statistics`, :meth:`callbacks` and :meth:`logger` do not, so models may be made
+    and loaded in one process alone.
     """
 
     rank = 0

@@ -4,6 +4,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ SETTINGS: dict[str, Any] = {
 }
 CASES: dict[str, dict[str, Any]] = {
     "two policies": {"clip_range_vf": 0.2, "ent_coef": 0.01},
-    "target_kl": {"target_kl": 0.02},
+    "target_kl": {"target_kl": 0.001},
     "three policies, random peers": {"n_policies": 3, "distill_mode": "random", "chunk_size": 5},
     "one policy, uneven minibatches": {"n_policies": 1, "batch_size": 20},
 }
@@ -60,19 +61,16 @@ class Recorder(VecEnvWrapper):
         return obs, rewards, dones, infos
 
 
-class Update:
+def weights(model: MDPO) -> dict[str, th.Tensor]:
+    return {name: one.clone() for name, one in model.policy.state_dict().items()}
+
+
+def train_and_record(model: MDPO, train: Any, updates: list[SimpleNamespace]) -> None:
     """What went into an update, and what came out."""
-
-    def __init__(self, model: MDPO) -> None:
-        self.before = {name: one.clone() for name, one in model.policy.state_dict().items()}
-        self.buffer = {name: getattr(model.rollout_buffer, name).clone() for name in TENSORS}
-
-
-def train_and_record(model: MDPO, train: Any, updates: list[Update]) -> None:
-    update = Update(model)
+    update = SimpleNamespace(before=weights(model))
+    update.buffer = {name: getattr(model.rollout_buffer, name).clone() for name in TENSORS}
     train()
-    update.after = {name: one.clone() for name, one in model.policy.state_dict().items()}
-    update.logged = dict(model.logger.name_to_value)
+    update.after, update.logged = weights(model), dict(model.logger.name_to_value)
     updates.append(update)
 
 
@@ -91,7 +89,7 @@ def equivalence(ranks: Ranks, folder: Path) -> None:
     np.random.permutation = recorded("permutations", permutation)
     mdpo.draw_peers = recorded("peers", draw_peers)
     for name in CASES:
-        updates: list[Update] = []
+        updates: list[SimpleNamespace] = []
         record |= {"permutations": [], "peers": [], "updates": updates}
         recorder = Recorder(make_vec_env("CartPole-v1", n_envs=ranks.share(N_ENVS, "n_envs")))
         model = make_model(name, recorder)

@@ -1,5 +1,6 @@
 """The processes that torchrun has started, as the algorithm sees them."""
 
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ class TorchRanks(Ranks):
         flat = th.cat([tensor.flatten() for tensor in tensors])
         self._sum(flat, "the gradients")
         flat /= self.size
-        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        for tensor, mean in zip(tensors, th.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
     def _average_powers(self, series: th.Tensor) -> th.Tensor:
@@ -134,9 +135,11 @@ class TorchRanks(Ranks):
             )
 
     def spread_seed(self, seed: int | None, env: VecEnv | None) -> None:
-        entropy = np.random.SeedSequence().entropy if seed is None else seed
-        seed_generators(self.broadcast(entropy), self.rank, self.size)  # type: ignore[arg-type]
-        if seed is not None and env is not None:
+        if seed is None:  # torch's generators all begin alike
+            seed_generators(secrets.randbits(128), self.rank, self.size)
+            return
+        seed_generators(seed, self.rank, self.size)
+        if env is not None:
             env.seed(environment_seed(seed, self.rank, env.num_envs))
 
     def share_statistics(self, env: VecEnv) -> None:

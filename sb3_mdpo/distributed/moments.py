@@ -21,7 +21,8 @@ def variance(averaged: th.Tensor) -> th.Tensor:
     :return: variance (of the population) of all samples, shape ``(series,)``
     """
     mean, mean_square = averaged
-    return (mean_square - mean.square()).clamp_min(0)
+    spread: th.Tensor = mean_square - mean.square()
+    return spread.clamp_min(0)
 
 
 def normalized(samples: th.Tensor, averaged: th.Tensor, size: int) -> th.Tensor:

@@ -47,6 +47,10 @@ def for_all_ranks(manager: Any) -> Any:
 class _Shared:
     """What is different in an experiment on several processes; comes before the zoo's ``ExperimentManager``."""
 
+    save_path: str
+    seed: int
+    callbacks: list[Any]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ranks = current_ranks()
@@ -54,8 +58,8 @@ class _Shared:
         if manager.algo != "mdpo" or manager.optimize_hyperparameters:
             raise ValueError("torchrun trains --algo mdpo on several processes, without -optimize: start it alone.")
         earlier = _earlier_attempt(Path(manager.log_path), manager.env_name) if self._writes else None
-        save_path = str(earlier or manager.save_path)
-        manager.seed, self.save_path, self.resumes = self.ranks.broadcast((manager.seed, save_path, bool(earlier)))
+        save_path = str(earlier or self.save_path)
+        self.seed, self.save_path, self.resumes = self.ranks.broadcast((self.seed, save_path, bool(earlier)))
         manager.params_path = f"{self.save_path}/{manager.env_name}"
         if not self._writes:
             manager.eval_freq = manager.save_freq = -1
@@ -76,7 +80,7 @@ class _Shared:
             print("Restarted: there are no checkpoints to go on from, training begins anew.", file=sys.stderr)
         for callback in checkpoints if self.resumes else []:
             callback.resume = True
-        self.callbacks: list[Any] = self.ranks.callbacks(self.callbacks)
+        self.callbacks = self.ranks.callbacks(self.callbacks)
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
         if self._writes:
@@ -99,7 +103,5 @@ def _earlier_attempt(log_path: Path, env_name: str) -> Path | None:
     """Where torchrun has started all processes again: the run folder that they had before."""
     if not times_restarted():
         return None
-    for file in log_path.glob(f"{env_name}_*/{LAUNCH}"):
-        if file.read_text() == _launch():
-            return file.parent
-    return None
+    ours = [file for file in log_path.glob(f"{env_name}_*/{LAUNCH}") if file.read_text() == _launch()]
+    return max(ours, key=lambda file: file.stat().st_mtime).parent if ours else None
