@@ -125,7 +125,7 @@ def read(path: Path) -> Checkpoint:
             {name: _position(value) for name, value in manifest["files"].items()},
             {name: archive.read(f"table/{index}") for index, name in enumerate(manifest["tables"])},
             {name: list(map(_position, values)) for name, values in manifest["events"].items()},
-            [archive.read(f"rank/{index}") for index in range(1, manifest["ranks"])],
+            [archive.read(f"rank/{index}") for index in range(1, manifest.get("ranks", 1))],
         )
     return Checkpoint(path, snapshot, texts, manifest["versions"])
 

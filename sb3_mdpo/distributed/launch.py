@@ -55,7 +55,7 @@ def process_group(timeout: float | None = None) -> Iterator[Ranks]:
     if n_launched() == 1:
         yield ALONE
         return
-    local_rank = int(os.environ["LOCAL_RANK"])
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     has_gpu = th.cuda.is_available() and dist.is_nccl_available()
     if has_gpu and local_rank < th.cuda.device_count():
         th.cuda.set_device(local_rank)  # what "cuda" and "auto" mean from now on
