@@ -39,7 +39,7 @@ class Sample:
     :param memory: resident memory in MB
     :param handles: open file handles
     :param threads: threads of the process
-    :param steps_per_second: of the trainings since the last sample, all environments together
+    :param steps_per_second: of processor time, in the trainings since the last sample, all environments together
     :param environments: how many have been made and closed
     """
 
@@ -189,9 +189,9 @@ def soak(minutes: float, every: float, times: int, path: Path) -> list[Sample]:
         writer.writeheader()
         while time.monotonic() - start < 60 * minutes:
             for env_id, model in models.items():
-                before = time.monotonic()
+                before = time.process_time()  # not the clock: the machine may do other things besides
                 model.learn(2 * N_STEPS * N_ENVS, log_interval=None, reset_num_timesteps=False)
-                seconds, steps = seconds + time.monotonic() - before, steps + 2 * N_STEPS * N_ENVS
+                seconds, steps = seconds + time.process_time() - before, steps + 2 * N_STEPS * N_ENVS
                 save_load_evaluate(model, env_id, Path(folder), rounds)
             rounds += 1
             environments += recreate(rounds, times, processes=rounds % 10 == 0) + len(models)
@@ -211,7 +211,12 @@ def summary(samples: Sequence[Sample], kept: Sequence[Sample], problems: Sequenc
     first, last = kept[0], samples[-1]
     rows = [
         ["resident memory (MB)", f"{first.memory:.0f}", f"{last.memory:.0f}", str(memory)],
-        ["steps per second", f"{first.steps_per_second:.0f}", f"{last.steps_per_second:.0f}", f"{speed} %"],
+        [
+            "steps per second of processor time",
+            f"{first.steps_per_second:.0f}",
+            f"{last.steps_per_second:.0f}",
+            f"{speed} %",
+        ],
         ["file handles", str(first.handles), str(last.handles), ""],
         ["threads", str(first.threads), str(last.threads), ""],
     ]

@@ -9,7 +9,7 @@ import yaml
 # Aliases make a small file a document without end; ours have a few hundred values and are a few levels deep
 MOST_VALUES, DEEPEST = 100_000, 50
 # What constructors of YAML raise, beside its own errors: ValueError for the 99th of a month, for example
-ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
+ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
 
 
 class PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
@@ -48,6 +48,8 @@ def read_yaml(path: Path, loader: type[Any] = PlainLoader) -> Any:
     text = read_text(path)
     try:
         document = yaml.load(text, Loader=loader)
+    except RecursionError as error:
+        raise ValueError(_endless(path)) from error
     except ERRORS as error:
         problem = str(error).replace('in "<unicode string>", ', "in ")
         raise ValueError(f"{path} is no YAML: {problem}") from error
@@ -69,6 +71,10 @@ def read_mapping(path: Path, loader: type[Any] = PlainLoader) -> dict[str, Any]:
     return document
 
 
+def _endless(path: Path) -> str:
+    return f"{path} is nested more than {DEEPEST} levels deep, or contains itself."
+
+
 def _check_extent(document: Any, path: Path) -> None:
     values = [(document, 0)]
     for _ in range(MOST_VALUES):
@@ -76,7 +82,7 @@ def _check_extent(document: Any, path: Path) -> None:
             return
         value, depth = values.pop()
         if depth > DEEPEST:
-            raise ValueError(f"{path} is nested more than {DEEPEST} levels deep, or contains itself.")
+            raise ValueError(_endless(path))
         inside = value.items() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
         values += [(entry, depth + 1) for entry in inside]
     raise ValueError(f"{path} has more than {MOST_VALUES} values with its aliases written out.")

@@ -307,7 +307,8 @@ class MDPO(MutualOnPolicyAlgorithm):
     def _loss_settings(self) -> LossSettings:
         progress = self._current_progress_remaining
         vf_schedule = self.clip_range_vf_schedule
-        distill_coef = self.distill_coef_schedule(progress)
+        # The last rollout may go beyond the total: below 0, a line that falls to 0 there is no coefficient any more
+        distill_coef = self.distill_coef_schedule(max(progress, 0.0))
         if not distill_coef >= 0:  # NaN neither
             raise ValueError(
                 f"The schedule of distill_coef gave {distill_coef} at progress_remaining={progress}: it must not be "

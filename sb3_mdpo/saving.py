@@ -90,6 +90,11 @@ def loading(path: str | Path | BufferedIOBase) -> Iterator[None]:
         yield
     except (ValueError, AssertionError) as error:
         raise ValueError(f"{path} cannot be loaded: {error}") from error
+    except ImportError as error:
+        raise ValueError(
+            f"{path} cannot be loaded: {error}. Install the package that this is from; if there is none of that name, "
+            "the file is damaged."
+        ) from error
     except MODEL_ERRORS as error:
         raise ValueError(
             f"{path} cannot be loaded: it is damaged, or its settings, its weights and what was passed do not go "

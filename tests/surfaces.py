@@ -27,6 +27,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.cli import main
+from sb3_mdpo.export.document import from_bytes
 from sb3_mdpo.zoo.__main__ import main as zoo
 from sb3_mdpo.zoo.hook import install
 from sb3_mdpo.zoo.hyperparams import distill_coef_schedule, preprocess_hyperparams
@@ -47,20 +48,23 @@ from tests.inputs import (
 )
 from tests.workspace import (
     ARGS,
+    CHECKPOINT,
     CONFIG,
     GRID,
     PLAIN_RUN,
     RUN,
     SETTINGS,
+    SHARED_CONFIG,
     STUDY,
     STUDY_RUN,
     make_workspace,
     ordered,
+    to_export,
     valid_files,
 )
 
 Input = bytes | NoFile | list[str] | dict[str, Any]
-MESSAGE = re.compile(r"(sb3-mdpo|python -m sb3_mdpo\.zoo)( \w+){0,2}: \S.*")
+MESSAGE = re.compile(r"(sb3-mdpo|python -m sb3_mdpo\.zoo)( [\w-]+){0,2}: \S.*")
 LONGEST_MESSAGE = 1200  # characters
 SECONDS = 60.0
 
@@ -114,6 +118,7 @@ SEAMS = {
     "sb3_mdpo.report.sections.frames.frame_strips": _stop,
     "sb3_mdpo.report.page.get_plotlyjs": lambda: "",
     "rl_zoo3.cli.main": _stop,
+    "sb3_mdpo.zoo.resume._train": _stop,
     "runpy.run_module": _stop,
 }
 
@@ -268,14 +273,22 @@ def command(*arguments: str) -> Callable[[Any], None]:
     return lambda _: main(arguments)
 
 
-def _pull_snapshot(_: Any) -> None:
-    with patch("sb3_mdpo.hub.pull._download", lambda *_: (GRID, Path("snapshot"))):
+def pull_snapshot(_: Any) -> None:
+    def download(_repo_id: str, _revision: str | None, folder: Path, trust: bool) -> bool:
+        shutil.copytree("snapshot", folder)
+        return trust
+
+    with patch("sb3_mdpo.hub.pull._download", download):
         main(["pull", "a/b"])
 
 
-def _zoo(arguments: list[str]) -> None:
+def run_zoo(arguments: list[str]) -> None:
     with patch("sys.argv", ["python -m sb3_mdpo.zoo", *arguments]):
         zoo()
+
+
+def _resume(_: Any) -> None:
+    run_zoo(["train", "--resume", RUN])
 
 
 @cache
@@ -359,7 +372,16 @@ def _commands() -> list[Surface]:
     }
     made = [Surface(f"{name}, arguments", strategy, main) for name, strategy in lists.items()]
     zoo_words = st.one_of(st.sampled_from(["train", "enjoy", "hyperparams", "record_video", "Train"]), words)
-    return [*made, Surface("zoo, arguments", st.lists(zoo_words, max_size=3), _zoo)]
+    resume = argument_lists(
+        ["train", "--resume"],
+        [st.sampled_from([RUN, RUN, PLAIN_RUN, "nowhere", ".", "mdpo.zip"])],
+        {"--device": devices, "--num-threads": numbers, "--verbose": numbers, "--progress": flag},
+    )
+    return [
+        *made,
+        Surface("zoo, arguments", st.lists(zoo_words, max_size=3), run_zoo),
+        Surface("resume, arguments", resume, run_zoo),
+    ]
 
 
 def _file(name: str, file: str, strategy: Callable[..., SearchStrategy[Any]], *arguments: str, **more: Any) -> Surface:
@@ -371,10 +393,16 @@ def _saved() -> list[Surface]:
     grid = ("--env", GRID, "--levels", "20", "--device", "cpu")
     refusals = (ValueError, OSError, TypeError)
     model = model_files(valid_files()["mdpo.zip"])
+    config, tensors = valid_files()["export/config.json"], plain_files(valid_files()["export/model.safetensors"])
+    exported = yaml_files(config, from_bytes(config), to_export)
     return [
         Surface("MDPO.load", model, lambda _: MDPO.load("mdpo.zip", device="cpu"), "mdpo.zip", refusals),
         Surface("evaluate, saved model", model, command("evaluate", "mdpo.zip", *grid), "mdpo.zip"),
         _file("evaluate, model of PPO", "ppo.zip", model_files, "evaluate", "ppo.zip", *grid),
+        *(
+            Surface(f"from_export, {name}", damaged, lambda _: MDPO.from_export("export"), f"export/{name}", refusals)
+            for name, damaged in (("config.json", exported), ("model.safetensors", tensors))
+        ),
         Surface("load_ppo", model_files(valid_files()["ppo.zip"]), _load_member, "ppo.zip", refusals),
     ]
 
@@ -397,6 +425,9 @@ def _runs() -> list[Surface]:
     return [
         _file("run, args.yml", f"{SETTINGS}/args.yml", yaml_files, *evaluate, document=ARGS, wrap=ordered),
         _file("run, config.yml", f"{SETTINGS}/config.yml", yaml_files, *evaluate, document=CONFIG, wrap=ordered),
+        _file("resume, args.yml", f"{SETTINGS}/args.yml", yaml_files, feed=_resume, document=ARGS, wrap=ordered),
+        _file("resume, config.yml", f"{SETTINGS}/config.yml", yaml_files, feed=_resume, document=CONFIG, wrap=ordered),
+        _file("resume, checkpoint", CHECKPOINT, plain_files, feed=_resume),
         _file("push, args.yml", f"{SETTINGS}/args.yml", yaml_files, *push, document=ARGS, wrap=ordered),
     ]
 
@@ -427,14 +458,22 @@ def _studies() -> list[Surface]:
 
 
 def _shared() -> list[Surface]:
-    documents = {"args.yml": ARGS, "config.yml": CONFIG, "env_kwargs.yml": {"num_levels": 20}}
+    documents = {"args.yml": ARGS, "config.yml": SHARED_CONFIG, "env_kwargs.yml": {"num_levels": 20}}
+    config, statistics = (valid_files()[f"snapshot/{name}"] for name in ("config.json", "vec_normalize.json"))
     return [
         *(
-            _file(f"pull, {name}", f"snapshot/{name}", yaml_files, feed=_pull_snapshot, document=document)
+            _file(f"pull, {name}", f"snapshot/{name}", yaml_files, feed=pull_snapshot, document=document)
             for name, document in documents.items()
         ),
-        _file("pull, metrics", "snapshot/train_eval_metrics.zip", plain_files, feed=_pull_snapshot),
-        _file("pull, model", f"snapshot/mdpo-{GRID}.zip", plain_files, feed=_pull_snapshot),
+        _file("pull, metrics", "snapshot/train_eval_metrics.zip", plain_files, feed=pull_snapshot),
+        _file("pull, export", "snapshot/model.safetensors", plain_files, feed=pull_snapshot),
+        Surface(
+            "pull, config.json",
+            yaml_files(config, from_bytes(config), to_export),
+            pull_snapshot,
+            "snapshot/config.json",
+        ),
+        Surface("pull, statistics", json_files(statistics), pull_snapshot, "snapshot/vec_normalize.json"),
     ]
 
 

@@ -3,21 +3,25 @@
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from sb3_mdpo import MDPO
 from sb3_mdpo.cli import main
 from sb3_mdpo.documents import MOST_VALUES, read_yaml
 from sb3_mdpo.messages import LONGEST_MESSAGE, one_line
 from tests.inputs import NoFile
-from tests.surfaces import Outcome, Surface, Workspace, command, seams, surfaces
-from tests.workspace import PLAIN_RUN, RUN, SETTINGS, STUDY_RUN, valid_files
+from tests.surfaces import Outcome, Surface, Workspace, command, pull_snapshot, run_zoo, seams, surfaces
+from tests.workspace import CHECKPOINT, PLAIN_RUN, RUN, SETTINGS, SHARED_CONFIG, STUDY_RUN, valid_files
 
 EXAMPLES = 10
 PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
-ROW = re.compile(r"^\| (?P<case>[^|`]+) \| `(?P<command>sb3-mdpo [^`]+)` \| `(?P<message>[^`]+)` \|$", re.MULTILINE)
+ROW = re.compile(r"^\| (?P<case>[^|`]+) \| `(?P<command>[^`]+)` \| `(?P<message>[^`]+)` \|$", re.MULTILINE)
 ROWS = list(ROW.finditer(PAGE.read_text()))
 
 
@@ -66,6 +70,12 @@ def _study(before: str, after: str) -> bytes:
     return text.replace(before, after).encode()
 
 
+def flipped(content: bytes) -> bytes:
+    """:return: the content with one bit of the last byte changed"""
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+NAMING_CODE = SHARED_CONFIG | {"env_wrapper": "os.system"}
 # What the page calls it -> the file, None where it is the command that is wrong, and what is in it
 CASES = {
     "a study file that is no YAML": ("study.yml", b"name: ["),
@@ -89,7 +99,23 @@ CASES = {
     "an empty table of evaluations": (f"{RUN}/generalization.csv", b""),
     "an analysis that is no JSON": (f"{RUN}/features.json", b"{"),
     "an empty monitor.csv": (f"{PLAIN_RUN}/0.monitor.csv", b""),
+    "a run without checkpoints": (CHECKPOINT, NoFile.MISSING),
+    "a checkpoint cut short, and no other": (CHECKPOINT, valid_files()[CHECKPOINT][:-1]),
+    "an export without weights": ("export/model.safetensors", NoFile.MISSING),
+    "an export with a flipped bit": ("export/model.safetensors", flipped(valid_files()["export/model.safetensors"])),
+    "a shared run whose settings name code": ("snapshot/config.yml", yaml.safe_dump(NAMING_CODE).encode()),
+    "shared statistics that are no JSON": ("snapshot/vec_normalize.json", b"cos\nsystem"),
 }
+
+
+def feed_of(text: str) -> Callable[[Any], object]:
+    """:return: what has a command of the page read a file"""
+    words = text.split()
+    if text.startswith("MDPO"):
+        return lambda _: MDPO.from_export("export")
+    if text.startswith("python -m sb3_mdpo.zoo"):
+        return lambda _: run_zoo(words[3:])
+    return pull_snapshot if words[1] == "pull" else command(*words[1:])
 
 
 def test_page_has_all_cases():
@@ -99,7 +125,7 @@ def test_page_has_all_cases():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["case"])
 def test_messages_are_those_of_the_page(row, workspace):
     file, content = CASES[row["case"]]
-    surface = Surface(row["case"], None, command(*row["command"].split()[1:]), file)
+    surface = Surface(row["case"], None, feed_of(row["command"]), file, refusals=(ValueError,))
     assert workspace.try_input(surface, content) == Outcome("refused", row["message"])
 
 

@@ -367,6 +367,14 @@ def test_an_engine_can_be_collected_while_another_one_is_made():
         assert not closing.is_alive()
 
 
+def test_engines_share_the_library_that_they_are_in():
+    engines = [ProcgenOptions("coinrun").engine(1, seed=0, num_threads=0) for _ in range(3)]
+    libraries = [engine._c_lib for engine in engines]
+    for engine in engines:
+        engine.close()
+    assert libraries[1] is libraries[2]
+
+
 def test_other_environments_are_not_swapped():
     env = make_vec_env("CartPole-v1", n_envs=2)
     assert native_vec_env(env) is env

@@ -192,7 +192,7 @@ def run(twins) -> Path:
     settings = folder / COINRUN
     settings.mkdir(parents=True)
     config = {"n_envs": 4, "env_kwargs": {"num_levels": 20}, "vec_env_wrapper": "sb3_mdpo.envs.native_vec_env"}
-    args = {"algo": "mdpo", "env": COINRUN, "env_kwargs": None, "gym_packages": []}
+    args = {"algo": "mdpo", "env": COINRUN, "env_kwargs": None, "gym_packages": [], "seed": 0}
     (settings / "config.yml").write_text(yaml.dump({"policy": "ImpalaCnnPolicy"} | config))
     (settings / "args.yml").write_text(yaml.dump(args))
     (settings / "command.txt").write_text(f"rl_zoo3 train --algo mdpo --env {COINRUN}")

@@ -1,5 +1,6 @@
 """Saving, loading, continuing."""
 
+import base64
 import io
 import json
 import re
@@ -262,6 +263,17 @@ def with_settings(source: Path, target: Path, **changed) -> Path:
             content = old.read(name)
             new.writestr(name, json.dumps(json.loads(content) | changed) if name == "data" else content)
     return target
+
+
+def test_classes_that_are_not_installed_are_named(model, tmp_path):
+    model.save(tmp_path / "model")
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        space = json.loads(archive.read("data"))["observation_space"]
+    pickled = base64.b64decode(space[":serialized:"]).replace(b"gymnasium.spaces", b"gymnasium.spades")
+    space[":serialized:"] = base64.b64encode(pickled).decode()
+    path = with_settings(tmp_path / "model.zip", tmp_path / "other.zip", observation_space=space)
+    with pytest.raises(ValueError, match=r"other.zip cannot be loaded: No module named 'gymnasium.spades'. Install"):
+        MDPO.load(path)
 
 
 def test_files_know_their_format(model, tmp_path):

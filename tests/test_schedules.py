@@ -87,6 +87,12 @@ def test_distill_coef_weighs_the_loss_at_every_update():
         assert row["policy_0/loss"] == pytest.approx(parts + weight * row["policy_0/distill_kl"], rel=1e-4)
 
 
+def test_a_line_to_zero_stays_there_when_the_last_rollout_goes_beyond_the_total():
+    model = MDPO("MlpPolicy", "CartPole-v1", distill_coef=distill_coef_schedule("lin_1.0"), **TINY).learn(2 * 32 - 10)
+    assert model._current_progress_remaining < 0
+    assert model.logger.name_to_value["train/distill_coef"] == 0.0
+
+
 def test_continued_training_starts_the_schedule_anew_unless_told_otherwise():
     model = MDPO("MlpPolicy", "CartPole-v1", distill_coef=LinearSchedule(1.0, 0.0, 1.0), **TINY).learn(2 * 32)
     model.set_logger(silent_logger())

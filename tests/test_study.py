@@ -373,7 +373,10 @@ def test_a_run_is_a_run_of_the_zoo_with_its_log_and_settings(finished):
     assert yaml.safe_load((folder / "run.yml").read_text())[GRID]["n_envs"] == 4
     assert "Eval num_timesteps=256" in (folder / "run.log").read_text()
     command = (folder / GRID / "command.txt").read_text()
-    assert f"-m sb3_mdpo.zoo train --algo mdpo --env {GRID} -conf run.yml -f . --seed 0 --device cpu" in command
+    assert (
+        f"-m sb3_mdpo.zoo train --algo mdpo --env {GRID} -conf run.yml -f . --seed 0 --eval-freq -1 --device cpu"
+        in command
+    )
     assert not list(finished.glob("unfinished/*"))
 
 

@@ -6,15 +6,21 @@ import zipfile
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import yaml
 from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_mdpo import MDPO
+from sb3_mdpo.checkpoints.archive import write
+from sb3_mdpo.checkpoints.snapshot import Snapshot
 from sb3_mdpo.envs.native import make_levels
+from sb3_mdpo.export.document import to_bytes
 from sb3_mdpo.generalization.table import COLUMNS as EVALUATION_COLUMNS
+from sb3_mdpo.hub.normalization import statistics_to_json
 from sb3_mdpo.study.config import parse_study
 from sb3_mdpo.study.runs import plan_runs
 from tests.results import synthetic_features, synthetic_results, synthetic_robustness
@@ -23,6 +29,7 @@ GRID = "TexturedGrid-v0"
 RUN = f"logs/mdpo/{GRID}_1"
 PLAIN_RUN = f"logs/mdpo/{GRID}_2"  # without evaluations on its levels
 SETTINGS = f"{RUN}/{GRID}"
+CHECKPOINT = f"{RUN}/checkpoints/checkpoint_000000000032.zip"
 STUDY: dict[str, Any] = {
     "name": "small",
     "environments": [GRID],
@@ -60,11 +67,19 @@ CONFIG = {
     "policy_kwargs": "dict(features_extractor_kwargs=dict(features_dim=8))",
 }
 
+SHARED_CONFIG = CONFIG | {"normalize": {"norm_obs": False}}
+
 
 def ordered(document: Any) -> bytes:
     """:return: a document as the zoo writes it, with Python's own type at the top"""
     top = OrderedDict(sorted(document.items(), key=str)) if isinstance(document, dict) else document
     return yaml.dump(top).encode(errors="surrogatepass")
+
+
+def to_export(document: Any) -> bytes:
+    """:return: the configuration of an export with a digest that is its own: damage that hashes do not show"""
+    content = document if isinstance(document, dict) else {"settings": document}
+    return to_bytes(json.loads(json.dumps(content, skipkeys=True).replace("NaN", "0").replace("Infinity", "1")))
 
 
 @cache
@@ -85,6 +100,24 @@ def models() -> dict[str, bytes]:
         saved[name] = file.getvalue()
     env.close()
     return saved
+
+
+@cache
+def _exported() -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        MDPO.load(io.BytesIO(models()["mdpo"]), device="cpu").export(Path(folder) / "export")
+        return {path.name: path.read_bytes() for path in (Path(folder) / "export").iterdir()}
+
+
+def _statistics() -> bytes:
+    env = VecNormalize(make_levels(GRID, 2, 0, num_levels=20), norm_obs=False)
+    env.close()
+    return statistics_to_json(env).encode()
+
+
+def _checkpoint() -> bytes:
+    with TemporaryDirectory() as folder:
+        return write(Path(folder), Snapshot(32, 1, 0.5, {}, [], b"", {}, {}, {})).read_bytes()
 
 
 def _evaluations() -> bytes:
@@ -125,15 +158,18 @@ def _files() -> dict[str, bytes]:
         f"{RUN}/features.json": json.dumps(synthetic_features(policies, 0.1)).encode(),
         f"{PLAIN_RUN}/0.monitor.csv": monitor,
         f"{PLAIN_RUN}/evaluations.npz": _npz(),
+        CHECKPOINT: _checkpoint(),
+        **{f"export/{name}": content for name, content in _exported().items()},
         "study.yml": yaml.safe_dump(STUDY, sort_keys=False).encode(),
         f"{STUDY_RUN}/generalization.csv": _evaluations(),
         f"{STUDY_RUN}/run.yml": yaml.safe_dump(run.conf).encode(),
         "results/results.csv": _study_results(),
         "mdpo.zip": mdpo,
         "ppo.zip": ppo,
-        f"snapshot/mdpo-{GRID}.zip": mdpo,
+        **{f"snapshot/{name}": content for name, content in _exported().items()},
+        "snapshot/vec_normalize.json": _statistics(),
         "snapshot/args.yml": yaml.safe_dump(ARGS).encode(),
-        "snapshot/config.yml": yaml.safe_dump(CONFIG).encode(),
+        "snapshot/config.yml": yaml.safe_dump(SHARED_CONFIG).encode(),
         "snapshot/env_kwargs.yml": yaml.safe_dump({"num_levels": 20}).encode(),
         "snapshot/command.txt": b"rl_zoo3 train",
         "snapshot/train_eval_metrics.zip": _metrics({"0.monitor.csv": monitor, "evaluations.npz": _npz()}),

@@ -149,23 +149,21 @@ def read_newest(folder: Path) -> Checkpoint | None:
 
     :param folder: folder of checkpoints, which need not exist
     :return: the checkpoint; None where there are none at all
-    :raises ValueError: where all are damaged
+    :raises ValueError: where all are damaged; they stay where they are
     """
     paths = checkpoints(folder)
-    read_ones = (_read_or_put_aside(path) for path in paths)
-    newest = next(filter(None, read_ones), None)
-    if paths and newest is None:
+    for number, path in enumerate(paths):
+        try:
+            newest = read(path)
+        except DamagedError:
+            continue
+        for damaged in paths[:number]:
+            warnings.warn(f"{damaged} is damaged: it is put aside, and the one before it is used.", stacklevel=3)
+            damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
+        return newest
+    if paths:
         raise ValueError(f"All checkpoints in {folder} are damaged: delete the folder to begin anew.")
-    return newest
-
-
-def _read_or_put_aside(path: Path) -> Checkpoint | None:
-    try:
-        return read(path)
-    except DamagedError as error:
-        warnings.warn(f"{error} It is put aside, and the one before it is used, if there is one.", stacklevel=4)
-        path.rename(path.with_name(f"{path.name}.damaged"))
-        return None
+    return None
 
 
 def remove_rest(folder: Path, keep: int) -> None:

@@ -4,6 +4,7 @@ The engine ends the whole process at an option that it does not know, so everyth
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 GAMES = (
@@ -120,6 +121,9 @@ class ProcgenOptions:
         # cffi looks up a library's functions under a lock when they are first used. An engine that nobody closed may be
         # collected while another one, just being made, holds it: its close() would wait forever
         _ = engine._c_lib.libenv_close
+        # gym3 opens the library anew for every engine, and cffi keeps what it has opened: 22 kB each. Once is enough
+        if not hasattr(engine._ffi.dlopen, "cache_info"):
+            engine._ffi.dlopen = cache(engine._ffi.dlopen)
         return engine
 
 

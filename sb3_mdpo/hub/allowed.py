@@ -44,6 +44,7 @@ VEC_ENV_WRAPPERS = _names("sb3_mdpo.envs", "sb3_mdpo.envs.native", classes="nati
 )
 CALLBACKS = frozenset().union(
     _names("sb3_mdpo.callbacks", classes="BudgetCallback HParamCallback"),
+    _names("sb3_mdpo.checkpoints", "sb3_mdpo.checkpoints.callback", classes="ResumableCheckpointCallback"),
     _names("sb3_mdpo.generalization", "sb3_mdpo.generalization.callback", classes="GeneralizationEvalCallback"),
     _names("rl_zoo3.callbacks", classes="ParallelTrainCallback RawStatisticsCallback SaveVecNormalizeCallback"),
     _names(

@@ -72,10 +72,10 @@ def push_run(
     with connection_errors():
         repository = _check_repository(repo_id, run, private)
     model = MDPO.load(run.model_path, device=device)
-    evaluations = evaluate_run(run, model, episodes, n_envs, deterministic, seed)
     with TemporaryDirectory() as name:
         folder = Path(name) / "run"
-        model.export(folder)
+        model.export(folder)  # before the evaluation, which takes minutes: can it be?
+        evaluations = evaluate_run(run, model, episodes, n_envs, deterministic, seed)
         copy_run(run, folder, with_pickles)
         if video_steps is not None:
             record_video(run, model, folder / layout.VIDEO, video_steps, deterministic, seed)

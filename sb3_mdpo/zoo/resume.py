@@ -11,10 +11,11 @@ import yaml
 
 from sb3_mdpo.checkpoints.archive import read_newest
 from sb3_mdpo.checkpoints.callback import FOLDER, ResumableCheckpointCallback
+from sb3_mdpo.documents import read_mapping
 from sb3_mdpo.envs.native import is_native
 from sb3_mdpo.ranks import current_ranks
 from sb3_mdpo.zoo.ranks import for_all_ranks
-from sb3_mdpo.zoo.run import ARGS, CONFIG, settings_folder
+from sb3_mdpo.zoo.run import ARGS, CONFIG, read_args, read_hyperparams, settings_folder
 
 PROG = "python -m sb3_mdpo.zoo train --resume"
 
@@ -36,12 +37,14 @@ def main(argv: Sequence[str]) -> None:
     folder: Path = changes.pop("folder")
     try:
         settings = settings_folder(folder)
+        arguments = read_args(settings / ARGS)
+        read_hyperparams(settings)
         if current_ranks().rank == 0:  # it puts damaged ones aside
             check_resumable(folder)
     except (OSError, ValueError) as error:
         print(f"{PROG}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    arguments = dict(_load(settings / ARGS)) | {name: value for name, value in changes.items() if value is not None}
+    arguments |= {name: value for name, value in changes.items() if value is not None}
     sys.argv = ["rl_zoo3 train", *command_line(arguments)]
     _train(folder, settings)
 
@@ -56,11 +59,6 @@ def check_resumable(folder: Path) -> None:
             f"{folder / FOLDER} holds no checkpoints: ResumableCheckpointCallback writes them, where it is the first "
             "callback in the hyperparameters. Train anew."
         )
-
-
-def _load(path: Path) -> Any:
-    # As the zoo does, which writes Python objects: only for runs of one's own
-    return yaml.load(path.read_text(), Loader=yaml.UnsafeLoader)
 
 
 def command_line(arguments: dict[str, Any]) -> list[str]:
@@ -97,7 +95,7 @@ def _train(folder: Path, settings: Path) -> None:
             self.save_path, self.params_path = str(folder), str(settings)
 
         def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-            hyperparams = dict(_load(settings / CONFIG))
+            hyperparams = read_mapping(settings / CONFIG, yaml.UnsafeLoader)  # of a run of one's own
             if is_native(self.env_name.gym_id):
                 self.deterministic_eval = False
             return hyperparams, deepcopy(hyperparams)

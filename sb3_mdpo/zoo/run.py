@@ -90,7 +90,7 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     :raises ValueError: where the folder is no complete run of one of them, or its environment is not known here
     """
     settings = settings_folder(folder)
-    args = _read_args(settings / ARGS)
+    args = read_args(settings / ARGS)
     if args["algo"] not in algos:
         raise ValueError(f"{folder} is a run of {args['algo']}: give the folder of a run of {' or '.join(algos)}.")
     if utils.EnvironmentName(args["env"]) != settings.name:
@@ -99,7 +99,7 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     if not model_path.is_file():
         reason = "train with --eval-freq, or leave out --load-best" if load_best else "the training has not finished"
         raise ValueError(f"There is no {model_path}: {reason}.")
-    hyperparams = _read_hyperparams(settings)
+    hyperparams = read_hyperparams(settings)
     _import_environment(args)
     # As rl_zoo3 enjoy does: the command line's arguments replace the file's
     env_kwargs = hyperparams.get("env_kwargs") or {} if args["env_kwargs"] is None else args["env_kwargs"]
@@ -108,7 +108,12 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     return Run(settings, model_path, args, hyperparams, dict(env_kwargs))
 
 
-def _read_args(path: Path) -> dict[str, Any]:
+def read_args(path: Path) -> dict[str, Any]:
+    """
+    :param path: ``args.yml`` of a run of one's own
+    :return: arguments of ``rl_zoo3 train``, by name
+    :raises ValueError: where it is not what the zoo wrote
+    """
     args = read_mapping(path, yaml.UnsafeLoader)
     kinds = {"algo": str, "env": str, "env_kwargs": dict | None, "gym_packages": list, "seed": int}
     for name, kind in kinds.items():
@@ -120,7 +125,12 @@ def _read_args(path: Path) -> dict[str, Any]:
     return args
 
 
-def _read_hyperparams(settings: Path) -> dict[str, Any]:
+def read_hyperparams(settings: Path) -> dict[str, Any]:
+    """
+    :param settings: the folder inside a run's folder that holds its settings
+    :return: hyperparameters with the statistics' settings, as ``rl_zoo3 enjoy`` reads them
+    :raises ValueError: where they are not what the zoo wrote
+    """
     path = settings / CONFIG
     normalize = read_mapping(path, yaml.UnsafeLoader).get("normalize", False)
     if not isinstance(normalize, bool | str | dict):
