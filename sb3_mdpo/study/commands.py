@@ -3,8 +3,14 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sb3_mdpo.extras import need
+
+if TYPE_CHECKING:
+    from sb3_mdpo.study.runner import Engine
+
+ENGINES = ("local", "ray")
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +26,13 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--jobs", type=_positive, help="runs at the same time (default: the file's)")
     run.add_argument("--threads", type=_positive, help="PyTorch's threads in each run (default: the file's)")
     run.add_argument("--device", help="PyTorch device (default: the file's)")
+    run.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what executes the runs (default: this machine)"
+    )
+    run.add_argument("--address", help="of the Ray cluster: host:port, or auto (default: Ray on this machine alone)")
+    run.add_argument(
+        "--storage", metavar="URL", help="where Ray's machines keep half-done runs (default: the study's folder)"
+    )
     run.set_defaults(run=_run)
     status.set_defaults(run=_status)
 
@@ -30,15 +43,32 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _engine(args: argparse.Namespace) -> "Engine":
+    given = {key: getattr(args, key) for key in ("address", "storage") if getattr(args, key) is not None}
+    if args.engine == "ray":
+        if args.jobs is not None:
+            raise ValueError("--jobs is for this machine: Ray starts as many runs as there are resources for.")
+        need("distributed", ray="ray", fsspec="fsspec")
+        from sb3_mdpo.study.ray_engine import on_ray
+
+        return on_ray(**given)
+    if given:
+        raise ValueError(f"--{' and --'.join(given)}: only Ray has that, add --engine ray.")
+    from sb3_mdpo.study.runner import run_all
+
+    return run_all
+
+
 def _run(args: argparse.Namespace) -> None:
     need("lab", filelock="filelock")
+    engine = _engine(args)
     from sb3_mdpo.study.config import read_study
     from sb3_mdpo.study.study import run_study
 
     study = read_study(args.file)
     given = {key: getattr(args, key) for key in ("jobs", "threads", "device") if getattr(args, key) is not None}
     try:
-        n_failed = run_study(study, args.file, args.output, **given)
+        n_failed = run_study(study, args.file, args.output, engine=engine, **given)
     except KeyboardInterrupt:
         print("Interrupted. What is complete is kept: the same command continues.", file=sys.stderr)
         sys.exit(130)
