@@ -108,7 +108,7 @@ def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd)
         cluster.remove_node(nodes[0], allow_graceful=False)
         killed.set()
 
-    killer = threading.Thread(target=kill_one)
+    killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
     on_ray = ["--engine", "ray", "--address", cluster.address, "--storage", f"file://{begun}"]
     code = study_command("run", write(tmp_path / "tiny.yml"), "-o", tmp_path / "out", *on_ray)

@@ -34,7 +34,47 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         "--storage", metavar="URL", help="where Ray's machines keep half-done runs (default: the study's folder)"
     )
     run.set_defaults(run=_run)
+    _add_plan(actions)
     status.set_defaults(run=_status)
+
+
+def _add_plan(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    plan = actions.add_parser("plan", help="price it before it is run", description="Tell what a study will take.")
+    plan.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/paper_matrix.yml")
+    throughput = plan.add_mutually_exclusive_group()
+    throughput.add_argument(
+        "--steps-per-second",
+        metavar="[METHOD=]X",
+        type=_rate,
+        nargs="+",
+        help="throughput, stated: environment steps per second, evaluations included",
+    )
+    throughput.add_argument("--measured", metavar="FOLDER", type=Path, help="throughput of a study that was run")
+    throughput.add_argument(
+        "--probe",
+        metavar="N",
+        type=_positive,
+        nargs="?",
+        const=3,
+        default=0,
+        help="throughput of this machine: train one run of each kind for N rollouts (default: 3)",
+    )
+    plan.add_argument("--machines", type=_positive, default=1, help="number of machines like this (default: 1)")
+    plan.add_argument("--jobs", type=_positive, help="runs at the same time on each (default: the file's)")
+    plan.add_argument("--device", help="PyTorch device (default: the file's)")
+    plan.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    plan.set_defaults(run=_plan)
+
+
+def _rate(text: str) -> tuple[str, float]:
+    method, _, number = text.rpartition("=")
+    try:
+        rate = float(number)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no throughput: write 1500 or mdpo=1500")
+    return method, rate
 
 
 def _positive(text: str) -> int:
@@ -82,3 +122,22 @@ def _status(args: argparse.Namespace) -> None:
     from sb3_mdpo.study.study import study_status
 
     print(study_status(read_study(args.file), args.output, args.jobs))
+
+
+def _plan(args: argparse.Namespace) -> None:
+    need("lab", filelock="filelock")
+    from dataclasses import replace
+
+    from sb3_mdpo.study.config import read_study
+    from sb3_mdpo.study.plan import Seconds, check_rates, from_probe, from_rates, make_plan, measured_rates
+    from sb3_mdpo.study.plan_text import plan_json, plan_table
+
+    study = read_study(args.file)
+    study = replace(study, jobs=args.jobs or study.jobs, device=args.device or study.device)
+    seconds: Seconds = from_probe
+    if args.steps_per_second or args.measured:
+        rates = measured_rates(args.measured) if args.measured else dict(args.steps_per_second)
+        check_rates(rates, study)
+        seconds = from_rates(rates)
+    plan = make_plan(study, seconds, args.probe, args.machines)
+    print(plan_json(plan) if args.json else plan_table(plan))

@@ -49,8 +49,8 @@ def run_all_on_ray(
     """
     if study.device.startswith("cuda") and not study.resources.gpus:
         raise ValueError(
-            f"device {study.device}: Ray hides GPUs from runs that ask for none: add resources: {{gpus: 1}} to the study "
-            "file, or a fraction like 0.25."
+            f"device {study.device}: Ray hides GPUs from runs that ask for none: add resources: {{gpus: 1}}, or a "
+            "fraction like 0.25, to the study file."
         )
     home = (folder.path / "unfinished").resolve()
     home.mkdir(parents=True, exist_ok=True)
@@ -77,12 +77,13 @@ def run_all_on_ray(
 
 def _task(study: Study) -> Any:
     resources = study.resources
-    return ray.remote(attempt).options(
-        num_cpus=resources.cpus or study.threads,
-        num_gpus=resources.gpus,
-        max_retries=resources.retries,
-        retry_exceptions=[KilledError, OSError],
-    )
+    options = {
+        "num_cpus": resources.cpus or study.threads,
+        "num_gpus": resources.gpus,
+        "max_retries": resources.retries,
+        "retry_exceptions": [KilledError, OSError],
+    }
+    return ray.remote(**options)(attempt)
 
 
 def _check_resources(study: Study) -> None:
