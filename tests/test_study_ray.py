@@ -1,10 +1,6 @@
 """Studies on Ray: a real cluster of several nodes on this machine, one of which is killed in the middle."""
 
 import csv
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -17,12 +13,6 @@ import yaml
 from ray.cluster_utils import Cluster
 
 from sb3_mdpo.cli import main
-from sb3_mdpo.study.attempt import pack, unpack
-from sb3_mdpo.study.config import parse_study
-from sb3_mdpo.study.folder import StudyFolder
-from sb3_mdpo.study.mirror import Mirror, check_storage
-from sb3_mdpo.study.runner import execute
-from sb3_mdpo.study.runs import plan_runs
 
 GRID = "TexturedGrid-v0"
 SMALL_STORE = 80 * 2**20
@@ -34,7 +24,10 @@ STUDY = {
     "seeds": [0, 1, 2],
     "timesteps": 8192,
     "hyperparams": {
-        **{"n_envs": 8, "n_steps": 32, "batch_size": 128, "n_epochs": 1},
+        "n_envs": 8,
+        "n_steps": 32,
+        "batch_size": 128,
+        "n_epochs": 1,
         "callback": [{"sb3_mdpo.checkpoints.ResumableCheckpointCallback": {"save_freq": 512}}],
     },
     "evaluation": {"freq": 4096, "episodes": 4, "n_envs": 4},
@@ -83,6 +76,7 @@ def cluster(short_folder, monkeypatch) -> Iterator[Cluster]:
     """A head that runs nothing."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_TMPDIR", str(short_folder))
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's workers are polite, even to each other
     settings = {"num_cpus": 0, "object_store_memory": SMALL_STORE, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=settings)
     yield cluster
@@ -90,7 +84,7 @@ def cluster(short_folder, monkeypatch) -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-def wait_until(condition, seconds: float = 120) -> None:
+def wait_until(condition, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

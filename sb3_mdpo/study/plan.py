@@ -2,6 +2,7 @@
 
 import csv
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -159,7 +160,8 @@ def measured_rates(folder: Path) -> dict[str, float]:
     for method, timesteps, time in last.values():
         steps[method] += timesteps  # type: ignore[assignment]
         seconds[method] += time  # type: ignore[assignment]
-    return {method: steps[method] / seconds[method] for method in steps if seconds[method] > 0}
+    rates = {method: steps[method] / seconds[method] for method in steps if seconds[method]}
+    return {method: rate for method, rate in rates.items() if 0 < rate < math.inf}
 
 
 def makespan(seconds: Iterable[float], slots: int) -> float:
