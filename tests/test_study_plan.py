@@ -76,7 +76,7 @@ def test_costs_by_hand():
         variant("ppo"),
         variant(n_policies=3),
         variant(n_policies=3, distill_mode="random"),
-        variant(distill_coef="lin_1.0"),
+        variant(distill_coef="lin_1.0", n_timesteps=576),
         variant(distill_coef="warmup_1.0_0.5"),
         variant(n_timesteps=96, n_steps=16, batch_size=64),
     ],
@@ -139,7 +139,7 @@ def test_makespan_by_hand():
 
 @pytest.mark.parametrize(
     ("number", "expected"),
-    [(0, "0 "), (999, "999 "), (1000, "1.00 k"), (999_600, "1.00 M"), (36_000_000_000, "36.0 G")],
+    [(0, "0 "), (999, "999 "), (1000, "1.00 k"), (999_600, "1.00 M"), (3.6e10, "36.0 G")],
 )
 def test_amounts_have_three_digits(number, expected):
     assert amount(number) == expected
@@ -163,7 +163,7 @@ def test_plan_with_stated_throughput_starts_one_run_of_each_kind(tmp_path, capsy
     assert plan["wall_seconds"] == {
         "1": group["seconds"],
         "2": group["seconds"],
-    }  # two jobs: both at once on one machine
+    }  # both at once on one machine
     needs = group["needs"]
     assert (needs["rollout_seconds"], needs["monitor"], needs["log"]) == (None, None, None)
     assert needs["memory"] > 100e6  # torch alone
