@@ -69,7 +69,7 @@ def main() -> None:
     rows.append(["the study", *_compared(total, wall, duration), "", "", ""])
     header = ["", "time, forecast", "run", "error", "bytes, forecast", "run", "error"]
     title = f"`{args.file.name}`, forecast from {args.rollouts} rollouts; steps, images and evaluations are equal"
-    write("study_plan", f"{title}:\n\n{table(header, rows)}", measured + [{"wall": [total, wall]}], args.folder)
+    write("study_plan", f"{title}:\n\n{table(header, rows)}", [*measured, {"wall": [total, wall]}], args.folder)
 
 
 def _compared(forecast, real, show):
