@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import os
 import shutil
 import signal
 import subprocess
@@ -528,6 +529,28 @@ def test_a_leash_passes_the_exit_code_on(code, expected):
     command = [sys.executable, "-m", "sb3_mdpo.study.leash", "sh", "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.wait(timeout=30) == expected
+
+
+def test_a_training_that_is_killed_has_not_failed(tmp_path):
+    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
+
+    def kill() -> bool:
+        here = folder.unfinished(run).resolve()
+        ours = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cwd") if is_link_to(path, here)]
+        if len(ours) == 2:  # the leash and what it holds
+            os.kill(max(ours), signal.SIGKILL)
+        return False
+
+    assert execute(run, folder, 1, "cpu", stopped=kill) == "interrupted"
+    assert folder.unfinished(run).is_dir()
+    assert not folder.failed(run).exists()
+
+
+def is_link_to(link: Path, target: Path) -> bool:
+    try:
+        return link.readlink() == target
+    except OSError:  # has ended since
+        return False
 
 
 def test_tail_of_a_log(tmp_path):

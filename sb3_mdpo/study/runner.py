@@ -21,7 +21,7 @@ from sb3_mdpo.study.runs import CONF, PlannedRun
 Outcome = Literal["done", "failed", "interrupted"]
 Engine = Callable[[Study, Sequence[PlannedRun], StudyFolder], Generator[tuple[PlannedRun, Outcome], None, None]]
 POLL_SECONDS = 0.2
-KILLED = 128  # exit codes above it are of processes that a signal ended
+KILLED = 128  # the leash's exit codes above it are of trainings that a signal ended; negative ones of its own end
 
 
 def execute(
@@ -71,7 +71,7 @@ def execute(
     finally:  # whatever it is, an interrupt too
         process.stdin.close()
         process.wait()
-    if code > KILLED:
+    if code < 0 or code > KILLED:
         return "interrupted"
     shutil.rmtree(folder.failed(run), ignore_errors=True)
     # An interrupted training of the zoo saves its model and succeeds, too early
