@@ -488,12 +488,16 @@ def test_a_command_that_succeeds_without_the_whole_training_has_failed(tmp_path,
     assert not folder.complete(run).exists()
 
 
-def test_half_a_run_goes_on_with_the_same_result(finished, tmp_path):
+def test_half_a_run_goes_on_elsewhere_with_the_same_result(finished, tmp_path):
     folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
     begun = folder.unfinished(run) / "mdpo" / f"{GRID}_1" / "generalization.csv"
     assert execute(run, folder, 1, "cpu", stopped=begun.exists) == "interrupted"
     assert folder.resumable(run) == begun.parent
+    folder = StudyFolder(folder.path.rename(tmp_path / "elsewhere"))
     assert execute(run, folder, 1, "cpu") == "done"
+    assert not (tmp_path / "out").exists()
+    evaluations = [StudyFolder(path).evaluations(run).read_text().splitlines() for path in (finished, folder.path)]
+    assert len({len(lines) for lines in evaluations}) == 1
     assert "Going on from step" in (folder.complete(run) / "run.log").read_text()
     assert not (folder.complete(run) / "checkpoints").exists()
     alone, resumed = (MDPO.load(path / f"{GRID}.zip") for path in (finished / run.name, folder.complete(run)))
