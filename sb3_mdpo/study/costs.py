@@ -90,7 +90,8 @@ def _teaching(run: PlannedRun, rollouts: int) -> int:
     """Updates in which ``distill_coef`` is not 0."""
     coef = _setting(run, "distill_coef")
     schedule = FloatSchedule(distill_coef_schedule(coef) if isinstance(coef, str) else coef)
-    progress = (1 - done * steps_per_rollout(run) / run.n_timesteps for done in range(1, rollouts + 1))
+    share = steps_per_rollout(run) / run.n_timesteps
+    progress = (1 - done * share for done in range(1, rollouts + 1))
     return sum(schedule(remaining) != 0 for remaining in progress)
 
 
