@@ -90,8 +90,8 @@ def _teaching(run: PlannedRun, rollouts: int) -> int:
     """Updates in which ``distill_coef`` is not 0."""
     coef = _setting(run, "distill_coef")
     schedule = FloatSchedule(distill_coef_schedule(coef) if isinstance(coef, str) else coef)
-    share = steps_per_rollout(run) / run.n_timesteps
-    progress = (1 - done * share for done in range(1, rollouts + 1))
+    per_rollout = steps_per_rollout(run)
+    progress = (1 - done * per_rollout / run.n_timesteps for done in range(1, rollouts + 1))
     return sum(schedule(remaining) != 0 for remaining in progress)
 
 
