@@ -29,7 +29,7 @@ demo: install
 	$(BIN)/python examples/demo_report.py procgen-starpilot-easy-v0 -f demo/logs -o demo/learning_curve.png
 
 test: install browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # The tests of reports look at them in it
 browser:
