@@ -95,7 +95,7 @@ class Training:
     def start(self) -> "subprocess.Popen[bytes]":
         """Begin, or go on where there is a checkpoint."""
         if any(self.checkpoints.glob("checkpoint_*.zip")):
-            return self._zoo("train", "--resume", str(self.run))
+            return self._zoo("train", "--resume", str(self.run.resolve()))
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         (self.folder / "run.yml").write_text(yaml.safe_dump({self.env_id: SCENARIOS[self.env_id]}))
@@ -118,9 +118,15 @@ class Training:
 
     def finish(self) -> None:
         """Run it to its end."""
-        code = self.start().wait()
-        if code != 0 or not self.is_complete:
-            raise RuntimeError(f"{self.folder} ended with {code}:\n{(self.folder / 'output.txt').read_text()[-3000:]}")
+        self.start().wait()
+        self.check()
+
+    def check(self) -> None:
+        """
+        :raises RuntimeError: where it is not complete
+        """
+        if not self.is_complete:
+            raise RuntimeError(f"{self.folder} has ended:\n{(self.folder / 'output.txt').read_text()[-3000:]}")
 
 
 def kill_at_a_moment(process: "subprocess.Popen[bytes]", seconds: float) -> str:
@@ -183,6 +189,7 @@ def run_with_kills(training: Training, kills: int, rng: random.Random, seconds: 
             end = kill_while_writing(process, training.checkpoints, rng.randrange(4))
             attempts.append("killed while writing" if end == "killed" else "complete")
         if attempts[-1] == "complete":
+            training.check()
             return attempts
     training.finish()
     return attempts
