@@ -195,7 +195,10 @@ def test_a_measured_study_gives_rates_per_method(tmp_path, monkeypatch, capsys):
     table.write_text("method,run,timesteps,seconds\n" + "\n".join(",".join(map(str, row)) for row in rows))
     from sb3_mdpo.study.plan import measured_rates
 
-    assert measured_rates(tmp_path) == {"mdpo": 10.0, "ppo": 20.0}
+    study = read_study(write(tmp_path / "tiny.yml", methods=["mdpo", "ppo"]))
+    assert measured_rates(tmp_path, study) == {"mdpo": 10.0, "ppo": 20.0}
+    with pytest.raises(ValueError, match=r"results.csv does not tell the throughput of twins: probe it, or state it"):
+        measured_rates(tmp_path, read_study(write(tmp_path / "tiny.yml", methods=["mdpo", "twins"])))
     assert {"method", "run"} < set(RUN_COLUMNS)  # the names in real tables
 
 

@@ -135,8 +135,10 @@ def _plan(args: argparse.Namespace) -> None:
     study = read_study(args.file)
     study = replace(study, jobs=args.jobs or study.jobs, device=args.device or study.device)
     seconds: Seconds = from_probe
-    if args.steps_per_second or args.measured:
-        rates = measured_rates(args.measured) if args.measured else dict(args.steps_per_second)
+    if args.measured:
+        seconds = from_rates(measured_rates(args.measured, study))
+    elif args.steps_per_second:
+        rates = dict(args.steps_per_second)
         check_rates(rates, study)
         seconds = from_rates(rates)
     plan = make_plan(study, seconds, args.probe, args.machines)

@@ -139,11 +139,12 @@ def check_rates(rates: Mapping[str, float], study: Study) -> None:
         raise ValueError(f"the study has no method {', '.join(sorted(unknown))}; it has {', '.join(methods)}.")
 
 
-def measured_rates(folder: Path) -> dict[str, float]:
+def measured_rates(folder: Path, study: Study) -> dict[str, float]:
     """
     :param folder: folder of a study that was run
+    :param study: the study that they are for
     :return: environment steps per second, evaluations included, by method, over its complete runs
-    :raises ValueError: where it is no such folder
+    :raises ValueError: where it is no such folder, or one without a method of the study
     """
     table = folder / RESULTS
     if not table.is_file():
@@ -161,7 +162,10 @@ def measured_rates(folder: Path) -> dict[str, float]:
         steps[method] += timesteps  # type: ignore[assignment]
         seconds[method] += time  # type: ignore[assignment]
     rates = {method: steps[method] / seconds[method] for method in steps if seconds[method]}
-    return {method: rate for method, rate in rates.items() if 0 < rate < math.inf}
+    methods = [variant.name for variant in study.methods]
+    if missing := [method for method in methods if not 0 < rates.get(method, 0) < math.inf]:
+        raise ValueError(f"{table} does not tell the throughput of {', '.join(missing)}: probe it, or state it.")
+    return {method: rates[method] for method in methods}
 
 
 def makespan(seconds: Iterable[float], slots: int) -> float:
