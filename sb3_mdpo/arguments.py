@@ -139,15 +139,18 @@ def check_rollout(model: "MDPO") -> None:
         raise ValueError(
             f"{model.n_envs} environment(s) cannot be shared out equally among n_policies={model.n_policies}: pass a "
             f"multiple of {model.n_policies}, e.g. make_vec_env(env_id, n_envs={model.n_policies * 4}) "
-            f"in Python or -params n_envs:{model.n_policies * 4} to rl_zoo3 train."
+            f"in Python or -params n_envs:{model.n_policies * 4} to rl_zoo3 train"
+            + (". Of several processes, each needs as many of its own." if model.ranks.size > 1 else ".")
         )
-    samples = model.n_steps * model.n_envs // model.n_policies
+    model.ranks.share(model.batch_size, "batch_size")
+    envs_per_policy = model.n_envs * model.ranks.size // model.n_policies
+    samples = model.n_steps * envs_per_policy
     if model.normalize_advantage and samples < 2:
         raise ValueError(f"n_steps={model.n_steps} gives each policy one sample: advantages cannot be normalised.")
     if model.batch_size > samples:
         raise ValueError(
             f"batch_size={model.batch_size} is larger than a policy's rollout of {samples} samples (n_steps="
-            f"{model.n_steps} x {model.n_envs // model.n_policies} environments per policy): pass batch_size={samples} "
+            f"{model.n_steps} x {envs_per_policy} environments per policy): pass batch_size={samples} "
             "or less, or more steps or environments."
         )
     if samples % model.batch_size:

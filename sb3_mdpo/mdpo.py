@@ -241,6 +241,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         accelerate(self.policy, resolve_precision(self.precision, self.device, self.observation_space), self.compile)
         if isinstance(self.policy_class, type):  # SB3 asks for its name
             self._maybe_recommend_cpu()
+        self.ranks.spread_seed(self.seed, self.env)
 
     # Schedules of what the settings are now: as with PPO, a callback may assign new ones
 
@@ -268,11 +269,14 @@ class MDPO(MutualOnPolicyAlgorithm):
         history = UpdateHistory()
         active = set(range(self.n_policies))
         no_gradient = self.detach_peers or settings.distill_coef == 0
+        ranks = self.ranks
+        batch_size = ranks.share(self.batch_size, "batch_size")
+        peers_generator = ranks.peers_generator()
         with distribution_checks(False):  # check_update() sees what they would have
             for epoch in range(self.n_epochs):
-                for minibatch in self.rollout_buffer.get(self.batch_size):
+                for minibatch in self.rollout_buffer.get(batch_size):
                     took_part = frozenset(active)
-                    peers = draw_peers(self.n_policies, self.distill_mode)
+                    peers = draw_peers(self.n_policies, self.distill_mode, peers_generator)
                     metrics = minibatch_step(
                         self.policy,
                         minibatch,
@@ -283,11 +287,12 @@ class MDPO(MutualOnPolicyAlgorithm):
                         self.detach_peers,
                         self.target_kl,
                         chunk_size,
+                        ranks,
                     )
                     stepped = frozenset(active)
                     history.append(epoch, metrics, took_part, stepped)
                     passes = n_differentiated(peers, took_part, stepped, no_gradient)
-                    self.trained_samples += passes * len(minibatch[0].actions)
+                    self.trained_samples += passes * len(minibatch[0].actions) * ranks.size
                     if not active:
                         break
                 self._n_updates += 1
@@ -295,6 +300,8 @@ class MDPO(MutualOnPolicyAlgorithm):
                     if self.verbose >= 1:
                         print(f"Early stopping at step {epoch}: all policies have reached target_kl={self.target_kl}")
                     break
+        # Statistics of batch normalisation, where members have it: each process has seen its own samples
+        ranks.average([buffer for buffer in self.policy.buffers() if buffer.is_floating_point()])
         self._log_update(history, settings)
 
     def _loss_settings(self) -> LossSettings:
@@ -318,9 +325,8 @@ class MDPO(MutualOnPolicyAlgorithm):
 
     def _log_update(self, history: UpdateHistory, settings: LossSettings) -> None:
         buffer = self.rollout_buffer
-        at_the_end = {
-            "explained_variance": explained_variance(buffer.by_member(buffer.values), buffer.by_member(buffer.returns))
-        }
+        values, returns = buffer.by_member(buffer.values), buffer.by_member(buffer.returns)
+        at_the_end = {"explained_variance": explained_variance(values, returns, self.ranks)}
         if all(hasattr(member, "log_std") for member in self.policy.members):
             at_the_end["std"] = th.stack([th.exp(member.log_std.detach()).mean() for member in self.policy.members])
         update = history.fetch(at_the_end)

@@ -6,6 +6,7 @@ import numpy as np
 import torch as th
 from numpy.typing import NDArray
 
+from sb3_mdpo.ranks import ALONE, Ranks
 from sb3_mdpo.update import METRICS
 
 
@@ -91,14 +92,15 @@ class FetchedUpdate:
         return logged
 
 
-def explained_variance(values: th.Tensor, returns: th.Tensor) -> th.Tensor:
+def explained_variance(values: th.Tensor, returns: th.Tensor, ranks: Ranks = ALONE) -> th.Tensor:
     """
     SB3's ``explained_variance`` per member, without leaving the device.
 
     :param values: predictions, shape ``(n_policies, samples)``
     :param returns: targets, same shape
+    :param ranks: the processes that have samples
     :return: ``1 - Var[returns - values] / Var[returns]``, NaN where all returns are equal, shape ``(n_policies,)``
     """
-    variance = returns.var(dim=1, correction=0)
-    unexplained = (returns - values).var(dim=1, correction=0)
+    variance = ranks.variance(returns)
+    unexplained = ranks.variance(returns - values)
     return th.where(variance == 0, th.nan, 1 - unexplained / variance)

@@ -176,7 +176,7 @@ def _in_distributions(policy: MutualPolicy, observations: EnvArrays, num_timeste
 
 
 def check_collected(
-    buffer: MutualRolloutBuffer, last_values: th.Tensor, policy: MutualPolicy, num_timesteps: int
+    buffer: MutualRolloutBuffer, last_values: th.Tensor, policy: MutualPolicy, num_timesteps: int, n_ranks: int = 1
 ) -> None:
     """
     Check a complete rollout before anything is learned from it. The host waits for the device once.
@@ -185,12 +185,14 @@ def check_collected(
     :param last_values: values of the observations after the last step, one per environment
     :param policy: the members
     :param num_timesteps: environment steps at the end of the rollout
+    :param n_ranks: number of processes that have as many environments each
     :raises NonFiniteError: where values, log probabilities, rewards or returns are not finite
     """
     # Whatever is not finite in values and rewards is in the returns as well
     if (buffer.returns.isfinite() & buffer.log_probs.isfinite()).all():
         return
-    started = num_timesteps - buffer.buffer_size * buffer.n_envs
+    steps = buffer.n_envs * n_ranks
+    started = num_timesteps - buffer.buffer_size * steps
     damaged = _in_weights(policy, started)
     if damaged is not None:
         raise damaged
@@ -207,7 +209,7 @@ def check_collected(
             environments = at[at[:, 0] == row, 1].tolist()
             members = _members_of(environments, buffer.n_envs, policy.n_policies)
             step = first_step - row if quantity == "returns" else first_step + row
-            raise NonFiniteError(quantity, members, started + step * buffer.n_envs, environments)
+            raise NonFiniteError(quantity, members, started + step * steps, environments)
 
 
 def check_update(update: FetchedUpdate, num_timesteps: int) -> None:

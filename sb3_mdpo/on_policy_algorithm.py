@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from io import BufferedIOBase
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from sb3_mdpo.buffers import MutualRolloutBuffer
 from sb3_mdpo.callback_tree import tell_of_error
 from sb3_mdpo.numerics import EnvArrays, acting, check_collected, check_environments
 from sb3_mdpo.policies import MutualPolicy, PredictWith, check_predict_with, common_policy_kwargs
+from sb3_mdpo.ranks import Ranks, current_ranks
 from sb3_mdpo.saving import check_saved_model, loading, replacing
 from sb3_mdpo.timeouts import timeout_values
 
@@ -43,6 +45,12 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     trained_samples = 0  # like num_timesteps, saved and counted anew by learn()
     iterations_before = 0  # those of the training that this one goes on with
     _callback: BaseCallback | None = None  # of the training that is going on; not saved
+    _ended: list[list[tuple[int, dict[str, Any]]]]  # episodes of each step that are not counted yet; not saved
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train together: this one alone, or those of ``sb3_mdpo.distributed``."""
+        return current_ranks()
 
     @property
     def predict_with(self) -> PredictWith:
@@ -75,6 +83,8 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         assert self._last_obs is not None, "No previous observation was provided"
         self.policy.set_training_mode(False)
         n_steps = 0
+        self._ended = []
+        self.ranks.share_statistics(env)  # anew, where a checkpoint was resumed
         rollout_buffer.reset()
         if self.check_finite:
             self._check_observations(self._last_obs)
@@ -94,12 +104,12 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             clipped_actions = self.policy.environment_actions(actions)
 
             new_obs, rewards, dones, infos = env.step(clipped_actions)
-            self.num_timesteps += env.num_envs
+            self.num_timesteps += env.num_envs * self.ranks.size
             if self.check_finite:  # before callbacks see it
                 self._check_observations(new_obs)  # type: ignore[arg-type] # tuples reach no policy
                 self._check_rewards(rewards)
             callback.update_locals(locals())
-            if not callback.on_step():
+            if not self.ranks.agree(callback.on_step()):
                 return False
             self._update_info_buffer(infos, dones)
             n_steps += 1
@@ -120,7 +130,8 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
         rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
         if self.check_finite:  # before anything is learned from it
-            check_collected(rollout_buffer, values, self.policy, self.num_timesteps)
+            check_collected(rollout_buffer, values, self.policy, self.num_timesteps, self.ranks.size)
+        self._count_episodes()
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
@@ -143,13 +154,21 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
         # Only where an episode ended, not all environments at every step
         assert dones is not None
-        ended = np.flatnonzero(dones)
-        super()._update_info_buffer([infos[idx] for idx in ended], dones[ended])
-        assert self.member_ep_info_buffers is not None
         envs_per_member = len(infos) // self.n_policies
-        for idx in ended:
-            if "episode" in infos[idx]:
-                self.member_ep_info_buffers[idx // envs_per_member].append(infos[idx]["episode"])
+        self._ended.append([(int(idx) // envs_per_member, infos[idx]) for idx in np.flatnonzero(dones)])
+        if self.ranks.size == 1:  # else once per rollout, not to exchange messages at every step
+            self._count_episodes()
+
+    def _count_episodes(self) -> None:
+        assert self.member_ep_info_buffers is not None
+        told = ("episode", "is_success")
+        ended = [[(k, {key: info[key] for key in told if key in info}) for k, info in step] for step in self._ended]
+        self._ended = []
+        for of_step in zip(*self.ranks.gather(ended), strict=True):
+            for k, info in chain.from_iterable(of_step):
+                super()._update_info_buffer([info], np.ones(1, dtype=bool))
+                if "episode" in info:
+                    self.member_ep_info_buffers[k].append(info["episode"])
 
     def dump_logs(self, iteration: int = 0) -> None:
         """
@@ -194,6 +213,12 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         **kwargs: Any,
     ) -> tuple[int, BaseCallback]:
         # Not in learn(): loops of one's own call this one, collect_rollouts() and train()
+        logger = self.ranks.logger()
+        if logger is not None:
+            self.set_logger(logger)
+        if self.env is not None:
+            self.ranks.share_statistics(self.env)
+        self._ended = []
         if reset_num_timesteps or self.member_ep_info_buffers is None:
             window = self._stats_window_size
             self.member_ep_info_buffers = [deque(maxlen=window) for _ in range(self.n_policies)]
@@ -203,10 +228,23 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         total_timesteps, self._callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, *args, **kwargs
         )
+        self.ranks.begin_alike(
+            self.policy,
+            {
+                "n_envs": self.n_envs,
+                "n_steps": self.n_steps,
+                "n_policies": self.n_policies,
+                "num_timesteps": self.num_timesteps,
+                "total_timesteps": total_timesteps,
+            },
+        )
         return total_timesteps, self._callback
 
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        return super()._init_callback(self.ranks.callbacks(callback), progress_bar and self.ranks.rank == 0)
+
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_callback"]
+        return [*super()._excluded_save_params(), "_callback", "_ended"]
 
     def save(
         self,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -10,8 +11,9 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples
 
-from sb3_mdpo.losses import Evaluation, LossSettings, member_loss, normalize_advantages
+from sb3_mdpo.losses import Evaluation, LossSettings, member_loss
 from sb3_mdpo.policies import MutualPolicy
+from sb3_mdpo.ranks import ALONE, Ranks
 
 # The columns of what minibatch_step() returns; all but the last two names are fields of MemberLoss
 METRICS = (
@@ -85,11 +87,11 @@ def check_distill_mode(distill_mode: str) -> None:
         )
 
 
-def draw_peers(n_policies: int, distill_mode: str) -> list[list[int]]:
+def draw_peers(n_policies: int, distill_mode: str, generator: Any = np.random) -> list[list[int]]:
     """
     :param n_policies: number of members
-    :param distill_mode: ``"all"`` for all peers, ``"random"`` for one of them, drawn from NumPy's
-        global generator, which SB3 seeds
+    :param distill_mode: ``"all"`` for all peers, ``"random"`` for one of them
+    :param generator: what draws it: NumPy's global generator, which SB3 seeds, or another ``RandomState``
     :return: for every member, the indices of the peers that it learns from in a minibatch
     :raises ValueError: where there is no such mode
     """
@@ -97,7 +99,7 @@ def draw_peers(n_policies: int, distill_mode: str) -> list[list[int]]:
     peers = [[j for j in range(n_policies) if j != k] for k in range(n_policies)]
     if distill_mode == "all" or n_policies <= 2:
         return peers
-    return [[int(np.random.choice(others))] for others in peers]
+    return [[int(generator.choice(others))] for others in peers]
 
 
 def n_differentiated(
@@ -153,15 +155,13 @@ def backward_of_member(
 
     :param policy: the members
     :param k: the member's index
-    :param samples: minibatch of its samples
+    :param samples: minibatch of its samples, advantages normalised already where they are to be
     :param peers: indices of the peers that it learns from, and whether each is a constant
     :param settings: coefficients and clip ranges
     :param chunk_size: largest number of samples in a chunk, None for no limit
     :return: the term's metrics without the gradient norm, shape ``(len(METRICS) - 1,)``
     """
     n_samples = len(samples.actions)
-    if settings.normalize_advantage:
-        samples = samples._replace(advantages=normalize_advantages(samples.advantages))
     metrics = th.zeros(len(METRICS) - 1, device=policy.device)
     for chunk in chunks(samples, chunk_size):
         own = evaluate_member(policy.members[k], chunk)
@@ -188,6 +188,7 @@ def minibatch_step(
     detach_peers: bool = False,
     target_kl: float | None = None,
     chunk_size: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> th.Tensor:
     """
     One step of the common optimizer on the mean of the members' losses.
@@ -207,25 +208,33 @@ def minibatch_step(
     :param detach_peers: whether the KL's gradient stops at the peers (Deep Mutual Learning)
     :param target_kl: SB3's limit of the KL between the old and the new policy, None for no limit
     :param chunk_size: largest number of samples that go through a network at once, None for no limit
+    :param ranks: the processes that have parts of this minibatch: gradients and metrics are those of all of it
     :return: metrics of this step, shape ``(n_policies, len(METRICS))``, 0 for members that take no part
     """
     metrics = th.zeros((policy.n_policies, len(METRICS)), device=policy.device)
     policy.optimizer.zero_grad()
+    if settings.normalize_advantage:
+        advantages = ranks.normalize([samples.advantages for samples in minibatch])
+        minibatch = [samples._replace(advantages=one) for samples, one in zip(minibatch, advantages, strict=True)]
     for k in sorted(active):
         no_gradient = detach_peers or settings.distill_coef == 0
         constant = {j: no_gradient or j not in active for j in peers[k]}
-        before = None if target_kl is None else _gradients(policy)
+        before = [] if target_kl is None else _gradients(policy)
         metrics[k, :-1] = backward_of_member(policy, k, minibatch[k], constant, settings, chunk_size)
-        if before is not None and metrics[k, METRICS.index("approx_kl")] > 1.5 * target_kl:  # type: ignore[operator]
+        if target_kl is None:
+            continue
+        ranks.average([metrics[k]])
+        if metrics[k, METRICS.index("approx_kl")] > 1.5 * target_kl:
             active.discard(k)
             for parameter, gradient in zip(policy.parameters(), before, strict=True):
                 parameter.grad = gradient
 
     for k, member in enumerate(policy.members):
-        if k in active:
-            metrics[k, -1] = th.nn.utils.clip_grad_norm_(member.parameters(), max_grad_norm)
-        else:
+        if k not in active:
             # Peers that were still active before may have sent gradients here; None makes the optimizer skip it
             member.zero_grad(set_to_none=True)
+    ranks.average([*(one.grad for one in policy.parameters() if one.grad is not None), metrics])
+    for k in sorted(active):
+        metrics[k, -1] = th.nn.utils.clip_grad_norm_(policy.members[k].parameters(), max_grad_norm)
     policy.optimizer.step()
     return metrics

@@ -112,7 +112,9 @@ def _stop(*_args: Any, **_kwargs: Any) -> Any:
 SEAMS = {
     "sb3_mdpo.generalization.trained.TrainedModel.make_env": _stop,
     "sb3_mdpo.zoo.run.Run.make_env": _stop,
-    "sb3_mdpo.study.study.run_all": _stop,
+    "sb3_mdpo.study.runner.run_all": _stop,
+    "sb3_mdpo.study.ray_engine.run_all_on_ray": _stop,
+    "sb3_mdpo.study.plan.probe": _stop,
     "sb3_mdpo.hub.push._check_repository": lambda *_: None,
     "sb3_mdpo.hub.pull._download": _stop,
     "sb3_mdpo.report.sections.frames.frame_strips": _stop,
@@ -352,7 +354,29 @@ def _commands() -> list[Surface]:
     lists = {
         "evaluate": argument_lists(["evaluate"], [MODEL], EVALUATE | {"--deterministic": flag}),
         "study run": argument_lists(
-            ["study", "run"], [STUDY_FILE], STUDY_OPTIONS | {"--threads": numbers, "--device": devices}
+            ["study", "run"],
+            [STUDY_FILE],
+            {
+                **STUDY_OPTIONS,
+                "--threads": numbers,
+                "--device": devices,
+                "--engine": st.sampled_from(["ray", "local"]) | words,
+                "--address": words,
+                "--storage": paths,
+            },
+        ),
+        "study plan": argument_lists(
+            ["study", "plan"],
+            [STUDY_FILE],
+            {
+                "--steps-per-second": numbers | words,
+                "--measured": paths,
+                "--probe": numbers,
+                "--device": devices,
+                "--machines": numbers,
+                "--jobs": numbers,
+                "--json": flag,
+            },
         ),
         "study status": argument_lists(["study", "status"], [STUDY_FILE], STUDY_OPTIONS),
         "report": argument_lists(
@@ -448,12 +472,13 @@ def _reports() -> list[Surface]:
 
 
 def _studies() -> list[Surface]:
-    status, run = ("study", "status", "study.yml"), ("study", "run", "study.yml")
+    status, run, plan = (("study", action, "study.yml") for action in ("status", "run", "plan"))
     conf = yaml.safe_load(valid_files()[f"{STUDY_RUN}/run.yml"])
     return [
         _file("study file", "study.yml", yaml_files, *status, document=STUDY),
         _file("study, evaluations", f"{STUDY_RUN}/generalization.csv", csv_files, *status),
         _file("study, run.yml", f"{STUDY_RUN}/run.yml", yaml_files, *run, document=conf),
+        _file("study plan, results.csv", "results/results.csv", csv_files, *plan, "--measured", "results"),
     ]
 
 

@@ -85,6 +85,7 @@ CASES = {
     "a key twice": ("study.yml", _study("jobs: 1", "jobs: 1\njobs: 2")),
     "a key misspelt": ("study.yml", _study("timesteps", "timestep")),
     "a number that YAML reads as text": ("study.yml", _study("timesteps: 2048", "timesteps: 1e6")),
+    "a share that Ray cannot give": ("study.yml", _study("gpus: 0.25", "gpus: 1.5")),
     "an alias of what it is in": ("study.yml", b"name: &a [*a]"),
     "an option out of range": (None, b""),
     "a changed run in a study": (f"{STUDY_RUN}/run.yml", b"{}"),

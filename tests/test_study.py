@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import os
 import shutil
 import signal
 import subprocess
@@ -490,12 +491,16 @@ def test_a_command_that_succeeds_without_the_whole_training_has_failed(tmp_path,
     assert not folder.complete(run).exists()
 
 
-def test_half_a_run_goes_on_with_the_same_result(finished, tmp_path):
+def test_half_a_run_goes_on_elsewhere_with_the_same_result(finished, tmp_path):
     folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
     begun = folder.unfinished(run) / "mdpo" / f"{GRID}_1" / "generalization.csv"
     assert execute(run, folder, 1, "cpu", stopped=begun.exists) == "interrupted"
     assert folder.resumable(run) == begun.parent
+    folder = StudyFolder(folder.path.rename(tmp_path / "elsewhere"))
     assert execute(run, folder, 1, "cpu") == "done"
+    assert not (tmp_path / "out").exists()
+    evaluations = [StudyFolder(path).evaluations(run).read_text().splitlines() for path in (finished, folder.path)]
+    assert len({len(lines) for lines in evaluations}) == 1
     assert "Going on from step" in (folder.complete(run) / "run.log").read_text()
     assert not (folder.complete(run) / "checkpoints").exists()
     alone, resumed = (MDPO.load(path / f"{GRID}.zip") for path in (finished / run.name, folder.complete(run)))
@@ -531,6 +536,28 @@ def test_a_leash_passes_the_exit_code_on(code, expected):
     command = [sys.executable, "-m", "sb3_mdpo.study.leash", "sh", "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.wait(timeout=30) == expected
+
+
+def test_a_training_that_is_killed_has_not_failed(tmp_path):
+    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
+
+    def kill() -> bool:
+        here = folder.unfinished(run).resolve()
+        ours = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cwd") if is_link_to(path, here)]
+        if len(ours) == 2:  # the leash and what it holds
+            os.kill(max(ours), signal.SIGKILL)
+        return False
+
+    assert execute(run, folder, 1, "cpu", stopped=kill) == "interrupted"
+    assert folder.unfinished(run).is_dir()
+    assert not folder.failed(run).exists()
+
+
+def is_link_to(link: Path, target: Path) -> bool:
+    try:
+        return link.readlink() == target
+    except OSError:  # has ended since
+        return False
 
 
 def test_tail_of_a_log(tmp_path):

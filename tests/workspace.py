@@ -42,6 +42,7 @@ STUDY: dict[str, Any] = {
     "jobs": 1,
     "threads": 1,
     "device": "cpu",
+    "resources": {"cpus": 1, "gpus": 0.25, "retries": 2},
 }
 STUDY_RUN = f"studies/small/{GRID}_20_mdpo_3"
 ARGS = {

@@ -65,7 +65,9 @@ def write(folder: Path, snapshot: Snapshot) -> Path:
     members = {STATE: snapshot.state}
     members |= {f"text/{index}": position.read() for index, position in enumerate(snapshot.files.values())}
     members |= {f"table/{index}": table for index, table in enumerate(snapshot.tables.values())}
-    fields = {key: value for key, value in vars(snapshot).items() if key != "state"} | {"tables": [*snapshot.tables]}
+    members |= {f"rank/{index}": state for index, state in enumerate(snapshot.others, 1)}
+    fields = {key: value for key, value in vars(snapshot).items() if key not in ("state", "others")}
+    fields |= {"tables": [*snapshot.tables], "ranks": 1 + len(snapshot.others)}
     manifest = {
         "format": FORMAT,
         "versions": versions(),
@@ -123,6 +125,7 @@ def read(path: Path) -> Checkpoint:
             {name: _position(value) for name, value in manifest["files"].items()},
             {name: archive.read(f"table/{index}") for index, name in enumerate(manifest["tables"])},
             {name: list(map(_position, values)) for name, values in manifest["events"].items()},
+            [archive.read(f"rank/{index}") for index in range(1, manifest.get("ranks", 1))],
         )
     return Checkpoint(path, snapshot, texts, manifest["versions"])
 

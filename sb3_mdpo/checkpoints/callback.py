@@ -16,6 +16,7 @@ from sb3_mdpo.checkpoints.snapshot import Snapshot
 from sb3_mdpo.checkpoints.training import Training
 from sb3_mdpo.envs.layers import monitor_folder
 from sb3_mdpo.on_policy_algorithm import MutualOnPolicyAlgorithm
+from sb3_mdpo.ranks import current_ranks
 
 FOLDER = "checkpoints"
 # Without save_freq: writing takes at most this share of the time, and disks are spared
@@ -51,6 +52,8 @@ class ResumableCheckpointCallback(BaseCallback):
     :raises ValueError: here where a number is outside its range; at the start of training where the folder has
         checkpoints and ``resume`` is False, all of them are damaged, or the training is not made as theirs was
     """
+
+    every_rank = True  # each process has environments and generators; the first one writes those of all
 
     def __init__(
         self,
@@ -98,6 +101,9 @@ class ResumableCheckpointCallback(BaseCallback):
             self._signals.install()
 
     def _find_folder(self) -> Path:
+        return current_ranks().broadcast(self._own_folder() if _is_first() else Path())
+
+    def _own_folder(self) -> Path:
         if self.save_path is not None:
             return Path(self.save_path)
         beside = monitor_folder(self.training_env)
@@ -110,7 +116,7 @@ class ResumableCheckpointCallback(BaseCallback):
 
     def _go_on(self) -> None:
         assert self._training is not None
-        checkpoint = read_newest(self.folder)
+        checkpoint = current_ranks().broadcast(read_newest(self.folder) if _is_first() else None)
         if checkpoint is None:
             return
         if not self.resume:
@@ -120,16 +126,17 @@ class ResumableCheckpointCallback(BaseCallback):
             )
         snapshot = checkpoint.snapshot
         self._training.check(snapshot, self._settings)
-        self._training.put_back_logs(snapshot, checkpoint.texts)
+        if _is_first():
+            self._training.put_back_logs(snapshot, checkpoint.texts)
         self._to_put_back = self._training.put_back_model(snapshot)
         self.num_timesteps = snapshot.num_timesteps
         self.snapshot = self._written = snapshot
         self._iterations = snapshot.iterations
         others = [f"{name} {then}" for name, then in checkpoint.versions.items() if then != versions()[name]]
         problems = snapshot.problems + ([f"it was written with {', '.join(others)}"] if others else [])
-        if self.verbose >= 1:
+        if self.verbose >= 1 and _is_first():
             print(f"Going on from step {snapshot.num_timesteps}: {checkpoint.path}")
-        if problems:
+        if problems and _is_first():
             warnings.warn(f"The training goes on, but not identically: {'; '.join(problems)}.", stacklevel=2)
 
     def _on_rollout_start(self) -> None:
@@ -153,7 +160,7 @@ class ResumableCheckpointCallback(BaseCallback):
         assert self._training is not None
         first = self.snapshot is None
         self.snapshot = self._training.snapshot(self._iterations, self._settings)
-        if first and self.snapshot.problems:
+        if first and self.snapshot.problems and _is_first():
             problems = "; ".join(self.snapshot.problems)
             warnings.warn(f"If this training is resumed, it will go on, but not identically: {problems}.", stacklevel=2)
 
@@ -167,7 +174,7 @@ class ResumableCheckpointCallback(BaseCallback):
     def _write(self) -> None:
         """Write the last snapshot. Where that fails, training goes on, unless it was the first."""
         assert self.snapshot is not None
-        if self.snapshot is self._written:
+        if self.snapshot is self._written or not _is_first():
             return
         start = time.monotonic()
         try:
@@ -228,13 +235,18 @@ class ResumableCheckpointCallback(BaseCallback):
             self._write()
 
     def _tell(self, what: str) -> None:
-        if self.verbose >= 1 and self._written is not None:
+        if self.verbose >= 1 and self._written is not None and _is_first():
             how = (
                 f"python -m sb3_mdpo.zoo train --resume {self.folder.parent}"
                 if self.save_path is None
                 else "the same program with resume=True"
             )
             print(f"{what}. {how} goes on from step {self._written.num_timesteps}.", file=sys.stderr)
+
+
+def _is_first() -> bool:
+    """Whether this process is the one that reads and writes."""
+    return current_ranks().rank == 0
 
 
 def _first(callback: BaseCallback) -> BaseCallback:

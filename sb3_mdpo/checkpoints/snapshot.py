@@ -1,6 +1,6 @@
 """What there is to say about a training at the start of a rollout."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sb3_mdpo.checkpoints.log_files import Position
@@ -18,6 +18,7 @@ class Snapshot:
     :param files: text that was written at the end of files, by name
     :param tables: text of files that are rewritten now and then, by name
     :param events: TensorBoard's files, by name of what writes them
+    :param others: what ``state`` is to the first process, to those after it, where several train together
     """
 
     num_timesteps: int
@@ -29,3 +30,4 @@ class Snapshot:
     files: dict[str, Position]
     tables: dict[str, bytes]
     events: dict[str, list[Position]]
+    others: list[bytes] = field(default_factory=list)

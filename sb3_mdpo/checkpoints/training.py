@@ -17,6 +17,7 @@ from sb3_mdpo.checkpoints.generators import generator_states, set_generator_stat
 from sb3_mdpo.checkpoints.snapshot import Snapshot
 from sb3_mdpo.envs.layers import layers, results_writers
 from sb3_mdpo.on_policy_algorithm import MutualOnPolicyAlgorithm
+from sb3_mdpo.ranks import current_ranks
 
 # What a model is made of, or refers to. Parameters and optimizer are copied by themselves
 MODEL_CONSTANT = frozenset(
@@ -46,6 +47,8 @@ CALLBACK_CONSTANT = frozenset(
     {"model", "parent", "callback", "callbacks", "callback_on_new_best", "locals", "globals", "pbar"}
 )
 LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
+# The same in all processes
+SHARED = ("parameters", "optimizer")
 NOISE = ("exploration_mat", "exploration_matrices")
 # The environments that the model learns from; others belong to callbacks
 TRAINING = "env"
@@ -56,11 +59,14 @@ class Training:
     :param model: MDPO or SB3's PPO, whose ``learn()`` has begun
     :param callback: what its ``learn()`` calls
     :param without: a callback that is not part of the state
+
+    Where several processes train together, all of them make, copy and put back theirs at the same time.
     """
 
     def __init__(self, model: OnPolicyAlgorithm, callback: BaseCallback, without: BaseCallback) -> None:
         assert model.env is not None
         self.model = model
+        self._ranks = current_ranks()
         self._environments = {TRAINING: layers(model.env, TRAINING)}
         self._callbacks: dict[str, Any] = {}
         venvs = {TRAINING: model.env}
@@ -115,6 +121,7 @@ class Training:
             settings=settings,
             problems=list(self.problems),
             state=state,
+            others=self._ranks.collect(state)[1:],
             files={name: log_files.position(file) for name, file in log_files.appended_files(logger, self._writers)},
             tables={name: log_files.content_of(table.file) for name, table in log_files.tables(logger).items()},
             events={name: log_files.event_positions(output) for name, output in self._tensorboards().items()},
@@ -123,10 +130,12 @@ class Training:
     def _state(self) -> dict[str, Any]:
         model = self.model
         model_state = state_of(model, MODEL_CONSTANT | self._unwanted.get("model", frozenset()))
-        return {
-            "model": model_state,
+        shared = {
             "parameters": _on_cpu(model.policy.state_dict()),
             "optimizer": _on_cpu(model.policy.optimizer.state_dict()),
+        }
+        return (shared if self._ranks.rank == 0 else {}) | {
+            "model": model_state,
             "noise": [{name: getattr(one, name).detach().cpu() for name in NOISE} for one in _noise(model)],
             "logger": {name: getattr(model.logger, name) for name in LOGGED},
             "callbacks": {
@@ -166,12 +175,19 @@ class Training:
         :param settings: what the model of this one was made with
         :raises ValueError: where this training is not made as the earlier one was
         """
+        then, now = 1 + len(snapshot.others), self._ranks.size
+        if then != now:
+            raise ValueError(
+                f"The checkpoint is of a training on {then} processes, and this one has {now}: each goes on with its "
+                "own environments and random generators. Start as many with torchrun, or use another folder to begin "
+                "anew."
+            )
         for name in sorted(snapshot.settings.keys() | settings.keys()):
-            then, now = snapshot.settings.get(name), settings.get(name)
-            if then != now:
+            before, given = snapshot.settings.get(name), settings.get(name)
+            if before != given:
                 raise ValueError(
-                    f"The checkpoint is of a training with {name}={then!r}, and this one has {now!r}: a training goes "
-                    "on with the settings that it began with. To begin another one, use another folder."
+                    f"The checkpoint is of a training with {name}={before!r}, and this one has {given!r}: a training "
+                    "goes on with the settings that it began with. To begin another one, use another folder."
                 )
 
     def put_back_model(self, snapshot: Snapshot) -> dict[str, Any]:
@@ -183,7 +199,9 @@ class Training:
         :raises ValueError: where environments are wrapped differently, or networks are others
         """
         model = self.model
-        state: dict[str, Any] = loads(snapshot.state, _Named(self._objects))
+        own = [snapshot.state, *snapshot.others][self._ranks.rank]
+        state: dict[str, Any] = loads(own, _Named(self._objects))
+        state |= self._ranks.broadcast({name: state.get(name) for name in SHARED})
         self._put_back_environments(TRAINING, state)
         if TRAINING in state["inexact"]:  # they are at the start of episodes
             for name in ("_last_obs", "_last_episode_starts", "_last_original_obs"):

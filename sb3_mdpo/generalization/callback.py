@@ -118,10 +118,18 @@ class GeneralizationEvalCallback(EventCallback):
         self._train_levels = check_levels(self._env_id, settings.pop("num_levels"))
         self._start_level = settings.pop("start_level", 0)
         self._env_kwargs = settings
-        self._table = _folder(self.log_path, self.training_env) / TABLE
-        self._best_model = Path(self.best_model_save_path or self._table.parent) / "best_model.zip"
         if self.callback_on_new_best is not None:
             self.callback_on_new_best.init_callback(self.model)
+
+    # No attributes, which checkpoints would bring along: the training may go on in another folder
+
+    @property
+    def _table(self) -> Path:
+        return _folder(self.log_path, self.training_env) / TABLE
+
+    @property
+    def _best_model(self) -> Path:
+        return Path(self.best_model_save_path or self._table.parent) / "best_model.zip"
 
     def _on_training_start(self) -> None:
         super()._on_training_start()

@@ -68,6 +68,20 @@ def whole(value: Any, key: str, least: int = 1, most: int | None = None) -> int:
     return value
 
 
+def share(value: Any, key: str, zero: bool) -> float:
+    """
+    :param value: what the file has
+    :param key: its key
+    :param zero: whether it may be 0
+    :return: the number
+    :raises ValueError: where it is neither a fraction nor a whole number
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not (0 < value <= 1 or (value > 1 and float(value).is_integer()) or (zero and value == 0)):
+        raise ValueError(f"{key}: {value!r} is neither a fraction like 0.25 nor a whole number{' from 0' * zero}.")
+    return float(value)
+
+
 def text(value: Any, key: str) -> str:
     """
     :param value: what the file has

@@ -13,7 +13,7 @@ from sb3_mdpo.documents import read_yaml
 from sb3_mdpo.envs.native import has_levels
 from sb3_mdpo.envs.procgen_options import SEED_RANGE
 from sb3_mdpo.mdpo import MDPO
-from sb3_mdpo.study.checks import did_you_mean, items, mapping, no_duplicates, plain_name, text, whole
+from sb3_mdpo.study.checks import did_you_mean, items, mapping, no_duplicates, plain_name, share, text, whole
 from sb3_mdpo.study.methods import METHODS
 
 ZOO_KEYS = {
@@ -48,6 +48,21 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """
+    What a run takes of a cluster.
+
+    :param cpus: processor cores, fractions allowed; None for as many as threads
+    :param gpus: GPUs, fractions allowed: runs that share one share its memory, too
+    :param retries: how often a run is tried again where its machine is lost or its training is killed
+    """
+
+    cpus: float | None = None
+    gpus: float = 0
+    retries: int = 3
+
+
+@dataclass(frozen=True)
 class Variant:
     """
     :param name: what it is called in the table
@@ -75,6 +90,7 @@ class Study:
     :param jobs: runs at the same time
     :param threads: PyTorch's threads in each run
     :param device: PyTorch device
+    :param resources: what a run takes of a cluster
     """
 
     name: str
@@ -89,6 +105,7 @@ class Study:
     jobs: int
     threads: int
     device: str
+    resources: Resources
 
 
 STUDY_KEYS = [*Study.__dataclass_fields__, "games", "modes"]
@@ -132,6 +149,7 @@ def parse_study(document: Any, default_name: str) -> Study:
         jobs=whole(given.get("jobs", 1), "jobs"),
         threads=whole(given.get("threads", 1), "threads"),
         device=text(given.get("device", "auto"), "device"),
+        resources=_resources(given.get("resources")),
     )
 
 
@@ -203,6 +221,15 @@ def _evaluation(value: Any) -> Evaluation:
             f"({evaluation.n_envs}): each environment plays one."
         )
     return evaluation
+
+
+def _resources(value: Any) -> Resources:
+    given = mapping({} if value is None else value, "resources", Resources.__dataclass_fields__)
+    for key in given.keys() & {"cpus", "gpus"}:
+        given[key] = share(given[key], f"resources: {key}", zero=key == "gpus")
+    if "retries" in given:
+        given["retries"] = whole(given["retries"], "resources: retries", 0)
+    return Resources(**given)
 
 
 def _hyperparams(value: Any, key: str) -> dict[str, Any]:

@@ -14,11 +14,14 @@ import yaml
 
 from sb3_mdpo.checkpoints.callback import FOLDER as CHECKPOINTS
 from sb3_mdpo.saving import replacing
+from sb3_mdpo.study.config import Study
 from sb3_mdpo.study.folder import LOG, StudyFolder
 from sb3_mdpo.study.runs import CONF, PlannedRun
 
 Outcome = Literal["done", "failed", "interrupted"]
+Engine = Callable[[Study, Sequence[PlannedRun], StudyFolder], Generator[tuple[PlannedRun, Outcome], None, None]]
 POLL_SECONDS = 0.2
+KILLED = 128  # the leash's exit codes above it are of trainings that a signal ended; negative ones of its own end
 
 
 def execute(
@@ -33,7 +36,7 @@ def execute(
     :param threads: PyTorch's threads
     :param device: PyTorch device
     :param stopped: asked now and then whether to give up
-    :return: how it ended
+    :return: how it ended; a training that was killed is interrupted, and can go on
     """
     work = folder.unfinished(run)
     begun = folder.resumable(run)
@@ -56,7 +59,8 @@ def execute(
             env=os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(threads)},
             start_new_session=True,  # Ctrl-C is for the runner: the zoo would save half a training as if it were whole
         )
-    with process:  # which at the end, whatever it is, closes the leash and waits
+    assert process.stdin is not None
+    try:
         while True:
             try:
                 code = process.wait(POLL_SECONDS)
@@ -64,6 +68,11 @@ def execute(
             except subprocess.TimeoutExpired:
                 if stopped():
                     return "interrupted"
+    finally:  # whatever it is, an interrupt too
+        process.stdin.close()
+        process.wait()
+    if code < 0 or code > KILLED:
+        return "interrupted"
     shutil.rmtree(folder.failed(run), ignore_errors=True)
     # An interrupted training of the zoo saves its model and succeeds, too early
     if code != 0 or folder.budget(run)[0] < run.n_timesteps:
@@ -80,23 +89,21 @@ def execute(
 
 
 def run_all(
-    runs: Sequence[PlannedRun], folder: StudyFolder, jobs: int, threads: int, device: str
+    study: Study, runs: Sequence[PlannedRun], folder: StudyFolder
 ) -> Generator[tuple[PlannedRun, Outcome], None, None]:
     """
     Execute runs, several at a time, on this machine.
 
+    :param study: the study, whose jobs, threads and device are used
     :param runs: the runs
     :param folder: the study's folder
-    :param jobs: how many at a time
-    :param threads: PyTorch's threads in each
-    :param device: PyTorch device
     :return: each run with how it ended, as they end. When nobody wants the rest any more (the iterator is closed, or
         an interrupt), those under way are ended
     """
     stop = threading.Event()
-    pool = ThreadPoolExecutor(jobs)
+    pool = ThreadPoolExecutor(study.jobs)
     try:
-        futures = {pool.submit(execute, run, folder, threads, device, stop.is_set): run for run in runs}
+        futures = {pool.submit(execute, run, folder, study.threads, study.device, stop.is_set): run for run in runs}
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:

@@ -1,15 +1,17 @@
 """``sb3-mdpo study``: run what is missing of a study, and tell how far it is."""
 
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from sb3_mdpo.saving import replacing
 from sb3_mdpo.study.config import Study
 from sb3_mdpo.study.folder import LOG, StudyFolder
-from sb3_mdpo.study.runner import run_all, tail
+from sb3_mdpo.study.runner import Engine, run_all, tail
 from sb3_mdpo.study.runs import plan_runs
 from sb3_mdpo.study.status import progress_of, remaining_seconds, table
 from sb3_mdpo.study.table import write_results
@@ -34,6 +36,7 @@ def run_study(
     jobs: int | None = None,
     threads: int | None = None,
     device: str | None = None,
+    engine: Engine = run_all,
 ) -> int:
     """
     Train the runs of a study that are not complete, those that failed before included, and collect all evaluations
@@ -45,6 +48,8 @@ def run_study(
     :param jobs: runs at the same time, instead of the study's number
     :param threads: PyTorch's threads in each, instead of the study's number
     :param device: PyTorch device, instead of the study's
+    :param engine: what executes the runs: this machine by default, or
+        :func:`~sb3_mdpo.study.ray_engine.on_ray`
     :return: how many runs failed
     :raises ValueError: where a complete run was trained with other settings than the study has now
     :raises OSError: where somebody runs the study already
@@ -58,7 +63,7 @@ def run_study(
         missing = [run for run in runs if not folder.complete(run).is_dir()]
         n_failed = 0
         bar = tqdm(total=len(runs), initial=len(runs) - len(missing), desc=study.name, unit="run")
-        outcomes = run_all(missing, folder, jobs or study.jobs, threads or study.threads, device or study.device)
+        outcomes = engine(_with(study, jobs=jobs, threads=threads, device=device), missing, folder)
         with bar, closing(outcomes):
             for run, outcome in outcomes:
                 if outcome == "done":
@@ -66,12 +71,18 @@ def run_study(
                     bar.update()
                 else:
                     n_failed += 1
-                    log = folder.failed(run) / LOG
-                    bar.write(f"{run.name} failed, the end of {log}:\n{tail(log)}\n")
+                    # What a signal has ended is not wrong: the next start goes on with it
+                    log = (folder.failed(run) if outcome == "failed" else folder.unfinished(run)) / LOG
+                    ended = "failed" if outcome == "failed" else "was killed"
+                    bar.write(f"{run.name} {ended}, the end of {log}:\n{tail(log)}\n")
         n_done = len(runs) - n_failed
         results = f", evaluations are in {write_results(folder, runs)}" if n_done else ""
     print(f"{n_done} of {len(runs)} runs are complete{results}.")
     return n_failed
+
+
+def _with(study: Study, **given: Any) -> Study:
+    return replace(study, **{key: value for key, value in given.items() if value is not None})
 
 
 def study_status(study: Study, output: Path | None = None, jobs: int | None = None) -> str:

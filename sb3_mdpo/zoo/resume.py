@@ -13,6 +13,8 @@ from sb3_mdpo.checkpoints.archive import read_newest
 from sb3_mdpo.checkpoints.callback import FOLDER, ResumableCheckpointCallback
 from sb3_mdpo.documents import read_mapping
 from sb3_mdpo.envs.native import is_native
+from sb3_mdpo.ranks import current_ranks
+from sb3_mdpo.zoo.ranks import for_all_ranks
 from sb3_mdpo.zoo.run import ARGS, CONFIG, read_args, read_hyperparams, settings_folder
 
 PROG = "python -m sb3_mdpo.zoo train --resume"
@@ -37,7 +39,8 @@ def main(argv: Sequence[str]) -> None:
         settings = settings_folder(folder)
         arguments = read_args(settings / ARGS)
         read_hyperparams(settings)
-        check_resumable(folder)
+        if current_ranks().rank == 0:  # it puts damaged ones aside
+            check_resumable(folder)
     except (OSError, ValueError) as error:
         print(f"{PROG}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -106,5 +109,5 @@ def _train(folder: Path, settings: Path) -> None:
         def _save_config(self, _: dict[str, Any]) -> None:
             print(f"Log path: {self.save_path}")
 
-    train.ExperimentManager = ResumedExperiment
+    train.ExperimentManager = for_all_ranks(ResumedExperiment)
     train.train()

@@ -1,0 +1,169 @@
+"""The processes that torchrun has started, as the algorithm sees them."""
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch as th
+import torch.distributed as dist
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_mdpo.distributed.moments import normalized, powers, variance
+from sb3_mdpo.distributed.normalization import share_statistics
+from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
+from sb3_mdpo.ranks import Ranks
+
+T = TypeVar("T")
+
+
+class LostRankError(RuntimeError):
+    """Another process has died, or did not answer in time."""
+
+
+class TorchRanks(Ranks):
+    """
+    The processes of ``torch.distributed``'s default group.
+
+    Tensors travel by the backend of their device: gradients on GPUs by NCCL, everything else by gloo.
+
+    :param rank: index of this process
+    :param size: number of processes
+    :param local_rank: index of this process on its machine
+    """
+
+    def __init__(self, rank: int, size: int, local_rank: int) -> None:
+        self.rank = rank
+        self.size = size
+        self.local_rank = local_rank
+
+    @contextmanager
+    def _waiting_for(self, what: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        except RuntimeError as error:  # what all backends raise
+            reason = " ".join(str(error).split())
+            raise LostRankError(
+                f"rank {self.rank} of {self.size} waited {time.monotonic() - start:.0f} s in vain for {what} of the "
+                f"other ranks: one of them has died, or hangs and says nothing itself ({reason[:300]})"
+            ) from error
+
+    def share(self, total: int, what: str) -> int:
+        if total % self.size:
+            below, above = total // self.size * self.size, -(-total // self.size) * self.size
+            nearest = f"{below} or {above}" if below else f"{above}"
+            raise ValueError(
+                f"{what}={total} cannot be shared out equally among {self.size} processes: it counts those of all "
+                f"together; use a multiple of {self.size}, e.g. {nearest}."
+            )
+        return total // self.size
+
+    def _sum(self, tensor: th.Tensor, what: str) -> None:
+        with self._waiting_for(what):
+            dist.all_reduce(tensor)
+
+    def average(self, tensors: Sequence[th.Tensor]) -> None:
+        if not tensors:
+            return
+        flat = th.cat([tensor.flatten() for tensor in tensors])
+        self._sum(flat, "the gradients")
+        flat /= self.size
+        for tensor, mean in zip(tensors, th.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def _average_powers(self, series: th.Tensor) -> th.Tensor:
+        averaged = powers(series)
+        self._sum(averaged, "the statistics of the minibatch")
+        return averaged / self.size
+
+    def normalize(self, advantages: Sequence[th.Tensor]) -> list[th.Tensor]:
+        series = th.stack(list(advantages))
+        return list(normalized(series, self._average_powers(series), self.size))
+
+    def variance(self, series: th.Tensor) -> th.Tensor:
+        return variance(self._average_powers(series)).to(series.dtype)
+
+    def agree(self, go_on: bool) -> bool:
+        stopping = th.tensor([not go_on], dtype=th.int32)
+        self._sum(stopping, "the end of an environment step")
+        return not stopping.item()
+
+    def gather(self, value: T) -> list[T]:
+        values: list[Any] = [None] * self.size
+        with self._waiting_for("the messages"):
+            dist.all_gather_object(values, value)
+        return values
+
+    def collect(self, value: T) -> list[T]:
+        values: list[Any] = [None] * self.size
+        with self._waiting_for("the messages"):
+            dist.gather_object(value, values if self.rank == 0 else None)
+        return values if self.rank == 0 else []
+
+    def broadcast(self, value: T) -> T:
+        values = [value]
+        with self._waiting_for("the message"):
+            dist.broadcast_object_list(values)
+        return values[0]
+
+    def begin_alike(self, module: th.nn.Module, settings: dict[str, Any]) -> None:
+        for rank, others in enumerate(self.gather(settings)):
+            for name, value in settings.items():
+                if others[name] != value:
+                    raise ValueError(
+                        f"rank {self.rank} has {name}={value!r} and rank {rank} has {others[name]!r}: every process "
+                        "must run the same program with the same settings."
+                    )
+        self._check_device(next(module.parameters()).device)
+        with self._waiting_for("the parameters"):
+            for tensor in module.state_dict().values():
+                values = tensor.contiguous()  # as all backends want them
+                dist.broadcast(values, src=0)
+                tensor.copy_(values)
+
+    def _check_device(self, device: th.device) -> None:
+        if device.type == "cuda" and device.index not in (None, self.local_rank):
+            raise ValueError(
+                f"device={str(device)!r} is not that of local rank {self.local_rank}, and no two can share one: "
+                "pass device='cuda' and start no more processes than there are GPUs, or device='cpu'."
+            )
+
+    def spread_seed(self, seed: int | None, env: VecEnv | None) -> None:
+        if seed is None:  # torch's generators all begin alike
+            seed_generators(secrets.randbits(128), self.rank, self.size)
+            return
+        seed_generators(seed, self.rank, self.size)
+        if env is not None:
+            env.seed(environment_seed(seed, self.rank, env.num_envs))
+
+    def share_statistics(self, env: VecEnv) -> None:
+        share_statistics(env, self._average_array, self.size)
+
+    def _average_array(self, array: NDArray[np.float64]) -> NDArray[np.float64]:
+        tensor = th.as_tensor(array)
+        self._sum(tensor, "the statistics of an environment step")
+        mean: NDArray[np.float64] = tensor.numpy() / self.size
+        return mean
+
+    def peers_generator(self) -> np.random.RandomState:
+        return np.random.RandomState(self.broadcast(np.random.randint(2**31)))
+
+    def callbacks(self, callback: Any) -> Any:
+        return callback if self.rank == 0 else _on_every_rank(callback)
+
+    def logger(self) -> Logger | None:
+        return None if self.rank == 0 else Logger(folder=None, output_formats=[])
+
+
+def _on_every_rank(callback: Any) -> Any:
+    """The callbacks that say so; evaluating and writing are for the first process alone."""
+    if isinstance(callback, (list, CallbackList)):
+        inside = callback if isinstance(callback, list) else callback.callbacks
+        return [one for one in map(_on_every_rank, inside) if one is not None]
+    return callback if isinstance(callback, BaseCallback) and getattr(callback, "every_rank", False) else None
