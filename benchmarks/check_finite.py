@@ -8,14 +8,12 @@ Procgen's images are integers, which need no check.
 The control is a second model without the check: by what its ratio differs from 1, two models differ by themselves.
 """
 
-import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch as th
-from report import table, write
+from report import argument_parser, table, write
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_mdpo import MDPO
@@ -61,11 +59,10 @@ def ratio(seconds: list[float], reference: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--iterations", type=int, default=100, help="of each task and variant")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--threads", type=int, default=th.get_num_threads())
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     th.set_num_threads(args.threads)
 

@@ -7,7 +7,6 @@ of the time but at most once a minute, and at the end. CartPole is where snapsho
 no time. Everything that the callback does is in its own methods, whose time is added up.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch as th
-from report import table, write
+from report import argument_parser, table, write
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
@@ -85,11 +84,10 @@ class StopAfter(BaseCallback):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=180, help="of each task (default: 180)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--threads", type=int, default=th.get_num_threads())
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     th.set_num_threads(args.threads)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
-from report import table, write
+from report import argument_parser, table, write
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
@@ -167,14 +167,13 @@ def simulate(iteration: dict[str, Any], compute: float) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="how often every number of processes is started")
     parser.add_argument("--iterations", type=int, default=3, help="rollouts and updates in each of them")
     parser.add_argument("--envs", type=int, default=32, help="environments, of both policies together")
     parser.add_argument("--steps", type=int, default=64, help="steps per rollout")
     parser.add_argument("--batch-size", type=int, default=256, help="samples per policy")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 32], help="of the IMPALA encoder")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--worker", choices=MODES, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

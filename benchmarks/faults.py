@@ -11,7 +11,6 @@ trainings are those of tests/faults.py.
 The trainings that are complete are written to the work folder; the same command goes on with the rest.
 """
 
-import argparse
 import json
 import random
 import shutil
@@ -23,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from report import table, write
+from report import argument_parser, table, write
 from tqdm import tqdm
 
 from tests.faults import SCENARIOS, Training, differences, run_with_kills
@@ -61,11 +60,10 @@ def left_alone(env_id: str, work: Path) -> tuple[Training, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--kills", type=int, default=50, help="how many at least (default: 50)")
     parser.add_argument("--seed", type=int, default=0, help="decides when (default: 0)")
     parser.add_argument("--work", type=Path, default=Path("faults"), help="folder of the trainings (default: faults)")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results", help="where results go")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     record = args.work / "results.jsonl"

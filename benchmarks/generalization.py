@@ -7,11 +7,10 @@ Interrupted, it goes on with the runs that are missing. For each study: its tabl
 (Markdown), the report (HTML) and its figures.
 """
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
-from report import circumstances, receipt, table
+from report import argument_parser, circumstances, receipt, table
 
 from sb3_mdpo.report.data import read_report_data
 from sb3_mdpo.report.figures import write_figures
@@ -25,15 +24,13 @@ from sb3_mdpo.study.config import read_study
 from sb3_mdpo.study.study import run_study
 
 STUDIES = Path(__file__).parent / "studies"
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     known = sorted(file.stem for file in STUDIES.glob("*.yml"))
     parser.add_argument("studies", nargs="*", default=["textured_grid"], metavar="STUDY", help=", ".join(known))
     parser.add_argument("--jobs", type=int, help="runs at the same time (default: the study's)")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results go")
     args = parser.parse_args()
     if unknown := set(args.studies) - set(known):
         parser.error(f"there is no study {', '.join(sorted(unknown))} in {STUDIES.name}: use {', '.join(known)}")

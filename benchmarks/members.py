@@ -6,13 +6,11 @@ Every policy has the same number of samples whatever their number, so that witho
 time would grow linearly. All variants are measured in turn, several times over.
 """
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 
 import torch as th
-from report import table, write
+from report import argument_parser, table, write
 from stable_baselines3.common.logger import Logger
 
 from sb3_mdpo import MDPO
@@ -44,11 +42,10 @@ def rollout(n_policies: int, samples: int) -> MDPO:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--n-policies", type=int, nargs="+", default=[2, 3, 4, 6])
     parser.add_argument("--samples", type=int, default=1024, help="samples per policy and update")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
 
     models = {n_policies: rollout(n_policies, args.samples) for n_policies in args.n_policies}

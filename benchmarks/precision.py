@@ -9,14 +9,12 @@ Interrupted, it goes on with the runs that are missing. Two cores are used best 
 ``--threads 1 --seeds 0 --only-train`` and so on, and then a call for all seeds, which writes the table.
 """
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch as th
-from report import table, write
+from report import argument_parser, table, write
 from scipy import stats
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
@@ -86,12 +84,11 @@ def difference(variant: np.ndarray, reference: np.ndarray) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--steps", type=int, default=98_304, help="of both policies together")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--threads", type=int, default=th.get_num_threads())
     parser.add_argument("--only-train", action="store_true", help="leave the table to another call: for parallel seeds")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     th.set_num_threads(args.threads)
 

@@ -3,12 +3,9 @@
 python benchmarks/profile_update.py
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch as th
-from report import table, write
+from report import argument_parser, table, write
 from torch.profiler import ProfilerActivity, profile
 from variants import PAPER, Clock, native
 
@@ -35,11 +32,10 @@ WHAT = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--n-steps", type=int, default=64)
     parser.add_argument("--rows", type=int, default=14)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
 
     env = native(128, Clock())

@@ -7,7 +7,6 @@ worker, the task, the copies of its checkpoints, its folder's way home. The trai
 noise is little; both engines take turns. Training in a worker has the worker's niceness, here that of everything else.
 """
 
-import argparse
 import os
 import time
 from contextlib import closing
@@ -17,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import ray
-from report import table, write
+from report import argument_parser, table, write
 
 from sb3_mdpo.study.config import Study, parse_study
 from sb3_mdpo.study.folder import StudyFolder
@@ -57,11 +56,10 @@ def start_of_ray() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--runs", type=int, default=4, help="in each study (default: 4)")
     parser.add_argument("--timesteps", type=int, default=8192, help="of mdpo in each run (default: 8192)")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     os.environ.update(RAY_worker_niceness="0")
 

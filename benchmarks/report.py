@@ -1,5 +1,6 @@
-"""What every benchmark writes beside its numbers: command, versions, machine."""
+"""What every benchmark takes, and what it writes beside its numbers: command, versions, machine."""
 
+import argparse
 import json
 import os
 import platform
@@ -13,6 +14,19 @@ from typing import Any
 import torch as th
 
 PACKAGES = ("sb3-mdpo", "stable-baselines3", "rl-zoo3", "torch", "numpy", "gymnasium")
+
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """
+    :param description: what the benchmark is for
+    :return: a parser with the option that all of them have
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results go")
+    return parser
 
 
 def processor() -> str:

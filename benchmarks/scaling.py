@@ -6,13 +6,11 @@ One iteration is a rollout and an update of one epoch, on Procgen with the IMPAL
 measured in turn, several times over.
 """
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 
 import torch as th
-from report import table, write
+from report import argument_parser, table, write
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecMonitor
 
@@ -79,9 +77,8 @@ class Variant:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
 
     variants = [Variant("", 0), *(Variant(name, value) for name, values in VALUES.items() for value in values)]

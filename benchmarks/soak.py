@@ -5,7 +5,6 @@ Trains on Procgen, the textured grid and CartPole in turns. In between, environm
 models saved, loaded and evaluated. Samples are written as they are taken.
 """
 
-import argparse
 import csv
 import os
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-from report import table, write
+from report import argument_parser, table, write
 from scipy import stats
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -231,12 +230,11 @@ def summary(samples: Sequence[Sample], kept: Sequence[Sample], problems: Sequenc
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--warm-up", type=float, default=None, help="minutes left out (default: a tenth)")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between samples (default: 5)")
     parser.add_argument("--times", type=int, default=5, help="environments of each kind per round (default: 5)")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     samples = soak(args.minutes, args.every, args.times, args.folder / "soak.csv")
     warm_up = args.minutes / 10 if args.warm_up is None else args.warm_up

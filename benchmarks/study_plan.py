@@ -5,14 +5,13 @@ python benchmarks/study_plan.py
 Steps, images and evaluations must be equal, and are checked. Time and disk are forecast from a few rollouts.
 """
 
-import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from report import table, write
+from report import argument_parser, table, write
 
 from sb3_mdpo.generalization.table import TABLE, read_table
 from sb3_mdpo.study.config import read_study
@@ -28,11 +27,10 @@ def size(folder: Path) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("file", type=Path, nargs="?", default=Path("examples/study_small.yml"), help="study file")
     parser.add_argument("--rollouts", type=int, default=5, help="of each probe (default: 5)")
     parser.add_argument("--timesteps", type=int, help="of mdpo in each run (default: the file's)")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
 
     study = read_study(args.file)

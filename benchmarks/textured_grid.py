@@ -6,13 +6,11 @@ The environment runs in a single thread. Seconds are the process's own on the pr
 machine disturb less than the wall time that is written beside them.
 """
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
-from report import table, write
+from report import argument_parser, table, write
 from stable_baselines3.common.vec_env import VecMonitor
 
 from sb3_mdpo.envs import TexturedGridVecEnv
@@ -32,11 +30,10 @@ def seconds(num_envs: int, monitor: bool, steps: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--num-envs", type=int, nargs="+", default=[1, 16, 64, 256])
     parser.add_argument("--steps", type=int, default=2000, help="steps of every environment")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
 
     measured = []

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
-from report import table, write
+from report import argument_parser, table, write
 from torch import nn
 from variants import VARIANTS
 
@@ -75,7 +75,7 @@ def run(variant: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--authors", type=Path, help="checkout of the authors' repository")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="only these")
     parser.add_argument("--n-envs", type=int, default=64, help="environments per policy")
@@ -84,7 +84,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--name", default="throughput", help="name of the result")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     if args.authors and not (args.authors / "trainer.py").is_file():
         parser.error(f"{args.authors} is no checkout of the authors' repository: there is no trainer.py in it.")

@@ -8,10 +8,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
 
 from sb3_mdpo.gym_notice import silence_gym_notice
-from sb3_mdpo.messages import one_line
+from sb3_mdpo.messages import Parser, one_line
 from sb3_mdpo.zoo.hook import install
 
 # Command -> what it does, in a line, and "module:function" that is given its parser. The function adds the
@@ -26,13 +25,6 @@ COMMANDS = {
     "push": ("share a trained run through the Hugging Face Hub", "sb3_mdpo.hub.commands:add_push"),
     "pull": ("fetch a shared run into the zoo's log folder", "sb3_mdpo.hub.commands:add_pull"),
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, whatever was typed."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
 
 
 def make_parser() -> argparse.ArgumentParser:

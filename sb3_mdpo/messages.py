@@ -1,14 +1,25 @@
 """Messages on the command line."""
 
+import argparse
+from typing import NoReturn
+
 LONGEST_MESSAGE = 1000  # characters
 
 
-def one_line(message: object) -> str:
+def one_line(message: object, longest: int = LONGEST_MESSAGE) -> str:
     """
     :param message: what is wrong
+    :param longest: how many characters of it to show
     :return: it in one line that a terminal can show, without the middle of what is too long to be read
     """
     text = " ".join(str(message).split())
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    half = LONGEST_MESSAGE // 2
-    return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} [...] {text[-half:]}"
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} [...] {text[-half:]}"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))

@@ -1,7 +1,7 @@
 """What the processes of a training do together. One process alone has nothing to do.
 
-The algorithm speaks to a :class:`Ranks` everywhere and never asks whether there are several: ``sb3_mdpo.distributed``
-puts another one in its place.
+The algorithm exchanges what is global through a :class:`Ranks`, whether there are several processes or not:
+``sb3_mdpo.distributed`` puts another one in its place.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,9 @@
 import colorsys
 import math
 from collections.abc import Callable
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -303,4 +305,8 @@ def test_what_is_no_state_is_refused():
 def test_states_that_the_engine_does_not_have_are_refused():
     with pytest.raises(ValueError, match="cannot save states with generated assets"):
         started("coinrun", 1, use_generated_assets=True).get_state()
+    single: Any = gym.make("procgen-coinrun-easy-v0", use_generated_assets=True).unwrapped
+    single.reset(seed=0)
+    with pytest.raises(ValueError, match="cannot save states with generated assets"):
+        single.get_state()
     assert ProcgenVecEnv(1, "coinrun").get_state() == []

@@ -76,6 +76,7 @@ def test_costs_by_hand():
         variant("ppo"),
         variant(n_policies=3),
         variant(n_policies=3, distill_mode="random"),
+        variant(distill_coef="lin_1.0"),
         variant(distill_coef="lin_1.0", n_timesteps=576),
         variant(distill_coef="warmup_1.0_0.5"),
         variant(n_timesteps=96, n_steps=16, batch_size=64),

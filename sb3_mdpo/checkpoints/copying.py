@@ -14,6 +14,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_mdpo.messages import one_line
+
 # Where Gymnasium's environments keep their random generator, which their own methods may leave out
 GENERATOR = "_np_random"
 # What pickle, and the methods by which classes take part in it, raise
@@ -136,4 +138,4 @@ def _why_not(what: str, value: Any, objects: Mapping[str, Any]) -> str:
 
 
 def _problem(what: str, error: Exception) -> str:
-    return f"{what} cannot be copied: {' '.join(str(error).split())}"
+    return f"{what} cannot be copied: {one_line(error)}"

@@ -114,17 +114,16 @@ def event_positions(output: TensorBoardOutputFormat) -> list[Position]:
     return [Position(path, path.stat().st_size) for path in sorted(folder.glob("events.out.tfevents.*"))]
 
 
-def continue_events(output: TensorBoardOutputFormat, positions: list[Position]) -> bool:
+def continue_events(output: TensorBoardOutputFormat, positions: list[Position]) -> None:
     """
     Go on in the folder of the interrupted training: what it wrote after the positions is forgotten, and so is the new
-    folder that ``learn()`` has made.
+    folder that ``learn()`` has made. Where the folder is no longer there, the log starts anew.
 
     :param output: TensorBoard's, just made
     :param positions: from :func:`event_positions`
-    :return: False where the folder is no longer there, so that the log starts anew
     """
     if not positions or not positions[0].path.parent.is_dir():
-        return False
+        return
     from torch.utils.tensorboard.writer import SummaryWriter
 
     made = Path(output.writer.log_dir).resolve()
@@ -142,4 +141,3 @@ def continue_events(output: TensorBoardOutputFormat, positions: list[Position]) 
         if not any(made.iterdir()):
             made.rmdir()
     output.writer = SummaryWriter(log_dir=str(folder))
-    return True

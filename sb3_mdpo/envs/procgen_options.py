@@ -99,6 +99,13 @@ class ProcgenOptions:
                 "The exploration mode is one level that Procgen chooses: leave out num_levels and start_level."
             )
 
+    def check_savable(self) -> None:
+        """
+        :raises ValueError: where the engine would end the process when it is asked for its state
+        """
+        if self.use_generated_assets:
+            raise ValueError("Procgen cannot save states with generated assets: use use_generated_assets=False.")
+
     def engine(self, num: int, seed: int, num_threads: int, render: bool = False) -> Any:
         """
         Start an engine.

@@ -93,7 +93,9 @@ class ProcgenGymEnv(GymV21CompatibilityV0):  # type: ignore[misc]
     def get_state(self) -> list[bytes]:
         """
         :return: everything about the environment as it is now
+        :raises ValueError: with generated assets, which the engine cannot save
         """
+        self.gym_env.options.check_savable()
         states: list[bytes] = self.gym_env.engine.get_state()
         return states
 

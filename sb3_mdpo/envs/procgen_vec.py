@@ -122,8 +122,7 @@ class ProcgenVecEnv(VecEnv):
             ``reset()`` and after ``close()``
         :raises ValueError: with generated assets, which the engine cannot save
         """
-        if self.options.use_generated_assets:
-            raise ValueError("Procgen cannot save states with generated assets: use use_generated_assets=False.")
+        self.options.check_savable()
         states: list[bytes] = [] if self._engine is None else self._engine.get_state()
         return states
 

@@ -13,6 +13,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from torch import nn
 
 from sb3_mdpo.buffers import MutualRolloutBuffer
+from sb3_mdpo.export.names import ACTIVATIONS, OPTIMIZERS
 from sb3_mdpo.policies import ImpalaCnnPolicy, StridedCnnPolicy
 from sb3_mdpo.torch_layers import ImpalaCNN, StridedCNN
 
@@ -26,38 +27,8 @@ _SB3 = (
     RMSpropTFLike,
 )
 _OURS = (ImpalaCnnPolicy, StridedCnnPolicy, ImpalaCNN, StridedCNN, MutualRolloutBuffer)
-_ACTIVATIONS = (
-    nn.CELU,
-    nn.ELU,
-    nn.GELU,
-    nn.Hardsigmoid,
-    nn.Hardswish,
-    nn.Hardtanh,
-    nn.Identity,
-    nn.LeakyReLU,
-    nn.LogSigmoid,
-    nn.Mish,
-    nn.PReLU,
-    nn.ReLU,
-    nn.ReLU6,
-    nn.SELU,
-    nn.Sigmoid,
-    nn.SiLU,
-    nn.Softplus,
-    nn.Softsign,
-    nn.Tanh,
-)
-_OPTIMIZERS = (
-    th.optim.Adadelta,
-    th.optim.Adagrad,
-    th.optim.Adam,
-    th.optim.AdamW,
-    th.optim.Adamax,
-    th.optim.NAdam,
-    th.optim.RAdam,
-    th.optim.RMSprop,
-    th.optim.SGD,
-)
+_ACTIVATIONS = tuple(getattr(nn, name) for name in ACTIVATIONS)
+_OPTIMIZERS = tuple(getattr(th.optim, name) for name in OPTIMIZERS)
 
 #: Name in an export -> class. The names are ours, so that they stay when a library moves its modules
 ALLOWED: dict[str, type] = {

@@ -21,11 +21,13 @@ from sb3_mdpo.export.space_json import decode_space
 from sb3_mdpo.export.tensors import OPTIMIZER, WEIGHTS, load_optimizer, load_weights
 from sb3_mdpo.export.values import decode
 from sb3_mdpo.export.write import EXPORT_VERSION
+from sb3_mdpo.messages import one_line
 
 if TYPE_CHECKING:
     from sb3_mdpo.mdpo import MDPO
 
 SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
+LONGEST_REASON = 500  # characters
 _KEYS = {
     "format",
     "format_version",
@@ -67,14 +69,9 @@ def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError) as error:
-        raise ValueError(f"{path} describes a model that cannot be built: {_one_line(error)}") from error
+        raise ValueError(f"{path} describes a model that cannot be built: {one_line(error, LONGEST_REASON)}") from error
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is refused: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    line = " ".join(str(error).split())
-    return line if len(line) <= 500 else f"{line[:500]} ..."
+        raise ValueError(f"{path} is refused: {one_line(error, LONGEST_REASON)}") from error
 
 
 def read_export(path: str | Path, algorithm: str, custom_objects: Mapping[str, type] | None = None) -> Export:

@@ -4,6 +4,8 @@ Everything else is refused. On the lists is what does no more with arguments tha
 says: nothing that takes a callable, writes files on its own, or imports what it is told to.
 """
 
+from sb3_mdpo.export.names import ACTIVATIONS, OPTIMIZERS
+
 
 def _names(*modules: str, classes: str) -> frozenset[str]:
     return frozenset(f"{module}.{name}" for module in modules for name in classes.split())
@@ -73,12 +75,8 @@ IMPORTED = {
 # Keys of config.yml whose texts the zoo evaluates, and the names that they may use
 EVALUATED = ("normalize", "policy_kwargs", "monitor_kwargs", "replay_buffer_class", "replay_buffer_kwargs")
 NAMES = frozenset().union(
-    _names(
-        "nn",
-        "th.nn",
-        classes="CELU ELU GELU Hardswish Identity LeakyReLU Mish ReLU ReLU6 SELU SiLU Sigmoid Softplus Softsign Tanh",
-    ),
-    _names("th.optim", classes="Adam AdamW Adamax NAdam RAdam RMSprop SGD"),
+    _names("nn", "th.nn", classes=" ".join(ACTIVATIONS)),
+    _names("th.optim", classes=" ".join(OPTIMIZERS)),
     {"RMSpropTFLike"},
 )
 

@@ -91,7 +91,7 @@ def _teaching(run: PlannedRun, rollouts: int) -> int:
     coef = _setting(run, "distill_coef")
     schedule = FloatSchedule(distill_coef_schedule(coef) if isinstance(coef, str) else coef)
     per_rollout = steps_per_rollout(run)
-    progress = (1 - done * per_rollout / run.n_timesteps for done in range(1, rollouts + 1))
+    progress = (max(1 - done * per_rollout / run.n_timesteps, 0.0) for done in range(1, rollouts + 1))  # as MDPO
     return sum(schedule(remaining) != 0 for remaining in progress)
 
 

@@ -1,6 +1,5 @@
 """``python -m sb3_mdpo.zoo <command> ...``: the zoo's commands with MDPO, without the start-up hook."""
 
-import os
 import runpy
 import sys
 
@@ -19,28 +18,25 @@ hyperparams prints the folder of our hyperparameter files."""
 
 
 def _train() -> None:
-    if sys.argv[2:3] == ["--resume"]:
-        silence_gym_notice()
-        from sb3_mdpo.zoo.resume import main as resume
+    silence_gym_notice()
+    from sb3_mdpo.zoo.ranks import launched
 
-        resume(sys.argv[3:])
-    else:
-        from rl_zoo3.cli import main as rl_zoo3
+    with launched():
+        if sys.argv[2:3] == ["--resume"]:
+            from sb3_mdpo.zoo.resume import main as resume
 
-        rl_zoo3()
+            resume(sys.argv[3:])
+        else:
+            from rl_zoo3.cli import main as rl_zoo3
+
+            rl_zoo3()
 
 
 def main() -> None:
     """Run a command of the zoo, or print where the hyperparameter files are."""
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     install()
-    if command == "train" and os.environ.get("WORLD_SIZE", "1") != "1":
-        silence_gym_notice()
-        from sb3_mdpo.zoo.ranks import launched
-
-        with launched():
-            _train()
-    elif command == "train":
+    if command == "train":
         _train()
     elif command in CLI_COMMANDS:
         from rl_zoo3.cli import main as rl_zoo3

@@ -1,6 +1,5 @@
 """``python -m sb3_mdpo.zoo train --resume LOGDIR``: go on with a training of the zoo that was interrupted."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
@@ -13,6 +12,7 @@ from sb3_mdpo.checkpoints.archive import read_newest
 from sb3_mdpo.checkpoints.callback import FOLDER, ResumableCheckpointCallback
 from sb3_mdpo.documents import read_mapping
 from sb3_mdpo.envs.native import is_native
+from sb3_mdpo.messages import Parser, one_line
 from sb3_mdpo.ranks import current_ranks
 from sb3_mdpo.zoo.ranks import for_all_ranks
 from sb3_mdpo.zoo.run import ARGS, CONFIG, read_args, read_hyperparams, settings_folder
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
 
     :param argv: the run folder, and what may be different: device, threads, output
     """
-    parser = argparse.ArgumentParser(prog=PROG, description="Go on with a training of the zoo that was interrupted.")
+    parser = Parser(prog=PROG, description="Go on with a training of the zoo that was interrupted.")
     parser.add_argument("folder", type=Path, help="run folder of rl_zoo3 train, e.g. logs/mdpo/CartPole-v1_1")
     parser.add_argument("--device", help="PyTorch device, instead of the run's")
     parser.add_argument("--num-threads", type=int, help="PyTorch's threads, instead of the run's")
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         if current_ranks().rank == 0:  # it puts damaged ones aside
             check_resumable(folder)
     except (OSError, ValueError) as error:
-        print(f"{PROG}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{PROG}: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     arguments |= {name: value for name, value in changes.items() if value is not None}
     sys.argv = ["rl_zoo3 train", *command_line(arguments)]
