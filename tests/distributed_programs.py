@@ -1,5 +1,7 @@
 """What the tests of data-parallel training start with torchrun: ``-m tests.distributed_programs NAME FOLDER``."""
 
+import os
+import signal
 import sys
 import time
 from functools import partial
@@ -169,14 +171,25 @@ def stopped(ranks: Ranks, folder: Path) -> None:
     ranks.gather(ranks.rank)
 
 
+def late(ranks: Ranks, folder: Path) -> None:
+    """One is killed the first time."""
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        if ranks.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        ranks.gather(None)  # waits in vain
+    print(f"all {ranks.gather(ranks.rank)} are here", flush=True)
+
+
 def in_order(ranks: Ranks, folder: Path) -> None:
     stopped(ranks, folder)
     equivalence(ranks, folder)
 
 
-PROGRAMS = {"in_order": in_order, "hang": disturbed(Hang), "poison": disturbed(Poison)}
+PROGRAMS = {"in_order": in_order, "hang": disturbed(Hang), "poison": disturbed(Poison), "late": late}
 
 if __name__ == "__main__":
     th.set_num_threads(1)
+    if sys.argv[1] == "late" and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
+        time.sleep(5 * int(os.environ["RANK"]))
     with process_group(timeout=float(sys.argv[3])) as all_ranks:
         PROGRAMS[sys.argv[1]](all_ranks, Path(sys.argv[2]))

@@ -3,9 +3,11 @@
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv
+from torch.distributed import HashStore
 
 from sb3_mdpo import MDPO, mdpo
 from sb3_mdpo.checkpoints import ResumableCheckpointCallback
@@ -25,6 +28,7 @@ from sb3_mdpo.distributed import process_group
 from sb3_mdpo.distributed.group import TorchRanks
 from sb3_mdpo.distributed.moments import normalized, powers, variance
 from sb3_mdpo.distributed.normalization import GlobalMeanStd
+from sb3_mdpo.distributed.rendezvous import attempt_store
 from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
 from sb3_mdpo.losses import normalize_advantages
 from sb3_mdpo.ranks import ALONE
@@ -35,16 +39,19 @@ ROOT = Path(__file__).parent.parent
 TIMEOUT = 600  # seconds for a job of torchrun
 
 
-def torchrun(*arguments: str, cwd: Path, **kwargs: Any) -> "subprocess.Popen[str]":
-    """Start two processes that find each other on a free port."""
+TOGETHER = ("--standalone", f"--nproc-per-node={SIZE}")
+
+
+def torchrun(*arguments: str, cwd: Path, machine: tuple[str, ...] = TOGETHER) -> "subprocess.Popen[str]":
+    """Start processes, by default two that find each other on a free port."""
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={SIZE}", *arguments],
+        [sys.executable, "-m", "torch.distributed.run", *machine, *arguments],
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | kwargs,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
 
 
@@ -57,8 +64,8 @@ def output_of(process: "subprocess.Popen[str]") -> str:
     return output
 
 
-def program(name: str, folder: Path, timeout: float = TIMEOUT) -> tuple[int, str]:
-    process = torchrun("-m", "tests.distributed_programs", name, str(folder), str(timeout), cwd=folder)
+def program(name: str, folder: Path, *options: str, timeout: float = TIMEOUT) -> tuple[int, str]:
+    process = torchrun(*options, "-m", "tests.distributed_programs", name, str(folder), str(timeout), cwd=folder)
     output = output_of(process)
     return process.returncode, output
 
@@ -231,25 +238,29 @@ RUN = {
 }
 
 
-def zoo(folder: Path, *options: str) -> "subprocess.Popen[str]":
-    folder.mkdir()
+EVALUATION = ("--eval-freq=1000", "--eval-episodes=2", "--n-eval-envs=1")
+
+
+def zoo(folder: Path, *options: str, machine: tuple[str, ...] = TOGETHER) -> "subprocess.Popen[str]":
+    folder.mkdir(exist_ok=True)
     (folder / "run.yml").write_text(yaml.safe_dump(RUN))
     command = "train --algo mdpo --env CartPole-v1 -conf run.yml -f logs -tb tb --seed 1 --device cpu --num-threads 1"
-    evaluation = "--eval-freq 1000 --eval-episodes 2 --n-eval-envs 1"
-    return torchrun(*options, "-m", "sb3_mdpo.zoo", *command.split(), *evaluation.split(), cwd=folder)
+    return torchrun(*options, "-m", "sb3_mdpo.zoo", *command.split(), *EVALUATION, cwd=folder, machine=machine)
 
 
 def processes_of(launcher: "subprocess.Popen[str]") -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()]
 
 
-def kill_one(launcher: "subprocess.Popen[str]", run: Path) -> None:
+def kill_one(launcher: "subprocess.Popen[str]", folder: Path) -> None:
+    """Kill the launcher's last process as soon as there is a checkpoint to go on from."""
+    run = folder / "logs" / "mdpo" / "CartPole-v1_1"
     deadline = time.monotonic() + TIMEOUT
     while len(list(run.glob("checkpoints/checkpoint_*[1-9]*.zip"))) < 1:
-        assert launcher.poll() is None
+        assert launcher.poll() is None, output_of(launcher)
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    os.kill(processes_of(launcher)[1], signal.SIGKILL)
+    os.kill(processes_of(launcher)[-1], signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +271,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str, str
     output = output_of(alone)
     assert alone.returncode == 0, output
     killed = zoo(folder / "killed", "--max-restarts=1")
-    kill_one(killed, folder / "killed" / "logs" / "mdpo" / "CartPole-v1_1")
+    kill_one(killed, folder / "killed")
     output_of_killed = output_of(killed)
     assert killed.returncode == 0, output_of_killed
     return folder / "alone", folder / "killed", output, output_of_killed
@@ -279,6 +290,49 @@ def test_a_killed_process_is_restarted_and_all_end_where_they_would_have(runs: t
     assert files(alone) == files(killed)
     statistics = pickle.loads((killed / "logs/mdpo/CartPole-v1_1/CartPole-v1/vecnormalize.pkl").read_bytes())
     assert type(statistics.obs_rms) is RunningMeanStd  # no process is needed to read it
+
+
+def test_a_process_killed_on_one_machine_is_restarted_on_all(runs: tuple[Path, Path, str, str], tmp_path: Path) -> None:
+    """Two launchers on this one. Each counts its own restarts, so theirs may differ."""
+    alone, *_ = runs
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    machine = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}")
+    options = ("--max-restarts=2", "--rdzv-id=interrupted")
+    launchers = [zoo(tmp_path, *options, machine=machine) for _ in range(2)]
+    kill_one(launchers[1], tmp_path)
+    outputs = [output_of(launcher) for launcher in launchers]
+    assert [launcher.returncode for launcher in launchers] == [0, 0], "".join(outputs)
+    assert "Going on from step" in "".join(outputs)
+    assert differences(Training("CartPole-v1", alone), Training("CartPole-v1", tmp_path)) == []
+    assert files(alone) == files(tmp_path)
+
+
+def test_processes_go_on_by_hand_with_a_run_that_broke_off(runs: tuple[Path, Path, str, str], tmp_path: Path) -> None:
+    alone, *_ = runs
+    folder = tmp_path / "broken"
+    broken = zoo(folder)
+    kill_one(broken, folder)
+    assert "train --resume" in output_of(broken)
+    assert broken.returncode != 0
+    resumed = torchrun("-m", "sb3_mdpo.zoo", "train", "--resume", "logs/mdpo/CartPole-v1_1", cwd=folder)
+    output = output_of(resumed)
+    assert resumed.returncode == 0, output
+    assert output.count("Going on from step") == 1
+    assert differences(Training("CartPole-v1", alone), Training("CartPole-v1", folder)) == []
+
+
+def test_a_single_process_of_torchrun_is_restarted_too(tmp_path: Path) -> None:
+    machine = ("--standalone", "--nproc-per-node=1", "--max-restarts=1")
+    killed = zoo(tmp_path, machine=machine)
+    kill_one(killed, tmp_path)
+    output = output_of(killed)
+    assert killed.returncode == 0, output
+    assert "Going on from step" in output
+    logs = tmp_path / "logs" / "mdpo"
+    assert [path.name for path in logs.iterdir()] == ["CartPole-v1_1"]
+    assert MDPO.load(logs / "CartPole-v1_1" / "CartPole-v1.zip").num_timesteps == 2560
 
 
 def test_only_the_first_process_writes(runs: tuple[Path, Path, str, str]) -> None:
@@ -314,6 +368,13 @@ def test_nan_in_one_process_ends_all(tmp_path: Path) -> None:
     code, output = program("poison", tmp_path)
     assert code != 0
     assert "NonFiniteError: NaN or infinity in weights of member 1" in output
+
+
+def test_restarted_processes_do_not_look_for_the_dead_ones(tmp_path: Path) -> None:
+    """The first one is there before the other, whose dead namesake's address torchrun's store still has."""
+    code, output = program("late", tmp_path, "--max-restarts=1")
+    assert code == 0, output
+    assert output.count("all [0, 1] are here") == 2
 
 
 # One process at a time
@@ -370,6 +431,18 @@ def test_no_two_processes_have_the_same_seeds() -> None:
         seed_generators(3, rank, 4)
         drawn += [np.random.random(), th.rand(()).item()]
     assert len(set(drawn)) == 8
+
+
+def test_every_attempt_has_a_store_of_its_own() -> None:
+    store = HashStore()
+    with pytest.raises(RuntimeError, match="ranks 1, 2 did not start"):
+        attempt_store(store, 0, 3, timeout=0.05)
+    for attempt in ("first", "second"):
+        with ThreadPoolExecutor(3) as pool:
+            parts = list(pool.map(lambda rank: attempt_store(store, rank, 3, timeout=60), range(3)))
+        assert not any(part.check(["who"]) for part in parts)
+        parts[2].set("who", attempt)
+        assert [part.get("who") for part in parts] == [attempt.encode()] * 3
 
 
 def test_what_cannot_be_shared_out_says_what_divides_what() -> None:

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_mdpo.distributed.moments import normalized, powers, variance
 from sb3_mdpo.distributed.normalization import share_statistics
 from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
+from sb3_mdpo.messages import one_line
 from sb3_mdpo.ranks import Ranks
 
 T = TypeVar("T")
@@ -24,6 +25,25 @@ T = TypeVar("T")
 
 class LostRankError(RuntimeError):
     """Another process has died, or did not answer in time."""
+
+
+@contextmanager
+def waiting_for(what: str, rank: int, size: int) -> Iterator[None]:
+    """
+    :param what: what the other processes are to do or send, for the message
+    :param rank: index of this process
+    :param size: number of processes
+    :return: context manager in which they do
+    :raises LostRankError: where they do not
+    """
+    start = time.monotonic()
+    try:
+        yield
+    except RuntimeError as error:  # what all backends raise
+        raise LostRankError(
+            f"rank {rank} of {size} waited {time.monotonic() - start:.0f} s in vain for {what} of the other ranks: one "
+            f"of them has died, or hangs and says nothing itself ({one_line(error)})"
+        ) from error
 
 
 class TorchRanks(Ranks):
@@ -42,17 +62,8 @@ class TorchRanks(Ranks):
         self.size = size
         self.local_rank = local_rank
 
-    @contextmanager
-    def _waiting_for(self, what: str) -> Iterator[None]:
-        start = time.monotonic()
-        try:
-            yield
-        except RuntimeError as error:  # what all backends raise
-            reason = " ".join(str(error).split())
-            raise LostRankError(
-                f"rank {self.rank} of {self.size} waited {time.monotonic() - start:.0f} s in vain for {what} of the "
-                f"other ranks: one of them has died, or hangs and says nothing itself ({reason[:300]})"
-            ) from error
+    def _waiting_for(self, what: str) -> AbstractContextManager[None]:
+        return waiting_for(what, self.rank, self.size)
 
     def share(self, total: int, what: str) -> int:
         if total % self.size:

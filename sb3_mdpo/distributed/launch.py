@@ -8,9 +8,11 @@ from datetime import timedelta
 
 import torch as th
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
-from sb3_mdpo.distributed.group import LostRankError, TorchRanks
-from sb3_mdpo.ranks import ALONE, Ranks, current_ranks, enter, leave
+from sb3_mdpo.distributed.group import LostRankError, TorchRanks, waiting_for
+from sb3_mdpo.distributed.rendezvous import attempt_store
+from sb3_mdpo.ranks import ALONE, Ranks, enter, leave
 
 TIMEOUT = "SB3_MDPO_TIMEOUT"
 SECONDS = 1800.0
@@ -21,13 +23,6 @@ def n_launched() -> int:
     :return: how many processes torchrun has started on all machines, 1 without it
     """
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def times_restarted() -> int:
-    """
-    :return: how often torchrun has started all processes again
-    """
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 @contextmanager
@@ -43,8 +38,8 @@ def process_group(timeout: float | None = None) -> Iterator[Ranks]:
             if ranks.rank == 0:
                 model.save("mdpo_cartpole")
 
-    Without torchrun, or with a single process, nothing is different. A process that waits in vain for another one ends
-    with a line on stderr and exit code 1, and torchrun then ends the others.
+    Without torchrun, or with a single process, nothing is different. A process that waits in vain for another one, here
+    or later, ends with a line on stderr and exit code 1, and torchrun then ends the others.
 
     :param timeout: how long to wait for another process, in seconds; by default the environment variable
         ``SB3_MDPO_TIMEOUT``, or half an hour. Evaluations are waited for as well
@@ -55,20 +50,34 @@ def process_group(timeout: float | None = None) -> Iterator[Ranks]:
     if n_launched() == 1:
         yield ALONE
         return
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    has_gpu = th.cuda.is_available() and dist.is_nccl_available()
-    if has_gpu and local_rank < th.cuda.device_count():
-        th.cuda.set_device(local_rank)  # what "cuda" and "auto" mean from now on
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo", timeout=timedelta(seconds=seconds))
-    enter(TorchRanks(dist.get_rank(), dist.get_world_size(), local_rank))
     try:
-        yield current_ranks()
+        ranks = _join(seconds)
+        enter(ranks)
+        try:
+            yield ranks
+        finally:
+            leave()
     except LostRankError as error:
         print(error, file=sys.stderr, flush=True)
         sys.exit(1)
     finally:
-        leave()
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _join(seconds: float) -> Ranks:
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    has_gpu = th.cuda.is_available() and dist.is_nccl_available()
+    if has_gpu and local_rank < th.cuda.device_count():
+        th.cuda.set_device(local_rank)  # what "cuda" and "auto" mean from now on
+    timeout = timedelta(seconds=seconds)
+    with waiting_for("the start", int(os.environ.get("RANK", "0")), n_launched()):
+        store, rank, size = next(rendezvous("env://", timeout=timeout))
+        store.set_timeout(timeout)
+        store = attempt_store(store, rank, size, seconds)
+        backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+    return TorchRanks(rank, size, local_rank)
 
 
 def _seconds(timeout: float | None) -> float:

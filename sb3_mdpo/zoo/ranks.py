@@ -1,4 +1,4 @@
-"""``torchrun ... -m sb3_mdpo.zoo train``: one run of the zoo on several processes."""
+"""``torchrun ... -m sb3_mdpo.zoo train``: one run of the zoo, on one process or several."""
 
 import os
 import socket
@@ -8,12 +8,15 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from torch.distributed import is_torchelastic_launched
+
 from sb3_mdpo.checkpoints import ResumableCheckpointCallback
-from sb3_mdpo.distributed.launch import process_group, times_restarted
+from sb3_mdpo.distributed.launch import process_group
 from sb3_mdpo.ranks import current_ranks
 from sb3_mdpo.saving import replacing
 
-LAUNCH = "torchrun.txt"  # in the run folder: what started it
+JOB = "torchrun.txt"  # in the run folder: the job that it belongs to
+NO_ID = "none"  # of torchrun without --rdzv-id
 
 
 @contextmanager
@@ -39,13 +42,14 @@ def for_all_ranks(manager: Any) -> Any:
     """
     :param manager: the zoo's ``ExperimentManager``, or a subclass
     :return: a subclass that has its share of the training environments in every process, while the first one
-        evaluates and writes; the class itself where there is one process only
+        evaluates and writes, and that goes on with its job's run; the class itself without torchrun
     """
-    return manager if current_ranks().size == 1 else type("SharedExperiment", (_Shared, manager), {})
+    alone = current_ranks().size == 1 and not is_torchelastic_launched()
+    return manager if alone else type("SharedExperiment", (_Shared, manager), {})
 
 
 class _Shared:
-    """What is different in an experiment on several processes; comes before the zoo's ``ExperimentManager``."""
+    """What is different in an experiment of torchrun; comes before the zoo's ``ExperimentManager``."""
 
     save_path: str
     seed: int
@@ -55,9 +59,9 @@ class _Shared:
         super().__init__(*args, **kwargs)
         self.ranks = current_ranks()
         manager: Any = self
-        if manager.algo != "mdpo" or manager.optimize_hyperparameters:
+        if self.ranks.size > 1 and (manager.algo != "mdpo" or manager.optimize_hyperparameters):
             raise ValueError("torchrun trains --algo mdpo on several processes, without -optimize: start it alone.")
-        earlier = _earlier_attempt(Path(manager.log_path), manager.env_name) if self._writes else None
+        earlier = _run_of_job(Path(manager.log_path), manager.env_name) if self._writes else None
         save_path = str(earlier or self.save_path)
         self.seed, self.save_path, self.resumes = self.ranks.broadcast((self.seed, save_path, bool(earlier)))
         manager.params_path = f"{self.save_path}/{manager.env_name}"
@@ -83,25 +87,28 @@ class _Shared:
         self.callbacks = self.ranks.callbacks(self.callbacks)
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
-        if self._writes:
+        if self._writes and not self.resumes:  # else they are there
             super()._save_config(saved_hyperparams)  # type: ignore[misc]
-            with replacing(Path(self.save_path) / LAUNCH) as file:
-                file.write(_launch().encode())
+            with replacing(Path(self.save_path) / JOB) as file:
+                file.write(_job().encode())
 
     def save_trained_model(self, model: Any) -> None:
         if self._writes:
             super().save_trained_model(model)  # type: ignore[misc]
 
 
-def _launch() -> str:
-    """What all attempts of one torchrun have in common, and no other one."""
-    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return f"{socket.gethostname()} {os.getppid()}" if run_id == "none" else run_id
+def _job() -> str:
+    """What all attempts of one job of torchrun have in common, and no other job."""
+    return f"{socket.gethostname()} {os.getppid()}" if _is_nameless() else os.environ["TORCHELASTIC_RUN_ID"]
 
 
-def _earlier_attempt(log_path: Path, env_name: str) -> Path | None:
-    """Where torchrun has started all processes again: the run folder that they had before."""
-    if not times_restarted():
-        return None
-    ours = [file for file in log_path.glob(f"{env_name}_*/{LAUNCH}") if file.read_text() == _launch()]
-    return max(ours, key=lambda file: file.stat().st_mtime).parent if ours else None
+def _is_nameless() -> bool:
+    return os.environ.get("TORCHELASTIC_RUN_ID", NO_ID) == NO_ID
+
+
+def _run_of_job(log_path: Path, env_name: str) -> Path | None:
+    """The run folder that earlier processes of this job had."""
+    if _is_nameless() and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return None  # an earlier launcher can have had the number of ours
+    runs = [file for file in log_path.glob(f"{env_name}_*/{JOB}") if file.read_text() == _job()]
+    return max(runs, key=lambda file: file.stat().st_mtime).parent if runs else None
