@@ -1,6 +1,10 @@
 """Studies on Ray: a real cluster of several nodes on this machine, one of which is killed in the middle."""
 
 import csv
+import os
+import signal
+import subprocess
+import sys
 import tarfile
 import tempfile
 import threading
@@ -143,6 +147,38 @@ def test_a_run_that_fails_on_ray_is_shown_and_the_others_go_on(short_folder, tmp
     file = write(tmp_path / "tiny.yml", methods=["ppo"], seeds=[1], resources={"gpus": 1000})
     assert study_command("run", file, "-o", tmp_path / "other", "--engine", "ray") == 2
     assert "a run wants 1000 GPUs, but Ray finds 0 on this machine" in capfd.readouterr().err
+
+
+def test_an_interrupted_study_on_ray_ends_its_runs_with_a_last_checkpoint(short_folder, tmp_path):
+    often = [{"sb3_mdpo.checkpoints.ResumableCheckpointCallback": {"save_freq": 25_600}}]
+    hyperparams = {**STUDY["hyperparams"], "n_timesteps": 10**9, "callback": often}
+    variant = {"name": "long", "method": "ppo", "hyperparams": hyperparams}
+    file = write(tmp_path / "tiny.yml", methods=[variant], seeds=[0], evaluation={"freq": 10**9, "episodes": 2})
+    runner = subprocess.Popen(
+        [sys.executable, "-c", "from sb3_mdpo.cli import main; main()", "study", "run", str(file),
+         "-o", str(tmp_path / "out"), "--engine", "ray"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"RAY_TMPDIR": str(short_folder), "RAY_worker_niceness": "0"},
+        # As in a terminal: what is started in the background inherits that it ignores interrupts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+    def steps() -> list[int]:
+        files = (tmp_path / "out" / "unfinished").glob("*/mdpo/*/checkpoints/checkpoint_*.zip")
+        return [int(path.stem.removeprefix("checkpoint_")) for path in files]
+
+    try:
+        wait_until(lambda: max(steps(), default=0) >= 25_600)
+        time.sleep(1)  # some rollouts more
+    finally:
+        runner.send_signal(signal.SIGINT)
+        try:
+            output, _ = runner.communicate(timeout=120)
+        finally:
+            runner.kill()
+    assert runner.returncode == 130, output
+    assert "the same command continues" in output
+    assert max(steps()) % 25_600  # between two that the callback would have written
 
 
 # ---------------------------------------------------------------- the storage
