@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from report import table, write
+from report import argument_parser, table, write
 
 BATCH = 50
 MEMORY = 8 * 2**30  # bytes of address space beyond what is there at the start: a bomb ends as a MemoryError
@@ -232,7 +232,7 @@ def run_single(record: Record, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--inputs", type=int, default=2000, help="for every surface (default: 2000)")
     parser.add_argument("--total", type=int, default=100_000, help="in all, by hypothesis (default: 100000)")
     parser.add_argument("--minutes", type=float, default=600.0, help="when to stop (default: 600)")
@@ -240,10 +240,9 @@ def main() -> None:
     parser.add_argument("--surface", default="", help="only surfaces with this in their name")
     parser.add_argument("--engine", choices=["hypothesis", "atheris"], default="hypothesis")
     parser.add_argument("--work", type=Path, default=Path("fuzz"), help="what was tried, and findings (default: fuzz)")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    args.work, args.results = args.work.resolve(), args.results.resolve()
+    args.work, args.folder = args.work.resolve(), args.folder.resolve()
     record = Record(args.work)
     if args.only is not None:
         run_single(record, args)
@@ -256,7 +255,7 @@ def main() -> None:
     else:
         run_all(record, args)
     record = Record(args.work)
-    write("fuzz", summary(record), record.batches, args.results)
+    write("fuzz", summary(record), record.batches, args.folder)
     sys.exit(any(one["findings"] for one in record.batches))
 
 
