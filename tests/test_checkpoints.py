@@ -175,7 +175,8 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(folder), purge_orphaned_data=False)  # it would hide what was written twice
     events.Reload()
     tags = without_time(dict.fromkeys(events.Tags()["scalars"], "")).keys()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+    # TensorBoard reads files in the order of their names, which is not that in which one second made them
+    return {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in tags}
 
 
 def assert_same_trainings(one: Any, other: Any, one_folder: Path, other_folder: Path) -> None:
