@@ -219,7 +219,7 @@ def test_models_of_several_processes_are_ordinary_files(trained: tuple[Path, str
 
 # The zoo
 
-RUN = {
+RUN: dict[str, dict[str, Any]] = {
     "CartPole-v1": {
         "policy": "MlpPolicy",
         "policy_kwargs": "dict(net_arch=[16])",
@@ -241,9 +241,9 @@ RUN = {
 EVALUATION = ("--eval-freq=1000", "--eval-episodes=2", "--n-eval-envs=1")
 
 
-def zoo(folder: Path, *options: str, machine: tuple[str, ...] = TOGETHER) -> "subprocess.Popen[str]":
+def zoo(folder: Path, *options: str, machine: tuple[str, ...] = TOGETHER, **changes: Any) -> "subprocess.Popen[str]":
     folder.mkdir(exist_ok=True)
-    (folder / "run.yml").write_text(yaml.safe_dump(RUN))
+    (folder / "run.yml").write_text(yaml.safe_dump({"CartPole-v1": RUN["CartPole-v1"] | changes}))
     command = "train --algo mdpo --env CartPole-v1 -conf run.yml -f logs -tb tb --seed 1 --device cpu --num-threads 1"
     return torchrun(*options, "-m", "sb3_mdpo.zoo", *command.split(), *EVALUATION, cwd=folder, machine=machine)
 
@@ -331,6 +331,25 @@ def test_a_single_process_of_torchrun_is_restarted_too(tmp_path: Path) -> None:
     assert killed.returncode == 0, output
     assert "Going on from step" in output
     logs = tmp_path / "logs" / "mdpo"
+    assert [path.name for path in logs.iterdir()] == ["CartPole-v1_1"]
+    assert MDPO.load(logs / "CartPole-v1_1" / "CartPole-v1.zip").num_timesteps == 2560
+
+
+def test_a_job_that_is_started_again_goes_on_with_its_run(tmp_path: Path) -> None:
+    machine = ("--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--rdzv-id=requeued")
+    killed = zoo(tmp_path, machine=machine)
+    kill_one(killed, tmp_path)
+    output_of(killed)
+    logs = tmp_path / "logs" / "mdpo"
+    settings = {path: path.read_bytes() for path in logs.glob("*/CartPole-v1/*.yml")}
+    other = zoo(tmp_path, machine=machine, n_epochs=3)
+    assert "n_epochs" in output_of(other)
+    assert other.returncode != 0
+    assert settings == {path: path.read_bytes() for path in logs.glob("*/CartPole-v1/*.yml")}
+    again = zoo(tmp_path, machine=machine)
+    output = output_of(again)
+    assert again.returncode == 0, output
+    assert "Going on from step" in output
     assert [path.name for path in logs.iterdir()] == ["CartPole-v1_1"]
     assert MDPO.load(logs / "CartPole-v1_1" / "CartPole-v1.zip").num_timesteps == 2560
 

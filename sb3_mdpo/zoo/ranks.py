@@ -38,19 +38,21 @@ def launched() -> Iterator[None]:
             yield
 
 
-def for_all_ranks(manager: Any) -> Any:
+def for_all_ranks(manager: Any, finds_run: bool = True) -> Any:
     """
     :param manager: the zoo's ``ExperimentManager``, or a subclass
+    :param finds_run: whether to go on with the run that earlier processes of this job began
     :return: a subclass that has its share of the training environments in every process, while the first one
-        evaluates and writes, and that goes on with its job's run; the class itself without torchrun
+        evaluates and writes; the class itself without torchrun
     """
     alone = current_ranks().size == 1 and not is_torchelastic_launched()
-    return manager if alone else type("SharedExperiment", (_Shared, manager), {})
+    return manager if alone else type("SharedExperiment", (_Shared, manager), {"finds_run": finds_run})
 
 
 class _Shared:
     """What is different in an experiment of torchrun; comes before the zoo's ``ExperimentManager``."""
 
+    finds_run: bool
     save_path: str
     seed: int
     callbacks: list[Any]
@@ -61,7 +63,8 @@ class _Shared:
         manager: Any = self
         if self.ranks.size > 1 and (manager.algo != "mdpo" or manager.optimize_hyperparameters):
             raise ValueError("torchrun trains --algo mdpo on several processes, without -optimize: start it alone.")
-        earlier = _run_of_job(Path(manager.log_path), manager.env_name) if self._writes else None
+        finds = self._writes and self.finds_run
+        earlier = _run_of_job(Path(manager.log_path), manager.env_name) if finds else None
         save_path = str(earlier or self.save_path)
         self.seed, self.save_path, self.resumes = self.ranks.broadcast((self.seed, save_path, bool(earlier)))
         manager.params_path = f"{self.save_path}/{manager.env_name}"
