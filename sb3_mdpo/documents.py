@@ -62,12 +62,15 @@ def read_mapping(path: Path, loader: type[Any] = PlainLoader) -> dict[str, Any]:
     :param path: file
     :param loader: as for :func:`read_yaml`
     :return: its mapping
-    :raises ValueError: where it is none
+    :raises ValueError: where it is none, or has keys that are no text
     :raises OSError: where it cannot be read
     """
     document = read_yaml(path, loader)
     if not isinstance(document, dict):
         raise ValueError(f"{path} must be a mapping, not {type(document).__name__}.")
+    for key in document:
+        if not isinstance(key, str):
+            raise ValueError(f"{path} has the key {key!r}, which is no text: write the name of a setting.")
     return document
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.cli import main
-from sb3_mdpo.documents import MOST_VALUES, read_yaml
+from sb3_mdpo.documents import MOST_VALUES, read_mapping, read_yaml
 from sb3_mdpo.messages import LONGEST_MESSAGE, one_line
 from tests.inputs import NoFile
 from tests.surfaces import Outcome, Surface, Workspace, command, pull_snapshot, run_zoo, seams, surfaces
@@ -142,6 +142,13 @@ def test_documents_without_end_are_refused(text, tmp_path):
     (tmp_path / "a.yml").write_text(text)
     with pytest.raises(ValueError, match=r"a.yml is (nested more than 50 levels deep|no YAML)"):
         read_yaml(tmp_path / "a.yml")
+
+
+@pytest.mark.parametrize("key", ["3", "true", "2026-01-01", "null"])
+def test_names_of_settings_are_text(key, tmp_path):
+    (tmp_path / "a.yml").write_text(f"algo: mdpo\n{key}: cpu")
+    with pytest.raises(ValueError, match=r"a.yml has the key .*, which is no text"):
+        read_mapping(tmp_path / "a.yml")
 
 
 def test_aliases_that_multiply_are_refused(tmp_path):
