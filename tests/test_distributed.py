@@ -32,6 +32,7 @@ from sb3_mdpo.distributed.rendezvous import attempt_store
 from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
 from sb3_mdpo.losses import normalize_advantages
 from sb3_mdpo.ranks import ALONE
+from sb3_mdpo.zoo.jobs import run_to_go_on_with, sign
 from tests.distributed_programs import CASES, N_ENVS, ROLLOUTS, SIZE, TENSORS, Hang, Poison, make_model
 from tests.faults import Training, differences
 
@@ -219,7 +220,7 @@ def test_models_of_several_processes_are_ordinary_files(trained: tuple[Path, str
 
 # The zoo
 
-RUN: dict[str, dict[str, Any]] = {
+RUN = {
     "CartPole-v1": {
         "policy": "MlpPolicy",
         "policy_kwargs": "dict(net_arch=[16])",
@@ -241,11 +242,13 @@ RUN: dict[str, dict[str, Any]] = {
 EVALUATION = ("--eval-freq=1000", "--eval-episodes=2", "--n-eval-envs=1")
 
 
-def zoo(folder: Path, *options: str, machine: tuple[str, ...] = TOGETHER, **changes: Any) -> "subprocess.Popen[str]":
+def zoo(
+    folder: Path, *options: str, machine: tuple[str, ...] = TOGETHER, seed: tuple[str, ...] = ("--seed", "1")
+) -> "subprocess.Popen[str]":
     folder.mkdir(exist_ok=True)
-    (folder / "run.yml").write_text(yaml.safe_dump({"CartPole-v1": RUN["CartPole-v1"] | changes}))
-    command = "train --algo mdpo --env CartPole-v1 -conf run.yml -f logs -tb tb --seed 1 --device cpu --num-threads 1"
-    return torchrun(*options, "-m", "sb3_mdpo.zoo", *command.split(), *EVALUATION, cwd=folder, machine=machine)
+    (folder / "run.yml").write_text(yaml.safe_dump(RUN))
+    command = "train --algo mdpo --env CartPole-v1 -conf run.yml -f logs -tb tb --device cpu --num-threads 1"
+    return torchrun(*options, "-m", "sb3_mdpo.zoo", *command.split(), *seed, *EVALUATION, cwd=folder, machine=machine)
 
 
 def processes_of(launcher: "subprocess.Popen[str]") -> list[int]:
@@ -324,8 +327,9 @@ def test_processes_go_on_by_hand_with_a_run_that_broke_off(runs: tuple[Path, Pat
 
 
 def test_a_single_process_of_torchrun_is_restarted_too(tmp_path: Path) -> None:
+    """Also with a random seed, which the zoo draws in every process."""
     machine = ("--standalone", "--nproc-per-node=1", "--max-restarts=1")
-    killed = zoo(tmp_path, machine=machine)
+    killed = zoo(tmp_path, machine=machine, seed=())
     kill_one(killed, tmp_path)
     output = output_of(killed)
     assert killed.returncode == 0, output
@@ -341,17 +345,53 @@ def test_a_job_that_is_started_again_goes_on_with_its_run(tmp_path: Path) -> Non
     kill_one(killed, tmp_path)
     output_of(killed)
     logs = tmp_path / "logs" / "mdpo"
-    settings = {path: path.read_bytes() for path in logs.glob("*/CartPole-v1/*.yml")}
-    other = zoo(tmp_path, machine=machine, n_epochs=3)
-    assert "n_epochs" in output_of(other)
+    before = {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
+    other = zoo(tmp_path, machine=machine, seed=("--seed", "2"))
+    assert "--rdzv-id=requeued is that of logs/mdpo/CartPole-v1_1, which was begun as" in output_of(other)
     assert other.returncode != 0
-    assert settings == {path: path.read_bytes() for path in logs.glob("*/CartPole-v1/*.yml")}
+    assert before == {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
     again = zoo(tmp_path, machine=machine)
     output = output_of(again)
     assert again.returncode == 0, output
     assert "Going on from step" in output
     assert [path.name for path in logs.iterdir()] == ["CartPole-v1_1"]
     assert MDPO.load(logs / "CartPole-v1_1" / "CartPole-v1.zip").num_timesteps == 2560
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """In place of torchrun, in a folder with a run that it began."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "sb3_mdpo.zoo", "train", "-f", "here"])
+    (tmp_path / "here" / "mdpo" / "Env_1" / "checkpoints").mkdir(parents=True)
+    sign(Path("here/mdpo/Env_1"))
+    return monkeypatch
+
+
+def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
+    assert run_to_go_on_with() is None  # without checkpoints
+    Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
+    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    launcher.setattr(sys, "orig_argv", [*sys.orig_argv, "--seed", "2"])
+    with pytest.raises(ValueError, match=r"--rdzv-id=7 is that of here/mdpo/Env_1, which was begun as `.* -f here`: "):
+        run_to_go_on_with()
+    launcher.setenv("TORCHELASTIC_RUN_ID", "8")
+    assert run_to_go_on_with() is None
+
+
+def test_runs_of_jobs_without_an_id(launcher: pytest.MonkeyPatch) -> None:
+    Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
+    launcher.setenv("TORCHELASTIC_RUN_ID", "none")
+    sign(Path("here/mdpo/Env_1"))
+    assert run_to_go_on_with() is None  # perhaps of an earlier process with the launcher's number
+    launcher.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    launcher.setenv("GROUP_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="on several machines torchrun needs a --rdzv-id"):
+        run_to_go_on_with()
+    launcher.delenv("TORCHELASTIC_RUN_ID")
+    assert run_to_go_on_with() is None
 
 
 def test_only_the_first_process_writes(runs: tuple[Path, Path, str, str]) -> None:

@@ -192,15 +192,16 @@ def test_a_measured_study_gives_rates_per_method(tmp_path, monkeypatch, capsys):
         *[("mdpo", "a", 0, 1.0), ("mdpo", "a", 100, 10.0), ("mdpo", "b", 300, 30.0)],  # 10 per second
         *[("ppo", "c", 100, 5.0), ("ppo", "c", 100, 5.0)],
     ]
+    lines = [",".join(map(str, (GRID, *row))) for row in rows]
     table = tmp_path / "results.csv"
-    table.write_text("method,run,timesteps,seconds\n" + "\n".join(",".join(map(str, row)) for row in rows))
+    table.write_text("\n".join(["env_id,method,run,timesteps,seconds", *lines, "Other-v0,mdpo,d,100,1.0"]))
     from sb3_mdpo.study.plan import measured_rates
 
     study = read_study(write(tmp_path / "tiny.yml", methods=["mdpo", "ppo"]))
     assert measured_rates(tmp_path, study) == {"mdpo": 10.0, "ppo": 20.0}
-    with pytest.raises(ValueError, match=r"results.csv does not tell the throughput of twins: probe it, or state it"):
+    with pytest.raises(ValueError, match=r"not tell the throughput of twins in the study's environments: probe it"):
         measured_rates(tmp_path, read_study(write(tmp_path / "tiny.yml", methods=["mdpo", "twins"])))
-    assert {"method", "run"} < set(RUN_COLUMNS)  # the names in real tables
+    assert {"env_id", "method", "run"} < set(RUN_COLUMNS)  # the names in real tables
 
 
 @pytest.mark.parametrize(

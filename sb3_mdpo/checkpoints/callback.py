@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_mdpo.callbacks import HYPERPARAMETERS
 from sb3_mdpo.checkpoints.archive import read_newest, remove_rest, versions, write
@@ -256,6 +257,9 @@ def _first(callback: BaseCallback) -> BaseCallback:
 
 
 def _settings(model: Any) -> dict[str, Any]:
-    plain = (bool, int, float, str)
+    """What can be compared: numbers, words, and schedules that say what they are."""
     found = {name: getattr(model, name) for name in HYPERPARAMETERS if name in vars(model)}
-    return {"algorithm": type(model).__name__} | {name: one for name, one in found.items() if isinstance(one, plain)}
+    plain = {name: one for name, one in found.items() if isinstance(one, bool | int | float | str)}
+    schedules = {name: repr(one) for name, one in found.items() if isinstance(one, FloatSchedule)}
+    named = {name: one for name, one in schedules.items() if " at 0x" not in one}
+    return {"algorithm": type(model).__name__} | plain | named

@@ -50,19 +50,23 @@ def process_group(timeout: float | None = None) -> Iterator[Ranks]:
     if n_launched() == 1:
         yield ALONE
         return
-    try:
+    with _lost_ranks_end_this_one():
         ranks = _join(seconds)
         enter(ranks)
         try:
             yield ranks
         finally:
             leave()
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _lost_ranks_end_this_one() -> Iterator[None]:
+    try:
+        yield
     except LostRankError as error:
         print(error, file=sys.stderr, flush=True)
         sys.exit(1)
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
 
 def _join(seconds: float) -> Ranks:

@@ -143,8 +143,9 @@ def measured_rates(folder: Path, study: Study) -> dict[str, float]:
     """
     :param folder: folder of a study that was run
     :param study: the study that they are for
-    :return: environment steps per second, evaluations included, by method, over its complete runs
-    :raises ValueError: where it is no such folder, or one without a method of the study
+    :return: environment steps per second, evaluations included, by method, over its complete runs in environments of
+        the study
+    :raises ValueError: where it is no such folder, or one without such runs of a method of the study
     """
     table = folder / RESULTS
     if not table.is_file():
@@ -153,7 +154,8 @@ def measured_rates(folder: Path, study: Study) -> dict[str, float]:
     with table.open(newline="", encoding="utf-8") as file:
         try:
             for row in csv.DictReader(file, strict=True):
-                last[row["run"]] = (row["method"], float(row["timesteps"]), float(row["seconds"]))
+                if row["env_id"] in study.environments:
+                    last[row["run"]] = (row["method"], float(row["timesteps"]), float(row["seconds"]))
         except (csv.Error, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{table} is no table of a study ({error!r}).") from error
     steps: Counter[str] = Counter()
@@ -164,7 +166,10 @@ def measured_rates(folder: Path, study: Study) -> dict[str, float]:
     rates = {method: steps[method] / seconds[method] for method in steps if seconds[method]}
     methods = [variant.name for variant in study.methods]
     if missing := [method for method in methods if not 0 < rates.get(method, 0) < math.inf]:
-        raise ValueError(f"{table} does not tell the throughput of {', '.join(missing)}: probe it, or state it.")
+        raise ValueError(
+            f"{table} does not tell the throughput of {', '.join(missing)} in the study's environments: probe it, or "
+            "state it."
+        )
     return {method: rates[method] for method in methods}
 
 

@@ -19,13 +19,14 @@ hyperparams prints the folder of our hyperparameter files."""
 
 def _train() -> None:
     silence_gym_notice()
-    from sb3_mdpo.zoo.ranks import launched
+    from sb3_mdpo.zoo.ranks import begun, launched
+    from sb3_mdpo.zoo.resume import main as resume
 
     with launched():
         if sys.argv[2:3] == ["--resume"]:
-            from sb3_mdpo.zoo.resume import main as resume
-
             resume(sys.argv[3:])
+        elif run := begun():
+            resume([str(run)])
         else:
             from rl_zoo3.cli import main as rl_zoo3
 

@@ -109,5 +109,5 @@ def _train(folder: Path, settings: Path) -> None:
         def _save_config(self, _: dict[str, Any]) -> None:
             print(f"Log path: {self.save_path}")
 
-    train.ExperimentManager = for_all_ranks(ResumedExperiment, finds_run=False)
+    train.ExperimentManager = for_all_ranks(ResumedExperiment)
     train.train()

@@ -100,7 +100,7 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
         reason = "train with --eval-freq, or leave out --load-best" if load_best else "the training has not finished"
         raise ValueError(f"There is no {model_path}: {reason}.")
     hyperparams = read_hyperparams(settings)
-    _import_environment(args)
+    _import_environment(settings / ARGS, args)
     # As rl_zoo3 enjoy does: the command line's arguments replace the file's
     env_kwargs = hyperparams.get("env_kwargs") or {} if args["env_kwargs"] is None else args["env_kwargs"]
     if not isinstance(env_kwargs, dict):
@@ -162,10 +162,10 @@ def settings_folder(folder: Path) -> Path:
     return found[0]
 
 
-def _import_environment(args: dict[str, Any]) -> None:
+def _import_environment(path: Path, args: dict[str, Any]) -> None:
     try:
         for package in args["gym_packages"]:
             import_module(package)
         gym.spec(args["env"])
     except (ModuleNotFoundError, gym.error.Error) as error:
-        raise ValueError(f"The environment {args['env']} of this run cannot be made here: {error}") from error
+        raise ValueError(f"{path}: the environment {args['env']} cannot be made here: {error}") from error
