@@ -15,6 +15,8 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.cli import main
 from sb3_mdpo.documents import MOST_VALUES, read_mapping, read_yaml
 from sb3_mdpo.messages import LONGEST_MESSAGE, one_line
+from sb3_mdpo.report.data import _logged_returns
+from sb3_mdpo.statistics.results import read_csv
 from tests.inputs import NoFile
 from tests.surfaces import Outcome, Surface, Workspace, command, pull_snapshot, run_zoo, seams, surfaces
 from tests.workspace import CHECKPOINT, PLAIN_RUN, RUN, SETTINGS, SHARED_CONFIG, STUDY_RUN, valid_files
@@ -149,6 +151,15 @@ def test_names_of_settings_are_text(key, tmp_path):
     (tmp_path / "a.yml").write_text(f"algo: mdpo\n{key}: cpu")
     with pytest.raises(ValueError, match=r"a.yml has the key .*, which is no text"):
         read_mapping(tmp_path / "a.yml")
+
+
+def test_numbers_that_would_end_the_process_are_text(tmp_path):
+    """pandas issue 63089: its own reader of numbers is not to see them."""
+    number = "4e492493924924"
+    (tmp_path / "a.csv").write_text(f"kl\n{number}\n")
+    assert read_csv(tmp_path / "a.csv")["kl"].tolist() == [number]
+    (tmp_path / "0.monitor.csv").write_text(f'#{{"t_start": 1.0}}\nr,l,t\n{number},3,0.5\n')
+    assert _logged_returns(tmp_path)["mean_return"].tolist() == []  # it is no finite return
 
 
 def test_aliases_that_multiply_are_refused(tmp_path):

@@ -23,7 +23,7 @@ from sb3_mdpo.generalization.table import COLUMNS as EVALUATION_COLUMNS
 from sb3_mdpo.hub.normalization import statistics_to_json
 from sb3_mdpo.study.config import parse_study
 from sb3_mdpo.study.runs import plan_runs
-from tests.results import synthetic_features, synthetic_results, synthetic_robustness
+from tests.results import BIGFISH, synthetic_features, synthetic_results, synthetic_robustness
 
 GRID = "TexturedGrid-v0"
 RUN = f"logs/mdpo/{GRID}_1"
@@ -127,7 +127,9 @@ def _evaluations() -> bytes:
 
 
 def _study_results() -> bytes:
-    return synthetic_results(["mdpo", "ppo"], [0, 1], steps=[100, 200]).to_csv(index=False).encode()
+    """Of the study and of a game that papers have."""
+    results = synthetic_results(["mdpo", "ppo"], [0, 1], steps=[100, 200])
+    return results.replace({"env_id": {BIGFISH: GRID}}).to_csv(index=False).encode()
 
 
 def _npz() -> bytes:

@@ -105,7 +105,4 @@ def open_trained(
             f"{env_id} has no levels to choose from, so nothing is unseen in it: use a model of an environment with "
             "num_levels among its arguments, e.g. procgen-coinrun-easy-v0."
         )
-    for name in ("num_levels", "start_level"):
-        if not isinstance(env_kwargs.get(name, 0), int):
-            raise ValueError(f"{path}: {name} of its environments is {env_kwargs[name]!r}, which is no whole number.")
     return TrainedModel(LOADERS[algo](model_path, device=device), env_id, path, env_kwargs, run)

@@ -1,5 +1,6 @@
 """Everything that a report shows, read from a study's folder or a run's."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from stable_baselines3.common.monitor import load_results
+from stable_baselines3.common.monitor import get_monitor_files
 
 from sb3_mdpo.generalization.table import TABLE
 from sb3_mdpo.report.comparison import Comparison, compare
@@ -17,7 +18,7 @@ from sb3_mdpo.report.runs import RunFiles, find_run_folder
 from sb3_mdpo.saving import ZIP_ERRORS
 from sb3_mdpo.statistics.aggregates import REPS
 from sb3_mdpo.statistics.curves import learning_curves
-from sb3_mdpo.statistics.results import TASK, check_results, read_csv, read_results
+from sb3_mdpo.statistics.results import SAFE, TASK, check_results, read_csv, read_results
 from sb3_mdpo.statistics.scores import MEMBERS, final_scores
 from sb3_mdpo.study.table import RESULTS
 from sb3_mdpo.zoo.run import Run, read_run
@@ -169,12 +170,23 @@ def _readable(what: object) -> Iterator[None]:
         ) from error
 
 
+def _monitored(folder: Path) -> pd.DataFrame:
+    """Like SB3's ``load_results()``, which ends the process at some damaged numbers."""
+    tables = []
+    for name in get_monitor_files(str(folder)):
+        with Path(name).open(encoding="utf-8") as file:
+            header = json.loads(file.readline().removeprefix("#"))
+            table = pd.read_csv(file, float_precision=SAFE)
+        tables.append(table.assign(t=table["t"] + header["t_start"]))
+    return pd.concat(tables).sort_values("t", ignore_index=True)
+
+
 def _logged_returns(folder: Path) -> pd.DataFrame | None:
     """What the zoo logs by itself, whatever the environment."""
     series = {}
     if list(folder.glob("*monitor.csv")):
         with _readable(f"{folder}/*monitor.csv"):
-            episodes = load_results(str(folder))
+            episodes = _monitored(folder)
             window = max(1, min(SMOOTHING, len(episodes) // 5))
             means = episodes["r"].rolling(window).mean()
             series[f"training, mean of {window} episodes"] = pd.DataFrame(

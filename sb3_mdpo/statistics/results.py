@@ -1,6 +1,7 @@
 """The table of a study: one row per evaluation and policy."""
 
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -19,6 +20,8 @@ MEASURES = [
 ]
 NUMBERS = [*BUDGETS, *MEASURES, "num_levels", "start_level", "seed"]
 COLUMNS = ["study", *RUN, *BUDGETS, "policy", *MEASURES]
+# pandas' own reader of numbers ends the process at one like 4e492493924924 (pandas issue 63089); Python's does not
+SAFE: Literal["round_trip"] = "round_trip"
 _TEXT = dict.fromkeys(("study", "env_id", "method", "run", "policy"), str)
 
 
@@ -38,7 +41,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     :raises ValueError: where it is no table
     """
     try:
-        return pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""])
+        return pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""], float_precision=SAFE)
     except (ValueError, OverflowError) as error:  # which pandas' own and those of the encoding are
         raise ValueError(f"{path} is no table: {error}") from error
 

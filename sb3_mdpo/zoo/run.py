@@ -105,6 +105,9 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     env_kwargs = hyperparams.get("env_kwargs") or {} if args["env_kwargs"] is None else args["env_kwargs"]
     if not isinstance(env_kwargs, dict):
         raise ValueError(f"{settings}: env_kwargs must be a mapping, not {env_kwargs!r}.")
+    for name in ("num_levels", "start_level"):
+        if type(env_kwargs.get(name, 0)) is not int:
+            raise ValueError(f"{settings}: {name} must be a whole number, not {env_kwargs[name]!r}.")
     return Run(settings, model_path, args, hyperparams, dict(env_kwargs))
 
 
