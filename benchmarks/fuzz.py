@@ -197,7 +197,7 @@ def summary(record: Record) -> str:
     rows.append(["all", "", f"{sum(total.values()):,}", *(f"{total[kind]:,}" for kind in OUTCOMES), ""])
     head = ["surface", "engine", "inputs", "accepted", "refused with a message", "findings", "seconds"]
     return (
-        "# Damaged input\n\nA finding is an exception that nobody handled, a message that is empty or longer than a "
+        "A finding is an exception that nobody handled, a message that is empty or longer than a "
         "line, a refused input after which a file is not what it was, or one that takes longer than a minute.\n\n"
         + table(head, rows)
     )

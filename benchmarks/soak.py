@@ -221,7 +221,7 @@ def summary(samples: Sequence[Sample], kept: Sequence[Sample], problems: Sequenc
     ]
     said = "; ".join(problems) or "nothing grows beyond its limit"
     return (
-        f"# Endurance\n\n{last.seconds / 60:.0f} minutes, {last.environments:,} environments made and closed, "
+        f"{last.seconds / 60:.0f} minutes, {last.environments:,} environments made and closed, "
         f"{len(kept)} samples after the warm-up: {said}.\n\n"
         + table(["", "after the warm-up", "at the end", "change per hour"], rows)
         + "\n\nSlopes are of least-squares lines; their intervals take samples for independent, which makes them "
