@@ -136,6 +136,7 @@ def run_atheris(record: Record, make: Callable[[], tuple[Any, Any]], inputs: int
 
     largest = 2 * (corpus / "valid").stat().st_size
     flags = [f"-runs={inputs}", f"-seed={seed + 1}", f"-max_len={largest}", "-timeout=0", "-rss_limit_mb=0"]
+    flags.append(f"-artifact_prefix={corpus}/")  # else it leaves files beside those that it tries
     atheris.Setup([sys.argv[0], *flags, str(corpus)], try_one)
     atheris.Fuzz()
 

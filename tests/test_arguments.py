@@ -27,6 +27,7 @@ def make(**kwargs) -> MDPO:
         ({"distill_coef": "lin_1.0"}, "distill_coef='lin_1.0' must be a number"),
         ({"batch_size": 0, "normalize_advantage": False}, "batch_size=0 must be at least 1"),
         ({"distill_coef": float("nan")}, "distill_coef=nan must be a number, finite"),
+        ({"distill_coef": 10**400}, "distill_coef=1000.* must be a number, finite"),
         ({"distill_coef": float("inf")}, "distill_coef=inf must be a number, finite"),
         ({"precision": "fp8"}, "precision='fp8' is unknown: use one of 'fp32'"),
         ({"predict_with": 2}, "predict_with=2 is unknown: use a member's index, 0 to 1, or 'ensemble'"),

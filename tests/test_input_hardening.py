@@ -19,7 +19,19 @@ from sb3_mdpo.report.data import _logged_returns
 from sb3_mdpo.statistics.results import read_csv
 from tests.inputs import NoFile
 from tests.surfaces import Outcome, Surface, Workspace, command, pull_snapshot, run_zoo, seams, surfaces
-from tests.workspace import CHECKPOINT, PLAIN_RUN, RUN, SETTINGS, SHARED_CONFIG, STUDY_RUN, valid_files
+from tests.workspace import (
+    ARGS,
+    CHECKPOINT,
+    CONFIG,
+    GRID,
+    PLAIN_RUN,
+    RUN,
+    SETTINGS,
+    SHARED_CONFIG,
+    STUDY_RUN,
+    ordered,
+    valid_files,
+)
 
 EXAMPLES = 10
 PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
@@ -144,6 +156,24 @@ def test_documents_without_end_are_refused(text, tmp_path):
     (tmp_path / "a.yml").write_text(text)
     with pytest.raises(ValueError, match=r"a.yml is (nested more than 50 levels deep|no YAML)"):
         read_yaml(tmp_path / "a.yml")
+
+
+FOUND = [  # by fuzzing, each of them once not refused, or not by a message that names the file
+    ("resume, args.yml", ordered(ARGS | {3: "cpu"})),
+    ("push, args.yml", ordered(ARGS | {"env": GRID.replace("-", "/")})),
+    ("push, args.yml", ordered(ARGS | {"gym_packages": [""]})),
+    ("run, config.yml", ordered(CONFIG | {"env_kwargs": {"num_levels": False}})),
+    ("run, config.yml", ordered(CONFIG | {"env_kwargs": {"num_levels": -1}})),
+    ("run, config.yml", ordered(CONFIG | {"env_kwargs": {"num_levels": 0}})),
+    ("study plan, results.csv", b"\xff"),
+    ("hyperparameters", {"distill_coef": 10**400}),
+    ("hyperparameters", {"policy": ["a.b", "a.b"]}),
+]
+
+
+@pytest.mark.parametrize(("surface", "found"), FOUND)
+def test_what_was_found_is_refused(surface, found, workspace):
+    assert workspace.try_input(surfaces()[surface], found).kind == "refused"
 
 
 @pytest.mark.parametrize("key", ["3", "true", "2026-01-01", "null"])

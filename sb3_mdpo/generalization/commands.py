@@ -38,6 +38,11 @@ def _evaluate(args: argparse.Namespace) -> None:
             f"{args.path} does not say how many levels it was trained on: pass their number (--levels), and the first "
             "one (--start-level) where it is not 0."
         )
+    if levels == 0:
+        raise ValueError(
+            f"{args.path} was trained on all levels, so none are unseen. To evaluate it on some of them, pass their "
+            "number (--levels)."
+        )
     start = trained.env_kwargs.get("start_level", 0) if args.start_level is None else args.start_level
     with redirect_stdout(None):  # the zoo tells of every environment what it loads
         result = evaluate_generalization(

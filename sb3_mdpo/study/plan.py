@@ -2,6 +2,7 @@
 
 import csv
 import heapq
+import io
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from sb3_mdpo.documents import read_text
 from sb3_mdpo.study.config import Study
 from sb3_mdpo.study.costs import Costs, costs_of, kind_of
 from sb3_mdpo.study.probe import Needs, probe
@@ -151,13 +153,13 @@ def measured_rates(folder: Path, study: Study) -> dict[str, float]:
     if not table.is_file():
         raise ValueError(f"{folder} has no {RESULTS}: give the folder of a study that was run, e.g. studies/small.")
     last: dict[str, tuple[str, float, float]] = {}
-    with table.open(newline="", encoding="utf-8") as file:
-        try:
-            for row in csv.DictReader(file, strict=True):
-                if row["env_id"] in study.environments:
-                    last[row["run"]] = (row["method"], float(row["timesteps"]), float(row["seconds"]))
-        except (csv.Error, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{table} is no table of a study ({error!r}).") from error
+    text = read_text(table)
+    try:
+        for row in csv.DictReader(io.StringIO(text, newline=""), strict=True):
+            if row["env_id"] in study.environments:
+                last[row["run"]] = (row["method"], float(row["timesteps"]), float(row["seconds"]))
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{table} is no table of a study ({error!r}).") from error
     steps: Counter[str] = Counter()
     seconds: Counter[str] = Counter()
     for method, timesteps, time in last.values():

@@ -34,8 +34,20 @@ def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
     :param hyperparams: hyperparameters of a run. A schedule of ``distill_coef`` written as text is
         replaced by the schedule, and dotted names in a list of policies by the classes, as the zoo
         itself does with a single policy
+    :raises ValueError: where a text is no such schedule, or a name not that of a class
     """
     if isinstance(hyperparams.get("distill_coef"), str):
         hyperparams["distill_coef"] = distill_coef_schedule(hyperparams["distill_coef"])
     if isinstance(hyperparams.get("policy"), list):
-        hyperparams["policy"] = [get_class_by_name(one) if "." in one else one for one in hyperparams["policy"]]
+        hyperparams["policy"] = [_policy(one) for one in hyperparams["policy"]]
+
+
+def _policy(name: Any) -> Any:
+    if not (isinstance(name, str) and "." in name):
+        return name
+    try:
+        return get_class_by_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"policy: there is no class {name!r} ({error}): use module.Class, or a name like MlpPolicy."
+        ) from error

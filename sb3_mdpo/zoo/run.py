@@ -106,8 +106,9 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     if not isinstance(env_kwargs, dict):
         raise ValueError(f"{settings}: env_kwargs must be a mapping, not {env_kwargs!r}.")
     for name in ("num_levels", "start_level"):
-        if type(env_kwargs.get(name, 0)) is not int:
-            raise ValueError(f"{settings}: {name} must be a whole number, not {env_kwargs[name]!r}.")
+        value = env_kwargs.get(name, 0)
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{settings}: {name} must be a whole number of at least 0, not {value!r}.")
     return Run(settings, model_path, args, hyperparams, dict(env_kwargs))
 
 
@@ -170,5 +171,5 @@ def _import_environment(path: Path, args: dict[str, Any]) -> None:
         for package in args["gym_packages"]:
             import_module(package)
         gym.spec(args["env"])
-    except (ModuleNotFoundError, gym.error.Error) as error:
+    except (ImportError, ValueError, gym.error.Error) as error:
         raise ValueError(f"{path}: the environment {args['env']} cannot be made here: {error}") from error
