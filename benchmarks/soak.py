@@ -17,6 +17,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+import torch as th
 from report import argument_parser, table, write
 from scipy import stats
 from stable_baselines3.common.env_util import make_vec_env
@@ -39,6 +40,8 @@ class Sample:
     :param handles: open file handles
     :param threads: threads of the process
     :param steps_per_second: of processor time, in the trainings since the last sample, all environments together
+    :param calculations_per_second: of processor time, of the same calculation again and again between the trainings:
+        the speed of the machine, on which others may work as well
     :param environments: how many have been made and closed
     """
 
@@ -47,6 +50,7 @@ class Sample:
     handles: int
     threads: int
     steps_per_second: float
+    calculations_per_second: float
     environments: int
 
 
@@ -94,10 +98,15 @@ def settled(samples: Sequence[Sample], warm_up: float) -> list[Sample]:
     return kept
 
 
+def pace(sample: Sample) -> float:
+    """:return: steps in the time of one calculation, by which the machine's own speed cancels"""
+    return sample.steps_per_second / sample.calculations_per_second
+
+
 def slopes(samples: Sequence[Sample]) -> tuple[Slope, Slope]:
-    """:return: of the memory in MB, and of the throughput in percent of its mean"""
+    """:return: of the memory in MB, and of the throughput per speed of the machine, in percent of its mean"""
     seconds = [sample.seconds for sample in samples]
-    speeds = np.array([sample.steps_per_second for sample in samples])
+    speeds = np.array([pace(sample) for sample in samples])
     percent = 100 * speeds / speeds.mean()
     return slope(seconds, [sample.memory for sample in samples]), slope(seconds, percent.tolist())
 
@@ -158,7 +167,14 @@ def save_load_evaluate(model: MDPO, env_id: str, folder: Path, seed: int) -> Non
             evaluate_policy(loaded, env, N_ENVS)
 
 
-def take_sample(start: float, steps_per_second: float, environments: int) -> Sample:
+def calculate(images: th.Tensor, kernels: th.Tensor) -> None:
+    """Much like a training, but without anything that could pile up."""
+    for _ in range(20):
+        th.nn.functional.conv2d(images, kernels).relu().sum().item()
+        sum(k * k for k in range(5000))
+
+
+def take_sample(start: float, steps_per_second: float, calculations_per_second: float, environments: int) -> Sample:
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return Sample(
         round(time.monotonic() - start, 2),
@@ -166,6 +182,7 @@ def take_sample(start: float, steps_per_second: float, environments: int) -> Sam
         len(os.listdir("/proc/self/fd")),
         int(status["Threads"]),
         round(steps_per_second, 2),
+        round(calculations_per_second, 3),
         environments,
     )
 
@@ -181,7 +198,8 @@ def soak(minutes: float, every: float, times: int, path: Path) -> list[Sample]:
     models = {env_id: make_model(env_id) for env_id in (PROCGEN, GRID, CARTPOLE)}
     samples: list[Sample] = []
     start = last = time.monotonic()
-    seconds, steps, environments, rounds = 0.0, 0, 0, 0
+    seconds, steps, calculating, environments, rounds = 0.0, 0, [], 0, 0
+    images, kernels = th.ones(32, 3, 64, 64), th.ones(16, 3, 4, 4)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file, tempfile.TemporaryDirectory() as folder:
         writer = csv.DictWriter(file, [field.name for field in fields(Sample)])
@@ -190,15 +208,18 @@ def soak(minutes: float, every: float, times: int, path: Path) -> list[Sample]:
             for env_id, model in models.items():
                 before = time.process_time()  # not the clock: the machine may do other things besides
                 model.learn(2 * N_STEPS * N_ENVS, log_interval=None, reset_num_timesteps=False)
-                seconds, steps = seconds + time.process_time() - before, steps + 2 * N_STEPS * N_ENVS
+                trained = time.process_time()
+                calculate(images, kernels)
+                calculating.append(time.process_time() - trained)
+                seconds, steps = seconds + trained - before, steps + 2 * N_STEPS * N_ENVS
                 save_load_evaluate(model, env_id, Path(folder), rounds)
             rounds += 1
             environments += recreate(rounds, times, processes=rounds % 10 == 0) + len(models)
             if time.monotonic() - last >= every:
-                samples.append(take_sample(start, steps / seconds, environments))
+                samples.append(take_sample(start, steps / seconds, len(calculating) / sum(calculating), environments))
                 writer.writerow(asdict(samples[-1]))
                 file.flush()
-                last, seconds, steps = time.monotonic(), 0.0, 0
+                last, seconds, steps, calculating = time.monotonic(), 0.0, 0, []
     for model in models.values():
         model.get_env().close()  # type: ignore[union-attr]
     return samples
@@ -214,8 +235,15 @@ def summary(samples: Sequence[Sample], kept: Sequence[Sample], problems: Sequenc
             "steps per second of processor time",
             f"{first.steps_per_second:.0f}",
             f"{last.steps_per_second:.0f}",
-            f"{speed} %",
+            "",
         ],
+        [
+            "the same calculation, per second of processor time",
+            f"{first.calculations_per_second:.1f}",
+            f"{last.calculations_per_second:.1f}",
+            "",
+        ],
+        ["steps per calculation", f"{pace(first):.0f}", f"{pace(last):.0f}", f"{speed} %"],
         ["file handles", str(first.handles), str(last.handles), ""],
         ["threads", str(first.threads), str(last.threads), ""],
     ]

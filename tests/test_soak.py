@@ -22,7 +22,7 @@ def soak():
 
 
 def synthetic(soak, memory=0.0, slowdown=0.0, handles=0.0):
-    """Two hours, a sample a minute with noise; growth per hour."""
+    """Two hours, a sample a minute with noise; growth per hour. In the second one others work on the machine, too."""
     hours, noise = np.arange(120) / 60, np.random.default_rng(0).normal(size=(2, 120))
     return [
         soak.Sample(
@@ -30,7 +30,8 @@ def synthetic(soak, memory=0.0, slowdown=0.0, handles=0.0):
             500 + memory * t + noise[0, k],
             int(20 + handles * t),
             4,
-            1000 * (1 - slowdown / 100 * t) + 5 * noise[1, k],
+            (1000 * (1 - slowdown / 100 * t) + 5 * noise[1, k]) * (1 if t < 1 else 0.7),
+            20 * (1 if t < 1 else 0.7),
             k,
         )
         for k, t in enumerate(hours)
@@ -71,6 +72,7 @@ def test_rounds_train_and_are_sampled(soak, tmp_path):
     assert sample.environments == 4 + 3
     assert sample.memory > 100
     assert sample.steps_per_second > 0
+    assert sample.calculations_per_second > 0
     assert sample.handles > 0
     assert sample.threads > 0
 
