@@ -74,10 +74,11 @@ def main() -> None:
     start = float(np.median(measured["start of Ray"]))
     alone = np.array(measured["without Ray"]) / args.runs
     on_it = (np.array(measured["on Ray"]) - start) / args.runs
+    extra = on_it - alone  # of neighbours in time
     rows = [
         ["a run without Ray", f"{np.median(alone):.2f} s", f"{alone.min():.2f} to {alone.max():.2f} s"],
         ["a run on Ray", f"{np.median(on_it):.2f} s", f"{on_it.min():.2f} to {on_it.max():.2f} s"],
-        ["Ray's overhead per run", f"{np.median(on_it - alone):.2f} s", ""],
+        ["Ray's overhead per run", f"{np.median(extra):.2f} s", f"{extra.min():.2f} to {extra.max():.2f} s"],
         ["start of Ray, once", f"{start:.2f} s", ""],
     ]
     title = f"{args.runs} runs of {args.timesteps // 2} steps, one at a time; {args.repeats} interleaved repeats"
