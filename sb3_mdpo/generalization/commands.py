@@ -38,7 +38,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             f"{args.path} does not say how many levels it was trained on: pass their number (--levels), and the first "
             "one (--start-level) where it is not 0."
         )
-    if levels == 0:
+    if levels == 0 and args.levels is None:
         raise ValueError(
             f"{args.path} was trained on all levels, so none are unseen. To evaluate it on some of them, pass their "
             "number (--levels)."
