@@ -241,7 +241,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         return total_timesteps, self._callback
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        return super()._init_callback(self.ranks.callbacks(callback), progress_bar and self.ranks.rank == 0)
+        return super()._init_callback(self.ranks.callbacks(callback), progress_bar and self.ranks.is_first)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_callback", "_ended"]

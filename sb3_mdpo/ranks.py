@@ -29,6 +29,11 @@ class Ranks:
     rank = 0
     size = 1
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that reads, writes and prints."""
+        return self.rank == 0
+
     def share(self, total: int, what: str) -> int:
         """
         :param total: a number of things, of all processes together

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.cli import main
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.generalization.trained import open_trained
 from sb3_mdpo.study.config import Evaluation, Variant, parse_study, read_study
@@ -30,6 +28,7 @@ from sb3_mdpo.study.status import Progress, remaining_seconds, table
 from sb3_mdpo.study.table import RUN_COLUMNS
 from sb3_mdpo.zoo.register import hyperparams_folder
 from tests.helpers import assert_same_parameters
+from tests.studies import interrupted_study, results, study_command, wait_until, write_study
 
 GRID = "TexturedGrid-v0"
 MINIMAL = {"environments": [GRID], "methods": ["mdpo"], "seeds": [0]}
@@ -53,22 +52,7 @@ def entry(file: str, env_id: str) -> dict:
 
 
 def write(path: Path, **changes) -> Path:
-    path.write_text(yaml.safe_dump(TINY | changes))
-    return path
-
-
-def study_command(*arguments: object) -> int:
-    """Exit code of ``sb3-mdpo study ...``, in this process."""
-    try:
-        main(["study", *map(str, arguments)])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-def results(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return write_study(path, TINY | changes)
 
 
 # ---------------------------------------------------------------- methods
@@ -438,38 +422,22 @@ def test_interrupted_study_ends_its_runs_and_can_be_continued(copied, tmp_path, 
     long = {"name": "long", "method": "ppo", "hyperparams": {"n_timesteps": 10**9}}
     file = write(tmp_path / "tiny.yml", methods=["mdpo", long])
     name = f"{GRID}_8_long_0"
-    runner = subprocess.Popen(
-        [sys.executable, "-c", "from sb3_mdpo.cli import main; main()", "study", "run", str(file), "-o", str(copied)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        # As in a terminal: what is started in the background inherits that it ignores interrupts
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    try:
+
+    def meanwhile() -> None:
         wait_until(lambda: list((copied / "unfinished" / name).glob("mdpo/*/generalization.csv")))
         shown = status(file, copied, capfd).splitlines()
         assert shown[2].split() == [GRID, "8", "long", "-", "1", "-", "-"]
         assert study_command("run", file, "-o", copied) == 2
         assert "is being run already" in capfd.readouterr().err
         assert processes_in(copied / "unfinished" / name)
-    finally:
-        runner.send_signal(signal.SIGINT)
-        try:
-            output, _ = runner.communicate(timeout=60)
-        finally:
-            runner.kill()
-    assert runner.returncode == 130
+
+    code, output = interrupted_study(meanwhile, "run", file, "-o", copied)
+    assert code == 130, output
     assert "the same command continues" in output
     assert not processes_in(copied / "unfinished" / name)
     assert not (copied / name).exists()
     assert status(file, copied, capfd).splitlines()[2].split()[-1] == "1"  # missing
     assert {row["method"] for row in results(copied)} == {"mdpo", "ppo"}  # the table before the interruption
-
-
-def wait_until(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def processes_in(folder: Path) -> list[str]:

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.cli import main
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.generalization import GeneralizationEvalCallback
 from sb3_mdpo.study.config import parse_study, read_study
@@ -22,6 +21,7 @@ from sb3_mdpo.study.runs import plan_runs
 from sb3_mdpo.study.table import RUN_COLUMNS
 from sb3_mdpo.zoo.hyperparams import preprocess_hyperparams
 from sb3_mdpo.zoo.register import hyperparams_folder
+from tests.studies import study_command, write_study
 
 GRID = "TexturedGrid-v0"
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -44,17 +44,11 @@ def variant(method: str = "mdpo", **hyperparams) -> dict:
 
 
 def write(path: Path, **changes) -> Path:
-    path.write_text(yaml.safe_dump(STUDY | changes))
-    return path
+    return write_study(path, STUDY | changes)
 
 
 def plan_command(*arguments: object) -> int:
-    """Exit code of ``sb3-mdpo study plan ...``, in this process."""
-    try:
-        main(["study", "plan", *map(str, arguments)])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return study_command("plan", *arguments)
 
 
 # ---------------------------------------------------------------- counts

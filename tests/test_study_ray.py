@@ -1,10 +1,5 @@
 """Studies on Ray: a real cluster of several nodes on this machine, one of which is killed in the middle."""
 
-import csv
-import os
-import signal
-import subprocess
-import sys
 import tarfile
 import tempfile
 import threading
@@ -14,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import ray
-import yaml
 from ray.cluster_utils import Cluster
 
-from sb3_mdpo.cli import main
 from sb3_mdpo.study.attempt import pack, unpack
 from sb3_mdpo.study.config import Resources, parse_study
 from sb3_mdpo.study.mirror import Mirror
+from tests.studies import interrupted_study, results, study_command, wait_until, write_study
 
 GRID = "TexturedGrid-v0"
 SMALL_STORE = 80 * 2**20
@@ -41,27 +35,12 @@ STUDY = {
     "evaluation": {"freq": 4096, "episodes": 4, "n_envs": 4},
     "device": "cpu",
 }
-NOT_TIMES = ("seconds",)
+TIMES = ("seconds",)
+PATIENCE = 600
 
 
 def write(path: Path, **changes) -> Path:
-    path.write_text(yaml.safe_dump(STUDY | changes))
-    return path
-
-
-def study_command(*arguments: object) -> int:
-    """Exit code of ``sb3-mdpo study ...``, in this process."""
-    try:
-        main(["study", *map(str, arguments)])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-def results(folder: Path) -> list[dict[str, str]]:
-    """The table of a study, but for times."""
-    with (folder / "results.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if key not in NOT_TIMES} for row in csv.DictReader(file)]
+    return write_study(path, STUDY | changes)
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +71,6 @@ def cluster(short_folder, monkeypatch) -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-def wait_until(condition, seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd):
     """Two nodes train one run each when one of them is killed with all its processes."""
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=SMALL_STORE) for _ in range(2)]
@@ -106,7 +78,9 @@ def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd)
     killed = threading.Event()
 
     def kill_one() -> None:
-        wait_until(lambda: len({path.parents[1] for path in begun.glob("*/mdpo/*/checkpoints/*[1-9]*.zip")}) == 2)
+        wait_until(
+            lambda: len({path.parents[1] for path in begun.glob("*/mdpo/*/checkpoints/*[1-9]*.zip")}) == 2, PATIENCE
+        )
         cluster.remove_node(nodes[0], allow_graceful=False)
         killed.set()
 
@@ -118,7 +92,7 @@ def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd)
     print(capfd.readouterr())
     assert code == 0
     assert killed.is_set()
-    assert results(tmp_path / "out") == results(finished)
+    assert results(tmp_path / "out", TIMES) == results(finished, TIMES)
     assert sorted(path.name for path in (tmp_path / "out").glob("Textured*")) == sorted(
         path.name for path in finished.glob("Textured*")
     )
@@ -154,29 +128,18 @@ def test_an_interrupted_study_on_ray_ends_its_runs_with_a_last_checkpoint(short_
     hyperparams = {**STUDY["hyperparams"], "n_timesteps": 10**9, "callback": often}
     variant = {"name": "long", "method": "ppo", "hyperparams": hyperparams}
     file = write(tmp_path / "tiny.yml", methods=[variant], seeds=[0], evaluation={"freq": 10**9, "episodes": 2})
-    runner = subprocess.Popen(
-        [sys.executable, "-c", "from sb3_mdpo.cli import main; main()", "study", "run", str(file),
-         "-o", str(tmp_path / "out"), "--engine", "ray"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"RAY_TMPDIR": str(short_folder), "RAY_worker_niceness": "0"},
-        # As in a terminal: what is started in the background inherits that it ignores interrupts
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
 
     def steps() -> list[int]:
         files = (tmp_path / "out" / "unfinished").glob("*/mdpo/*/checkpoints/checkpoint_*.zip")
         return [int(path.stem.removeprefix("checkpoint_")) for path in files]
 
-    try:
-        wait_until(lambda: max(steps(), default=0) >= 25_600)
+    def meanwhile() -> None:
+        wait_until(lambda: max(steps(), default=0) >= 25_600, PATIENCE)
         time.sleep(1)  # some rollouts more
-    finally:
-        runner.send_signal(signal.SIGINT)
-        try:
-            output, _ = runner.communicate(timeout=120)
-        finally:
-            runner.kill()
-    assert runner.returncode == 130, output
+
+    environment = {"RAY_TMPDIR": str(short_folder), "RAY_worker_niceness": "0"}
+    code, output = interrupted_study(meanwhile, "run", file, "-o", tmp_path / "out", "--engine", "ray", **environment)
+    assert code == 130, output
     assert "the same command continues" in output
     assert max(steps()) % 25_600  # between two that the callback would have written
 

@@ -102,7 +102,7 @@ class ResumableCheckpointCallback(BaseCallback):
             self._signals.install()
 
     def _find_folder(self) -> Path:
-        return current_ranks().broadcast(self._own_folder() if _is_first() else Path())
+        return current_ranks().broadcast(self._own_folder() if current_ranks().is_first else Path())
 
     def _own_folder(self) -> Path:
         if self.save_path is not None:
@@ -117,7 +117,7 @@ class ResumableCheckpointCallback(BaseCallback):
 
     def _go_on(self) -> None:
         assert self._training is not None
-        checkpoint = current_ranks().broadcast(read_newest(self.folder) if _is_first() else None)
+        checkpoint = current_ranks().broadcast(read_newest(self.folder) if current_ranks().is_first else None)
         if checkpoint is None:
             return
         if not self.resume:
@@ -127,7 +127,7 @@ class ResumableCheckpointCallback(BaseCallback):
             )
         snapshot = checkpoint.snapshot
         self._training.check(snapshot, self._settings)
-        if _is_first():
+        if current_ranks().is_first:
             self._training.put_back_logs(snapshot, checkpoint.texts)
         self._to_put_back = self._training.put_back_model(snapshot)
         self.num_timesteps = snapshot.num_timesteps
@@ -135,9 +135,9 @@ class ResumableCheckpointCallback(BaseCallback):
         self._iterations = snapshot.iterations
         others = [f"{name} {then}" for name, then in checkpoint.versions.items() if then != versions()[name]]
         problems = snapshot.problems + ([f"it was written with {', '.join(others)}"] if others else [])
-        if self.verbose >= 1 and _is_first():
+        if self.verbose >= 1 and current_ranks().is_first:
             print(f"Going on from step {snapshot.num_timesteps}: {checkpoint.path}")
-        if problems and _is_first():
+        if problems and current_ranks().is_first:
             warnings.warn(f"The training goes on, but not identically: {'; '.join(problems)}.", stacklevel=2)
 
     def _on_rollout_start(self) -> None:
@@ -161,7 +161,7 @@ class ResumableCheckpointCallback(BaseCallback):
         assert self._training is not None
         first = self.snapshot is None
         self.snapshot = self._training.snapshot(self._iterations, self._settings)
-        if first and self.snapshot.problems and _is_first():
+        if first and self.snapshot.problems and current_ranks().is_first:
             problems = "; ".join(self.snapshot.problems)
             warnings.warn(f"If this training is resumed, it will go on, but not identically: {problems}.", stacklevel=2)
 
@@ -175,7 +175,7 @@ class ResumableCheckpointCallback(BaseCallback):
     def _write(self) -> None:
         """Write the last snapshot. Where that fails, training goes on, unless it was the first."""
         assert self.snapshot is not None
-        if self.snapshot is self._written or not _is_first():
+        if self.snapshot is self._written or not current_ranks().is_first:
             return
         start = time.monotonic()
         try:
@@ -236,18 +236,13 @@ class ResumableCheckpointCallback(BaseCallback):
             self._write()
 
     def _tell(self, what: str) -> None:
-        if self.verbose >= 1 and self._written is not None and _is_first():
+        if self.verbose >= 1 and self._written is not None and current_ranks().is_first:
             how = (
                 f"python -m sb3_mdpo.zoo train --resume {self.folder.parent}"
                 if self.save_path is None
                 else "the same program with resume=True"
             )
             print(f"{what}. {how} goes on from step {self._written.num_timesteps}.", file=sys.stderr)
-
-
-def _is_first() -> bool:
-    """Whether this process is the one that reads and writes."""
-    return current_ranks().rank == 0
 
 
 def _first(callback: BaseCallback) -> BaseCallback:

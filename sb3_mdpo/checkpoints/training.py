@@ -134,7 +134,7 @@ class Training:
             "parameters": _on_cpu(model.policy.state_dict()),
             "optimizer": _on_cpu(model.policy.optimizer.state_dict()),
         }
-        return (shared if self._ranks.rank == 0 else {}) | {
+        return (shared if self._ranks.is_first else {}) | {
             "model": model_state,
             "noise": [{name: getattr(one, name).detach().cpu() for name in NOISE} for one in _noise(model)],
             "logger": {name: getattr(model.logger, name) for name in LOGGED},

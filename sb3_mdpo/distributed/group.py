@@ -114,8 +114,8 @@ class TorchRanks(Ranks):
     def collect(self, value: T) -> list[T]:
         values: list[Any] = [None] * self.size
         with self._waiting_for("the messages"):
-            dist.gather_object(value, values if self.rank == 0 else None)
-        return values if self.rank == 0 else []
+            dist.gather_object(value, values if self.is_first else None)
+        return values if self.is_first else []
 
     def broadcast(self, value: T) -> T:
         values = [value]
@@ -166,10 +166,10 @@ class TorchRanks(Ranks):
         return np.random.RandomState(self.broadcast(np.random.randint(2**31)))
 
     def callbacks(self, callback: Any) -> Any:
-        return callback if self.rank == 0 else _on_every_rank(callback)
+        return callback if self.is_first else _on_every_rank(callback)
 
     def logger(self) -> Logger | None:
-        return None if self.rank == 0 else Logger(folder=None, output_formats=[])
+        return None if self.is_first else Logger(folder=None, output_formats=[])
 
 
 def _on_every_rank(callback: Any) -> Any:

@@ -35,7 +35,7 @@ def process_group(timeout: float | None = None) -> Iterator[Ranks]:
             env = make_vec_env("CartPole-v1", n_envs=ranks.share(8, "n_envs"))
             model = MDPO("MlpPolicy", env, seed=0)
             model.learn(100_000)
-            if ranks.rank == 0:
+            if ranks.is_first:
                 model.save("mdpo_cartpole")
 
     Without torchrun, or with a single process, nothing is different. A process that waits in vain for another one, here

@@ -26,11 +26,12 @@ def job() -> str | None:
 
 def sign(run: Path) -> None:
     """
-    Write down which job has begun a run, where torchrun has.
+    Write down which job has begun a run, where torchrun has. One that goes on with it changes nothing.
 
     :param run: its folder
     """
-    if name := job():
+    name = job()
+    if name and not (run / JOB).exists():
         with replacing(run / JOB) as file:
             file.write(f"{name}\n{_command()}\n".encode())
 

@@ -10,7 +10,7 @@ from typing import Any
 from sb3_mdpo.distributed.launch import process_group
 from sb3_mdpo.messages import one_line
 from sb3_mdpo.ranks import current_ranks
-from sb3_mdpo.zoo.jobs import JOB, job, run_to_go_on_with, sign
+from sb3_mdpo.zoo.jobs import job, run_to_go_on_with, sign
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def launched() -> Iterator[None]:
         from rl_zoo3 import train
 
         train.ExperimentManager = for_all_ranks(train.ExperimentManager)
-        if ranks.rank == 0:
+        if ranks.is_first:
             yield
             return
         os.environ["WANDB_MODE"] = "disabled"
@@ -38,7 +38,7 @@ def begun() -> Path | None:
     :raises SystemExit: where this one may not go on with it
     """
     ranks, run, problem = current_ranks(), None, ""
-    if ranks.rank == 0:
+    if ranks.is_first:
         try:
             run = run_to_go_on_with()
         except (OSError, ValueError) as error:
@@ -74,28 +74,23 @@ class _Shared:
             raise ValueError("torchrun trains --algo mdpo on several processes, without -optimize: start it alone.")
         self.seed, self.save_path = self.ranks.broadcast((self.seed, self.save_path))
         manager.params_path = f"{self.save_path}/{manager.env_name}"
-        if not self._writes:
+        if not self.ranks.is_first:
             manager.eval_freq = manager.save_freq = -1
             manager.show_progress = False
 
-    @property
-    def _writes(self) -> bool:
-        return self.ranks.rank == 0
-
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> Any:
         share = n_envs if eval_env else self.ranks.share(n_envs, "n_envs")
-        return super().create_envs(share, eval_env, no_log or not self._writes)  # type: ignore[misc]
+        return super().create_envs(share, eval_env, no_log or not self.ranks.is_first)  # type: ignore[misc]
 
     def create_callbacks(self) -> None:
         super().create_callbacks()  # type: ignore[misc]
         self.callbacks = self.ranks.callbacks(self.callbacks)
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
-        if self._writes:
+        if self.ranks.is_first:
             super()._save_config(saved_hyperparams)  # type: ignore[misc]
-            if not (Path(self.save_path) / JOB).exists():  # it stays that of the job that began
-                sign(Path(self.save_path))
+            sign(Path(self.save_path))
 
     def save_trained_model(self, model: Any) -> None:
-        if self._writes:
+        if self.ranks.is_first:
             super().save_trained_model(model)  # type: ignore[misc]

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
         settings = settings_folder(folder)
         arguments = read_args(settings / ARGS)
         read_hyperparams(settings)
-        if current_ranks().rank == 0:  # it puts damaged ones aside
+        if current_ranks().is_first:  # it puts damaged ones aside
             check_resumable(folder)
     except (OSError, ValueError) as error:
         print(f"{PROG}: {one_line(error)}", file=sys.stderr)
