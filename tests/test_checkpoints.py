@@ -36,10 +36,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.callbacks import BudgetCallback, HParamCallback
-from sb3_mdpo.checkpoints import ResumableCheckpointCallback
+from sb3_mdpo.checkpoints import ResumableCheckpointCallback, callback
 from sb3_mdpo.checkpoints.archive import DamagedError, checkpoints, read, write
 from sb3_mdpo.checkpoints.copying import dumps, loads, put_back, state_of
 from sb3_mdpo.checkpoints.snapshot import Snapshot
+from sb3_mdpo.checkpoints.training import Training
 from sb3_mdpo.envs import ProcgenVecEnv, TexturedGridVecEnv
 from sb3_mdpo.zoo.resume import command_line
 from tests.envs import BrightSideEnv, maker
@@ -47,6 +48,12 @@ from tests.helpers import TINY
 
 MakeEnv = Callable[[Path], VecEnv]
 pytestmark = pytest.mark.filterwarnings("error:.*not identically")
+
+
+@pytest.fixture(autouse=True)
+def copies_at_every_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of a second would have one at their start and one at their end."""
+    monkeypatch.setattr(callback, "SHARE", np.inf)
 
 
 class Crash(Exception):
@@ -415,6 +422,58 @@ def test_signals_can_be_left_alone_and_are_free_again_after_the_training(tmp_pat
     assert seen[0] is before
     assert seen[1] is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def taking(self, seconds: float, function: Callable[..., Any], starts: list[float]) -> Callable[..., Any]:
+        """The same function, with a note of when it begins."""
+
+        def slow(*args: Any) -> Any:
+            starts.append(self.now)
+            self.now += seconds
+            return function(*args)
+
+        return slow
+
+
+class SlowRollouts(BaseCallback):
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.clock.now += self.seconds
+
+
+@pytest.mark.parametrize(
+    ("save_freq", "when_copied", "when_written"),
+    [
+        # Copying takes 3 s, so 300 s must pass before the next rollout that may; writing 5 s, so 500 s. At the end both
+        (None, [0, 308, 616, 919, 1227], [3, 511, 1022, 1230]),
+        # Every fifth rollout is written, and was copied for that
+        (160, [0, 308, 511, 819, 1022, 1230], [3, 514, 1025, 1233]),
+    ],
+)
+def test_copying_and_writing_take_a_hundredth_of_the_time_each(
+    save_freq, when_copied, when_written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve rollouts of 32 steps and 100 s."""
+    clock, copied, written = Clock(), [], []
+    monkeypatch.setattr(callback, "SHARE", 0.01)
+    monkeypatch.setattr(callback, "time", clock)
+    monkeypatch.setattr(Training, "snapshot", clock.taking(3, Training.snapshot, copied))
+    monkeypatch.setattr(callback, "write", clock.taking(5, callback.write, written))
+    learn(tmp_path, SlowRollouts(clock, 100), save_freq=save_freq)
+    assert copied == when_copied
+    assert written == when_written
 
 
 def limited_files(n_bytes: int) -> None:

@@ -20,8 +20,8 @@ from sb3_mdpo.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.ranks import current_ranks
 
 FOLDER = "checkpoints"
-# Without save_freq: writing takes at most this share of the time, and disks are spared
-WRITING_SHARE, SECONDS_BETWEEN = 0.01, 60.0
+# Copying takes at most this share of the time, and so does writing without save_freq, which spares disks as well
+SHARE, SECONDS_BETWEEN = 0.01, 60.0
 
 
 class ResumableCheckpointCallback(BaseCallback):
@@ -29,9 +29,9 @@ class ResumableCheckpointCallback(BaseCallback):
     Save checkpoints from which the training goes on **bit for bit** as if it had not been interrupted: networks,
     optimizer, random generators, environments, statistics, callbacks, logs.
 
-    At the start of every rollout a snapshot is taken in memory, and now and then it is written. SIGTERM and SIGINT
-    (Ctrl-C) write the last one and end the training, a second signal ends it at once; an error in MDPO's training
-    writes it as well. For MDPO and SB3's PPO. Run the same program again to go on::
+    At the start of a rollout a snapshot is taken in memory, as often as that takes one percent of the time, and now and
+    then it is written. SIGTERM and SIGINT (Ctrl-C) write the last one and end the training, a second signal ends it at
+    once; an error in MDPO's training writes it as well. For MDPO and SB3's PPO. Run the same program again to go on::
 
         model = MDPO("MlpPolicy", "CartPole-v1", seed=0)
         model.learn(1_000_000, callback=ResumableCheckpointCallback("checkpoints", resume=True))
@@ -82,7 +82,7 @@ class ResumableCheckpointCallback(BaseCallback):
         self._to_put_back: dict[str, Any] | None = None
         self._iterations = 0
         self._written: Snapshot | None = None
-        self._write_after = 0.0
+        self._copy_after = self._write_after = 0.0
         self._in_rollout = False
 
     def _on_training_start(self) -> None:
@@ -96,7 +96,8 @@ class ResumableCheckpointCallback(BaseCallback):
         self._settings = _settings(self.model)  # before callbacks change them
         self._training = Training(self.model, callbacks, without=self)  # type: ignore[arg-type] # PPO or MDPO
         self.snapshot = self._written = self._to_put_back = None
-        self._iterations, self._write_after, self._in_rollout = 0, 0.0, False
+        self._copy_after = self._write_after = 0.0
+        self._iterations, self._in_rollout = 0, False
         self._go_on()
         if self.handle_signals:
             self._signals.install()
@@ -147,8 +148,11 @@ class ResumableCheckpointCallback(BaseCallback):
             return
         interval = self.locals["log_interval"]  # SB3 counts the iterations since learn() was called
         if interval is None or self._iterations % interval == 0:
-            self._take_snapshot()
-            if self._is_due():
+            due = self._is_due()
+            copying = time.monotonic() >= self._copy_after or (due and self.save_freq is not None)
+            if current_ranks().broadcast(copying):  # all processes copy at the same time
+                self._take_snapshot()
+            if due:
                 self._write()
 
     def _finish_going_on(self) -> None:
@@ -159,8 +163,9 @@ class ResumableCheckpointCallback(BaseCallback):
 
     def _take_snapshot(self) -> None:
         assert self._training is not None
-        first = self.snapshot is None
+        first, start = self.snapshot is None, time.monotonic()
         self.snapshot = self._training.snapshot(self._iterations, self._settings)
+        self._copy_after = _next(start)
         if first and self.snapshot.problems and current_ranks().is_first:
             problems = "; ".join(self.snapshot.problems)
             warnings.warn(f"If this training is resumed, it will go on, but not identically: {problems}.", stacklevel=2)
@@ -182,8 +187,7 @@ class ResumableCheckpointCallback(BaseCallback):
             with self._signals.held():
                 path = write(self.folder, self.snapshot)
                 remove_rest(self.folder, self.keep)
-                seconds = time.monotonic() - start
-                self._write_after = time.monotonic() + max(seconds / WRITING_SHARE, SECONDS_BETWEEN)
+                self._write_after = max(_next(start), time.monotonic() + SECONDS_BETWEEN)
         except OSError as error:
             if self._written is None:
                 raise
@@ -243,6 +247,12 @@ class ResumableCheckpointCallback(BaseCallback):
                 else "the same program with resume=True"
             )
             print(f"{what}. {how} goes on from step {self._written.num_timesteps}.", file=sys.stderr)
+
+
+def _next(start: float) -> float:
+    """When that which began at this time, and ends now, may begin again."""
+    now = time.monotonic()
+    return now + (now - start) / SHARE
 
 
 def _first(callback: BaseCallback) -> BaseCallback:
