@@ -16,7 +16,7 @@ import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -221,15 +221,16 @@ def run_in_processes(record: Record, args: argparse.Namespace) -> None:
 def run_single(record: Record, args: argparse.Namespace) -> None:
     """One surface with atheris."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-
-    def make() -> tuple[Any, Any]:
-        from tests.surfaces import Workspace, seams, surfaces
-
-        seams().__enter__()  # until the process ends
-        return Workspace(folder), surfaces()[args.only]
-
     os.chdir(folder)
-    run_atheris(record, make, args.inputs, args.seed)
+    with ExitStack() as stack:
+
+        def make() -> tuple[Any, Any]:
+            from tests.surfaces import Workspace, seams, surfaces
+
+            stack.enter_context(seams())
+            return Workspace(folder), surfaces()[args.only]
+
+        run_atheris(record, make, args.inputs, args.seed)
 
 
 def main() -> None:

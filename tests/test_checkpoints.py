@@ -1,8 +1,10 @@
 """Interrupted trainings go on bit for bit, or say why they cannot."""
 
 import csv
+import itertools
 import os
 import resource
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -256,13 +258,99 @@ def test_logs_at_longer_intervals_stay_in_step(tmp_path: Path) -> None:
     assert_same_trainings(alone, resumed, tmp_path / "alone", tmp_path / "again")
 
 
-def test_a_complete_training_is_left_as_it_is_and_can_be_continued(tmp_path: Path) -> None:
-    first = small(tmp_path / "one", timesteps=256)
-    again = small(tmp_path / "one", timesteps=256)
+@pytest.mark.parametrize("name", ["vectors", "gSDE"])
+def test_a_complete_training_is_left_as_it_is_and_can_be_continued(name: str, tmp_path: Path) -> None:
+    make_env, kwargs = TRAININGS[name]
+    run = partial(train, make_env=make_env, evaluate=False, **kwargs)
+    first = run(tmp_path / "one", timesteps=256)
+    again = run(tmp_path / "one", timesteps=256)
     th.testing.assert_close(state_dicts(first), state_dicts(again), rtol=0, atol=0)
-    longer = small(tmp_path / "one", timesteps=384)
-    alone = small(tmp_path / "alone", timesteps=384)
+    longer = run(tmp_path / "one", timesteps=384)
+    alone = run(tmp_path / "alone", timesteps=384)
     th.testing.assert_close(state_dicts(longer), state_dicts(alone), rtol=0, atol=0)
+
+
+class Ticking:
+    """A clock that goes on by a second whenever somebody looks at it."""
+
+    def __init__(self) -> None:
+        self.monotonic = itertools.count().__next__
+
+
+def test_a_training_goes_on_from_copies_that_are_taken_now_and_then(tmp_path: Path, monkeypatch) -> None:
+    alone = small(tmp_path / "alone", timesteps=700)
+    monkeypatch.setattr(callback, "SHARE", 0.1)  # ten seconds apart, of which a rollout takes two
+    monkeypatch.setattr(callback, "time", Ticking())
+    assert small(tmp_path / "again", timesteps=700, crash_at=550) is None
+    (newest, _) = checkpoints(tmp_path / "again" / "checkpoints")
+    assert read(newest).snapshot.num_timesteps == 256
+    assert_same_trainings(alone, small(tmp_path / "again", timesteps=700), tmp_path / "alone", tmp_path / "again")
+
+
+def test_a_copied_run_leaves_the_one_that_it_was_copied_from_alone(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert train(one, cartpoles, 200, checkpoint={"save_freq": 1}) is None
+    shutil.copytree(one, other)
+    first = train(one, cartpoles)
+    before = {path: path.read_bytes() for path in one.rglob("*") if path.is_file()}
+    with pytest.warns(
+        UserWarning, match=f"{other}/checkpoints was copied from {one}/checkpoints, which is still there"
+    ):
+        second = train(other, cartpoles)
+    assert {path: path.read_bytes() for path in one.rglob("*") if path.is_file()} == before
+    th.testing.assert_close(state_dicts(first), state_dicts(second), rtol=0, atol=0)
+    for name in ("progress.csv", "evaluations.npz", "0.monitor.csv"):
+        assert (other / name).is_file(), name
+    evaluations, others = (np.load(folder / "evaluations.npz") for folder in (one, other))
+    np.testing.assert_array_equal(evaluations["results"], others["results"])
+    assert len(list(other.glob("events.*"))) == len(list(one.glob("events.*")))
+
+
+class SharingEnv(gym.Env):
+    """The part of its state that it changes is a view of the one that it shows."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.grid = np.zeros(4, np.float32)
+        self.inner = self.grid[1:3]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.grid[:] = self.np_random.random(4)
+        return self.grid.copy(), {}
+
+    def step(self, action: Any) -> Any:
+        self.inner += 0.1 if action else -0.1
+        return self.grid.copy(), -float(abs(self.grid[1])), bool(abs(self.grid[1]) > 1), False, {}
+
+
+class Shrinking(BaseCallback):
+    """Holds on to parameters of the model, and changes them."""
+
+    def _on_training_start(self) -> None:
+        self.parameters = list(self.model.policy.members[0].parameters())  # type: ignore[union-attr, operator]
+
+    def _on_step(self) -> bool:
+        return True
+
+    @th.no_grad()
+    def _on_rollout_end(self) -> None:
+        for parameter in self.parameters:
+            parameter.mul_(0.99)
+
+
+def test_what_shares_memory_does_so_after_a_crash(tmp_path: Path) -> None:
+    def run(folder: Path) -> MDPO:
+        return learn(folder, Shrinking(), Crashing(), env=make_vec_env(SharingEnv, 2, seed=0), resume=True)
+
+    alone = run(tmp_path / "alone")
+    Crashing.at = 100
+    with pytest.raises(Crash):
+        run(tmp_path / "again")
+    Crashing.at = np.inf
+    th.testing.assert_close(state_dicts(run(tmp_path / "again")), state_dicts(alone), rtol=0, atol=0)
 
 
 def test_checkpoints_are_as_many_and_as_frequent_as_asked_for(tmp_path: Path) -> None:
@@ -391,6 +479,27 @@ def test_signals_write_a_checkpoint_and_end_the_training(number, end, code, tmp_
     )
 
 
+@pytest.mark.usefixtures("usual_handlers")
+def test_a_signal_during_a_write_that_fails_ends_the_training(tmp_path: Path, monkeypatch) -> None:
+    signals = [signal.SIGTERM]
+
+    def fail(*_: Any) -> None:
+        while signals:
+            signal.raise_signal(signals.pop())
+        raise OSError("no space")
+
+    def fill() -> None:
+        monkeypatch.setattr(callback, "write", fail)
+
+    checkpoint = ResumableCheckpointCallback(tmp_path, save_freq=1, verbose=0, resume=True)
+    model = MDPO("MlpPolicy", "CartPole-v1", **TINY)
+    with pytest.raises(SystemExit), pytest.warns(UserWarning, match="could not be written"):
+        model.learn(384, [checkpoint, AtStep(40, fill)])
+    assert model.num_timesteps == 64
+    monkeypatch.undo()
+    MDPO("MlpPolicy", "CartPole-v1", **TINY).learn(384, checkpoint)  # without a signal
+
+
 def test_a_second_signal_meets_what_handled_it_before(tmp_path: Path) -> None:
     class BeforeError(Exception):
         pass
@@ -454,22 +563,24 @@ class SlowRollouts(BaseCallback):
 
 
 @pytest.mark.parametrize(
-    ("save_freq", "when_copied", "when_written"),
+    ("save_freq", "copying", "when_copied", "when_written"),
     [
         # Copying takes 3 s, so 300 s must pass before the next rollout that may; writing 5 s, so 500 s. At the end both
-        (None, [0, 308, 616, 919, 1227], [3, 511, 1022, 1230]),
+        (None, 3, [0, 308, 616, 919, 1227], [3, 511, 1022, 1230]),
         # Every fifth rollout is written, and was copied for that
-        (160, [0, 308, 511, 819, 1022, 1230], [3, 514, 1025, 1233]),
+        (160, 3, [0, 308, 511, 819, 1022, 1230], [3, 514, 1025, 1233]),
+        # No more than 600 s
+        (None, 30, [0, 635, 1270], [30, 665, 1300]),
     ],
 )
 def test_copying_and_writing_take_a_hundredth_of_the_time_each(
-    save_freq, when_copied, when_written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    save_freq, copying, when_copied, when_written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twelve rollouts of 32 steps and 100 s."""
     clock, copied, written = Clock(), [], []
     monkeypatch.setattr(callback, "SHARE", 0.01)
     monkeypatch.setattr(callback, "time", clock)
-    monkeypatch.setattr(Training, "snapshot", clock.taking(3, Training.snapshot, copied))
+    monkeypatch.setattr(Training, "snapshot", clock.taking(copying, Training.snapshot, copied))
     monkeypatch.setattr(callback, "write", clock.taking(5, callback.write, written))
     learn(tmp_path, SlowRollouts(clock, 100), save_freq=save_freq)
     assert copied == when_copied
@@ -511,13 +622,26 @@ def test_misuse_is_refused(tmp_path: Path) -> None:
     kept = [path.read_bytes() for path in checkpoints(tmp_path)]
     with pytest.raises(ValueError, match="has checkpoints of an earlier training: pass resume=True"):
         learn(tmp_path, timesteps=64)
-    other = MDPO("MlpPolicy", "CartPole-v1", **TINY | {"batch_size": 8})
-    with pytest.raises(ValueError, match="is of a training with batch_size=16, and this one has 8"):
-        other.learn(64, ResumableCheckpointCallback(tmp_path, resume=True))
+    for name, before, now in (
+        ("batch_size", 16, 8),
+        ("normalize_advantage", True, False),
+        ("sde_sample_freq", -1, 4),
+        ("stats_window_size", 100, 5),
+    ):
+        other = MDPO("MlpPolicy", "CartPole-v1", **TINY | {name: now})
+        with pytest.raises(ValueError, match=f"is of a training with {name}={before}, and this one has {now}"):
+            other.learn(64, ResumableCheckpointCallback(tmp_path, resume=True))
     wrapped = VecFrameStack(make_vec_env("CartPole-v1", 2), 2)
     with pytest.raises(ValueError, match=r"training with env 0:DummyVecEnv, which this one does not have"):
         learn(tmp_path, env=wrapped, resume=True)
     assert [path.read_bytes() for path in checkpoints(tmp_path)] == kept
+
+
+def test_what_changes_no_result_may_be_different(tmp_path: Path) -> None:
+    learn(tmp_path, timesteps=64)
+    model = MDPO("MlpPolicy", "CartPole-v1", check_finite=False, chunk_size=4, **TINY)
+    model.learn(128, ResumableCheckpointCallback(tmp_path, resume=True, verbose=0))
+    assert (model.check_finite, model.chunk_size) == (False, 4)
 
 
 class WithLock(gym.Wrapper):
@@ -566,6 +690,30 @@ def test_copies_keep_the_layout_in_memory_and_refer_to_objects_by_name() -> None
     np.testing.assert_array_equal(copy["images"], images)
     assert copy["images"].strides == images.strides
     assert copy["images"] is copy["again"]
+
+
+@pytest.mark.parametrize(
+    "see",
+    [
+        lambda base: base[1:3],
+        lambda base: base[::-2],
+        lambda base: base.reshape(2, 3).T,
+        lambda base: base.view(np.uint8)[3:],
+        lambda base: base[1:3][1:].reshape(1, 1),
+        lambda base: base[:0],
+    ],
+)
+def test_copies_of_views_show_what_is_written_to_their_base(see: Callable[[Any], Any]) -> None:
+    base = np.arange(6)
+    view = see(base)
+    copy = loads(dumps({"view": view, "base": base}, {}), {})
+    np.testing.assert_array_equal(copy["view"], view)
+    assert (copy["view"].strides, copy["view"].dtype) == (view.strides, view.dtype)
+    base += 7
+    copy["base"] += 7
+    np.testing.assert_array_equal(copy["view"], view)
+    repeated = np.broadcast_to(base, (2, 6))
+    assert not loads(dumps(repeated, {}), {}).flags.writeable
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from sb3_mdpo.distributed.rendezvous import attempt_store
 from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
 from sb3_mdpo.losses import normalize_advantages
 from sb3_mdpo.ranks import ALONE
-from sb3_mdpo.zoo.jobs import run_to_go_on_with, sign
+from sb3_mdpo.zoo.jobs import JOB, run_to_go_on_with, sign
 from tests.distributed_programs import CASES, N_ENVS, ROLLOUTS, SIZE, TENSORS, Hang, Poison, make_model
 from tests.faults import Training, differences
 
@@ -369,6 +369,11 @@ def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPa
     return monkeypatch
 
 
+def sign_anew(run: Path) -> None:
+    (run / JOB).unlink()
+    sign(run)
+
+
 def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
     assert run_to_go_on_with() is None  # without checkpoints
     Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
@@ -383,10 +388,17 @@ def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
 def test_runs_of_jobs_without_an_id(launcher: pytest.MonkeyPatch) -> None:
     Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
     launcher.setenv("TORCHELASTIC_RUN_ID", "none")
-    sign(Path("here/mdpo/Env_1"))
+    sign_anew(Path("here/mdpo/Env_1"))
     assert run_to_go_on_with() is None  # perhaps of an earlier process with the launcher's number
     launcher.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_1/0/error.json")
+    assert run_to_go_on_with() is None  # of another launcher
+    sign_anew(Path("here/mdpo/Env_1"))
+    launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_2/0/error.json")
+    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_two/attempt_2/0/error.json")
+    assert run_to_go_on_with() is None
     launcher.setenv("GROUP_WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="on several machines torchrun needs a --rdzv-id"):
         run_to_go_on_with()

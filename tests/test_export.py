@@ -8,8 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -467,6 +471,48 @@ def test_nothing_large_is_allocated(tmp_path, kind, policy_kwargs):
     forge(tmp_path / "export", setting("policy_kwargs", policy_kwargs))
     with pytest.raises(ValueError, match="it computes a tensor of shape"):
         MDPO.from_export(tmp_path / "export")
+
+
+BOX = {"type": "Box", "low": 0.0, "high": 1.0, "shape": [2**24], "dtype": "float64"}
+
+
+def boxes(number: int) -> Any:
+    """A dictionary of spaces, each of which would be allowed."""
+    return {"type": "Dict", "keys": [f"box {k}" for k in range(number)], "spaces": [BOX] * number}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (head("observation_space", boxes(8)), "more than 16777216 elements"),
+        (setting("n_policies", 10**9), "1000000000 policies have more than"),
+        (setting("policy_kwargs", {"net_arch": [1] * 200}), "has more tensors than the file"),
+    ],
+    ids=["spaces", "policies", "layers"],
+)
+def test_a_small_file_takes_little_memory(folder, change, message):
+    forge(folder, change)
+    with little_memory(), pytest.raises(ValueError, match=message):
+        MDPO.from_export(folder)
+
+
+def test_deeply_nested_lists_take_little_memory(folder):
+    """Written as exports are, with each of the numbers on a line of its own, they would take 80 MB."""
+    (folder / CONFIG).write_text('{"a":' + "[" * 800 + ",".join(["1"] * 10**5) + "]" * 800 + "}")
+    with little_memory(), pytest.raises(ValueError, match="its digest is of other content"):
+        MDPO.from_export(folder)
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """No more than 40 MB, of Python's and NumPy's."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40e6
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape", "dtype", "stray", "optimizer"])

@@ -36,12 +36,21 @@ class Checkpoint:
     :param snapshot: the training
     :param texts: content of the files in ``snapshot.files``
     :param versions: what it was written with
+    :param written: the file that it was written as
     """
 
     path: Path
     snapshot: Snapshot
     texts: dict[str, bytes]
     versions: dict[str, str]
+    written: Path
+
+    def is_a_copy(self) -> bool:
+        """
+        :return: whether the folder in which it was written is another one, which is still there
+        """
+        here, there = self.path.resolve().parent, self.written.parent
+        return here != there and there.is_dir()
 
 
 def versions() -> dict[str, str]:
@@ -68,8 +77,10 @@ def write(folder: Path, snapshot: Snapshot) -> Path:
     members |= {f"rank/{index}": state for index, state in enumerate(snapshot.others, 1)}
     fields = {key: value for key, value in vars(snapshot).items() if key not in ("state", "others")}
     fields |= {"tables": [*snapshot.tables], "ranks": 1 + len(snapshot.others)}
+    path = folder / f"checkpoint_{snapshot.num_timesteps:012d}.zip"
     manifest = {
         "format": FORMAT,
+        "path": path.resolve(),
         "versions": versions(),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
         **fields,
@@ -81,7 +92,6 @@ def write(folder: Path, snapshot: Snapshot) -> Path:
             archive.writestr(name, content)
         archive.comment = b"0" * DIGEST_SIZE  # the end of the file, for the digest of all that comes before
     written = memory.getbuffer()[:-DIGEST_SIZE]
-    path = folder / f"checkpoint_{snapshot.num_timesteps:012d}.zip"
     with replacing(path) as file:
         file.write(written)
         file.write(hashlib.sha256(written).hexdigest().encode())
@@ -127,7 +137,7 @@ def read(path: Path) -> Checkpoint:
             {name: list(map(_position, values)) for name, values in manifest["events"].items()},
             [archive.read(f"rank/{index}") for index in range(1, manifest.get("ranks", 1))],
         )
-    return Checkpoint(path, snapshot, texts, manifest["versions"])
+    return Checkpoint(path, snapshot, texts, manifest["versions"], Path(manifest["path"]))
 
 
 def _position(value: dict[str, Any]) -> Position:

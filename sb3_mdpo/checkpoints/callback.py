@@ -20,8 +20,10 @@ from sb3_mdpo.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.ranks import current_ranks
 
 FOLDER = "checkpoints"
-# Copying takes at most this share of the time, and so does writing without save_freq, which spares disks as well
-SHARE, SECONDS_BETWEEN = 0.01, 60.0
+SETTINGS = (*HYPERPARAMETERS, "normalize_advantage", "use_sde", "sde_sample_freq", "_stats_window_size")
+# Copying takes at most this share of the time, and so does writing without save_freq: which spares disks as well. But a
+# machine that stood still must not be taken for one that needs so long
+SHARE, SECONDS_BETWEEN, MOST_SECONDS_BETWEEN = 0.01, 60.0, 600.0
 
 
 class ResumableCheckpointCallback(BaseCallback):
@@ -129,7 +131,7 @@ class ResumableCheckpointCallback(BaseCallback):
         snapshot = checkpoint.snapshot
         self._training.check(snapshot, self._settings)
         if current_ranks().is_first:
-            self._training.put_back_logs(snapshot, checkpoint.texts)
+            self._training.put_back_logs(checkpoint)
         self._to_put_back = self._training.put_back_model(snapshot)
         self.num_timesteps = snapshot.num_timesteps
         self.snapshot = self._written = snapshot
@@ -138,6 +140,12 @@ class ResumableCheckpointCallback(BaseCallback):
         problems = snapshot.problems + ([f"it was written with {', '.join(others)}"] if others else [])
         if self.verbose >= 1 and current_ranks().is_first:
             print(f"Going on from step {snapshot.num_timesteps}: {checkpoint.path}")
+        if checkpoint.is_a_copy() and snapshot.events and current_ranks().is_first:
+            warnings.warn(
+                f"{self.folder} was copied from {checkpoint.written.parent}, which is still there: TensorBoard's log "
+                "is left to that one and begun anew here.",
+                stacklevel=2,
+            )
         if problems and current_ranks().is_first:
             warnings.warn(f"The training goes on, but not identically: {'; '.join(problems)}.", stacklevel=2)
 
@@ -158,13 +166,13 @@ class ResumableCheckpointCallback(BaseCallback):
     def _finish_going_on(self) -> None:
         assert self._training is not None
         assert self._to_put_back is not None
-        self._training.put_back_callbacks(self._to_put_back)
+        self._training.put_back_callbacks(self._to_put_back, self._in_rollout)
         self._to_put_back = None
 
     def _take_snapshot(self) -> None:
         assert self._training is not None
         first, start = self.snapshot is None, time.monotonic()
-        self.snapshot = self._training.snapshot(self._iterations, self._settings)
+        self.snapshot = self._training.snapshot(self._iterations, self._settings, self._in_rollout)
         self._copy_after = _next(start)
         if first and self.snapshot.problems and current_ranks().is_first:
             problems = "; ".join(self.snapshot.problems)
@@ -252,7 +260,7 @@ class ResumableCheckpointCallback(BaseCallback):
 def _next(start: float) -> float:
     """When that which began at this time, and ends now, may begin again."""
     now = time.monotonic()
-    return now + (now - start) / SHARE
+    return now + min((now - start) / SHARE, MOST_SECONDS_BETWEEN)
 
 
 def _first(callback: BaseCallback) -> BaseCallback:
@@ -263,7 +271,7 @@ def _first(callback: BaseCallback) -> BaseCallback:
 
 def _settings(model: Any) -> dict[str, Any]:
     """What can be compared: numbers, words, and schedules that say what they are."""
-    found = {name: getattr(model, name) for name in HYPERPARAMETERS if name in vars(model)}
+    found = {name.lstrip("_"): getattr(model, name) for name in SETTINGS if name in vars(model)}
     plain = {name: one for name, one in found.items() if isinstance(one, bool | int | float | str)}
     schedules = {name: repr(one) for name, one in found.items() if isinstance(one, FloatSchedule)}
     named = {name: one for name, one in schedules.items() if " at 0x" not in one}

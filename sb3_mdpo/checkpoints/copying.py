@@ -31,6 +31,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return self._names.get(id(obj))
 
     def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is np.ndarray and type(obj.base) is np.ndarray and _can_be_seen(obj, obj.base):
+            return _view, (obj.base, *_place(obj, obj.base))  # else what is written to one no longer shows in the other
         if type(obj) is np.ndarray and not obj.flags.c_contiguous and not obj.dtype.hasobject:
             # Pickle would lay it out anew, and the layout of images decides about the last bit of a convolution
             axes = sorted(range(obj.ndim), key=lambda axis: -obj.strides[axis])
@@ -38,6 +40,21 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, gym.utils.EzPickle):
             raise pickle.PicklingError(f"{type(obj).__name__} is pickled as it was made, not as it is")
         return super().reducer_override(obj)
+
+
+def _can_be_seen(view: NDArray[Any], base: NDArray[Any]) -> bool:
+    return base.flags.c_contiguous and not view.dtype.hasobject and not base.dtype.hasobject
+
+
+def _place(view: NDArray[Any], base: NDArray[Any]) -> tuple[Any, ...]:
+    offset = view.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    return view.dtype, view.shape, offset, view.strides, view.flags.writeable
+
+
+def _view(base: NDArray[Any], dtype: np.dtype[Any], shape: Any, offset: int, strides: Any, writeable: bool) -> Any:
+    array: NDArray[Any] = np.ndarray(shape, dtype, base, offset, strides)
+    array.flags.writeable = writeable
+    return array
 
 
 def _in_axes(array: NDArray[Any], axes: list[int]) -> NDArray[Any]:

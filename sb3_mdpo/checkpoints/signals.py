@@ -50,8 +50,8 @@ class Signals:
             yield
         finally:
             self._held = False
-        if self._pending is not None:
-            self._end(self._pending)
+            if self._pending is not None:  # whatever happened meanwhile
+                self._end(self._pending)
 
     def _handle(self, number: int, _: Any) -> None:
         if self._held and self._pending is None:

@@ -1,7 +1,6 @@
 """A training that is going on: everything in it that changes, copied and put back."""
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import torch as th
@@ -12,6 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.callback_tree import walk_callbacks
 from sb3_mdpo.checkpoints import environments, log_files
+from sb3_mdpo.checkpoints.archive import Checkpoint
 from sb3_mdpo.checkpoints.copying import FAILURES, dumps, has_own_methods, loads, problems_of, put_back, state_of
 from sb3_mdpo.checkpoints.generators import generator_states, set_generator_states
 from sb3_mdpo.checkpoints.snapshot import Snapshot
@@ -19,7 +19,8 @@ from sb3_mdpo.envs.layers import layers, results_writers
 from sb3_mdpo.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.ranks import current_ranks
 
-# What a model is made of, or refers to. Parameters and optimizer are copied by themselves
+# What a model is made of, or refers to, and what may be another one from now on. Parameters and optimizer are copied by
+# themselves
 MODEL_CONSTANT = frozenset(
     {
         "policy",
@@ -36,15 +37,18 @@ MODEL_CONSTANT = frozenset(
         "start_time",
         "tensorboard_log",
         "verbose",
+        "check_finite",
+        "chunk_size",
         "_logger",
         "_custom_logger",
         "_callback",
         "_total_timesteps",
     }
 )
-# How callbacks are put together, what they are called with, and bars that show progress
+# How callbacks are put together, what they are called with, where SB3's write, and bars that show progress
 CALLBACK_CONSTANT = frozenset(
     {"model", "parent", "callback", "callbacks", "callback_on_new_best", "locals", "globals", "pbar"}
+    | {"log_path", "save_path", "best_model_save_path"}
 )
 LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
 # The same in all processes
@@ -90,6 +94,7 @@ class Training:
             "model": model,
             "policy": model.policy,
             "optimizer": model.policy.optimizer,
+            **_parts(model.policy),
             "rollout_buffer": model.rollout_buffer,
             "logger": model.logger,
             **log_files.outputs(model.logger),
@@ -102,17 +107,18 @@ class Training:
         self._inexact = {group for group, venv in venvs.items() if environments.in_other_processes(venv)}
         self.problems = [f"{group} are in other processes (SubprocVecEnv)" for group in sorted(self._inexact)]
 
-    def snapshot(self, iterations: int, settings: dict[str, Any]) -> Snapshot:
+    def snapshot(self, iterations: int, settings: dict[str, Any], in_rollout: bool) -> Snapshot:
         """
         :param iterations: rollouts that were followed by an update
         :param settings: what the model was made with
-        :return: the training as it is now, which must be at the start of a rollout or the end of the training
+        :param in_rollout: whether this is the start of a rollout, and not the end of the training
+        :return: the training as it is now
         """
         try:
-            state = dumps(self._state(), self._objects)
+            state = dumps(self._state(in_rollout), self._objects)
         except FAILURES:
             self._find_problems()
-            state = dumps(self._state(), self._objects)
+            state = dumps(self._state(in_rollout), self._objects)
         logger = self.model.logger
         return Snapshot(
             num_timesteps=self.model.num_timesteps,
@@ -127,7 +133,7 @@ class Training:
             events={name: log_files.event_positions(output) for name, output in self._tensorboards().items()},
         )
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self, in_rollout: bool) -> dict[str, Any]:
         model = self.model
         model_state = state_of(model, MODEL_CONSTANT | self._unwanted.get("model", frozenset()))
         shared = {
@@ -149,6 +155,7 @@ class Training:
                 for group, parts in self._environments.items()
             },
             "inexact": self._inexact,
+            "in_rollout": in_rollout,
             "generators": generator_states(),
         }
 
@@ -215,12 +222,13 @@ class Training:
         environments.shift_clocks(self._layers, snapshot.seconds)
         return state
 
-    def put_back_callbacks(self, state: dict[str, Any]) -> None:
+    def put_back_callbacks(self, state: dict[str, Any], in_rollout: bool) -> None:
         """
         Second half, once callbacks have heard that the training starts: what they hold, and random generators, which
         they may have used.
 
         :param state: from :meth:`put_back_model`
+        :param in_rollout: whether a rollout has just started
         """
         for name in self._callbacks.keys() & state["callbacks"].keys():
             put_back(self._callbacks[name], state["callbacks"][name])
@@ -230,19 +238,21 @@ class Training:
         for one, noise in zip(_noise(self.model), state["noise"], strict=True):
             vars(one).update({name: tensor.to(self.model.device) for name, tensor in noise.items()})
         set_generator_states(state["generators"])
+        if in_rollout and not state["in_rollout"] and self.model.use_sde:  # a complete training that is prolonged
+            self.model.policy.reset_noise(self.model.n_envs)
 
     def _put_back_environments(self, group: str, state: dict[str, Any]) -> None:
         named = _Named(self._layers)
         for name, layer in state["environments"][group].items():
             put_back(named[name], layer)
 
-    def put_back_logs(self, snapshot: Snapshot, texts: Mapping[str, bytes]) -> None:
+    def put_back_logs(self, checkpoint: Checkpoint) -> None:
         """
         Let all logs end where they ended then.
 
-        :param snapshot: of an earlier training
-        :param texts: content of its files
+        :param checkpoint: of an earlier training
         """
+        snapshot, texts = checkpoint.snapshot, checkpoint.texts
         logger = self.model.logger
         for name, file in log_files.appended_files(logger, self._writers):
             if name in texts:
@@ -250,8 +260,9 @@ class Training:
         for name, table in log_files.tables(logger).items():
             if name in snapshot.tables:
                 log_files.put_table_back(table, snapshot.tables[name])
-        for name, output in self._tensorboards().items():
-            log_files.continue_events(output, snapshot.events.get(name, []))
+        if not checkpoint.is_a_copy():  # TensorBoard's files may be those of another training by now
+            for name, output in self._tensorboards().items():
+                log_files.continue_events(output, snapshot.events.get(name, []))
 
     def _tensorboards(self) -> dict[str, TensorBoardOutputFormat]:
         outputs = log_files.outputs(self.model.logger)
@@ -264,6 +275,12 @@ class _Named(dict[str, Any]):
             f"The checkpoint is of a training with {name}, which this one does not have: make environments, wrappers, "
             "callbacks and logger as they were, or use another folder to begin anew."
         )
+
+
+def _parts(policy: th.nn.Module) -> dict[str, Any]:
+    """Modules and tensors that callbacks may hold on to."""
+    parts = [*policy.named_modules(), *policy.named_parameters(), *policy.named_buffers()]
+    return {f"policy.{name}": part for name, part in parts if name}
 
 
 def _noise(model: OnPolicyAlgorithm) -> list[Any]:

@@ -1,6 +1,7 @@
 """The file ``config.json``: strict JSON that knows its own digest."""
 
 import json
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -13,7 +14,7 @@ def to_bytes(content: dict[str, Any]) -> bytes:
     :param content: what the file shall hold
     :return: the file, with a digest of the content
     """
-    return (json.dumps({**content, "sha256": _digest(content)}, indent=1, allow_nan=False) + "\n").encode()
+    return "".join(_pieces(content)).encode()
 
 
 def from_bytes(data: bytes) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def from_bytes(data: bytes) -> dict[str, Any]:
         found = json.loads(data.decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_without_twins)
         content = {key: value for key, value in found.items() if key != "sha256"}
         # Not the digest alone: 1E-5 and 1e-5 are one number, but only one of them is what was written
-        if to_bytes(content) == data:
+        if _is_written_as(content, data):
             return content
     except UnicodeDecodeError:
         raise ValueError(f"{CONFIG} is not UTF-8") from None
@@ -35,6 +36,21 @@ def from_bytes(data: bytes) -> dict[str, Any]:
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{CONFIG} is not JSON as an export has it ({error})") from None
     raise ValueError(f"{CONFIG} is damaged or was changed: its digest is of other content")
+
+
+def _pieces(content: dict[str, Any]) -> Iterator[str]:
+    yield from json.JSONEncoder(indent=1, allow_nan=False).iterencode({**content, "sha256": _digest(content)})
+    yield "\n"
+
+
+def _is_written_as(content: dict[str, Any], data: bytes) -> bool:
+    """Piece by piece: deeply nested lists would be many times as long as the file that they come from."""
+    position = 0
+    for piece in _pieces(content):
+        if not data.startswith(piece.encode(), position):
+            return False
+        position += len(piece.encode())
+    return position == len(data)
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -12,14 +12,28 @@ from sb3_mdpo.update import distribution_checks
 
 # Elements of anything that is computed while a network is built: a gibibyte of float32
 MOST_ELEMENTS = 2**28
+MOST_TENSORS = 2**16
 
 
 class _OnlyShapes(TorchFunctionMode):
-    """Beside the meta device: nothing leaves it, and nothing is larger than a machine could compute."""
+    """
+    Beside the meta device: nothing leaves it, and nothing is larger than a machine could compute. Layers take memory
+    even there, so there are no more than a file with so many tensors can be of.
+
+    :param n_tensors: how many the file has
+    """
+
+    def __init__(self, n_tensors: int) -> None:
+        super().__init__()
+        self._left = 2 * n_tensors + 16  # gSDE makes some that are not in the file
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is th.Tensor.to:  # SB3 moves its layers to where the policy is to be, which is nowhere yet
             return args[0]
+        if func is th.empty:  # as every layer makes its weights
+            self._left -= 1
+            if self._left < 0:
+                raise ValueError("the network that it describes has more tensors than the file")
         result = func(*args, **(kwargs or {}))
         if isinstance(result, th.Tensor) and result.numel() > MOST_ELEMENTS:
             raise ValueError(f"it computes a tensor of shape {list(result.shape)}")
@@ -42,9 +56,11 @@ def check_weights(
     :raises ValueError: where they are not those of this network
     """
     n_policies = settings["n_policies"]
+    if len(tensors) > MOST_TENSORS:
+        raise ValueError(f"{len(tensors)} tensors are more than {MOST_TENSORS}")
     if n_policies > len(tensors):
         raise ValueError(f"{n_policies} policies have more than {len(tensors)} tensors")
-    with distribution_checks(False), th.device("meta"), _OnlyShapes():
+    with distribution_checks(False), th.device("meta"), _OnlyShapes(len(tensors)):
         policy = MutualPolicy(
             observation_space,
             action_space,

@@ -64,9 +64,7 @@ def decode_space(value: Any, nested: bool = False) -> spaces.Space[Any]:
     :return: the space
     :raises ValueError: where it is something else, or too large
     """
-    kind = value.get("type") if isinstance(value, dict) else None
-    if not isinstance(kind, str) or set(value) != _FIELDS.get(kind, set()) | {"type"}:
-        raise ValueError("it has a space that exports do not have")
+    kind = _kind(value)
     if kind == "Box":
         dtype, shape = _dtype(value["dtype"]), _shape(value["shape"])
         low, high = (_bound(value[side], shape, dtype) for side in ("low", "high"))
@@ -88,15 +86,26 @@ def decode_space(value: Any, nested: bool = False) -> spaces.Space[Any]:
         raise ValueError("it has a dictionary of spaces that exports do not have")
     if not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
         raise ValueError(f"a dictionary of spaces in it has the keys {keys}")
+    if sum(map(_n_elements, parts)) > MOST_ELEMENTS:
+        raise ValueError(f"a space in it has more than {MOST_ELEMENTS} elements")
     space = spaces.Dict({})
     space.spaces = dict(zip(keys, (decode_space(part, nested=True) for part in parts), strict=True))  # in this order
-    if sum(_n_elements(part) for part in space.spaces.values()) > MOST_ELEMENTS:
-        raise ValueError(f"a space in it has more than {MOST_ELEMENTS} elements")
     return space
 
 
-def _n_elements(space: spaces.Space[Any]) -> int:
-    return int(space.n) if isinstance(space, spaces.Discrete) else prod(space.shape or ())
+def _kind(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or set(value) != _FIELDS.get(kind, set()) | {"type"}:
+        raise ValueError("it has a space that exports do not have")
+    return kind
+
+
+def _n_elements(value: Any) -> int:
+    """What a part of a dictionary would have, before it is made. MultiDiscrete is no larger than the file."""
+    kind = _kind(value)
+    if kind == "Discrete":
+        return _size(value["n"])
+    return prod(_shape(value["shape"])) if kind in ("Box", "MultiBinary") else 0
 
 
 def _integer(value: Any) -> int:

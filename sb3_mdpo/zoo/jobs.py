@@ -21,7 +21,15 @@ def job() -> str | None:
     :return: what all attempts of a job of torchrun have in common, and no other job; None without torchrun
     """
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
-    return f"{socket.gethostname()} {os.getppid()}" if run_id == NO_ID else run_id
+    return _launcher() if run_id == NO_ID else run_id
+
+
+def _launcher() -> str:
+    """A word for the torchrun that has started this process."""
+    reports = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if reports:  # FOLDER/attempt_0/0/error.json in a folder with a new random name
+        return Path(reports).parents[2].name
+    return f"{socket.gethostname()} {os.getppid()}"
 
 
 def sign(run: Path) -> None:
