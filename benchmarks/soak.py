@@ -2,11 +2,14 @@
 Hours in one process: does memory grow, do handles pile up, does training slow down?
 
 Trains on Procgen, the textured grid and CartPole in turns. In between, environments of every kind are made and closed,
-models saved, loaded and evaluated. Samples are written as they are taken.
+models saved, loaded and evaluated. Now and then a process that has just been started trains the same in turns with it:
+what the machine does for others slows both of them down. Samples are written as they are taken.
 """
 
+import argparse
 import csv
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +20,6 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-import torch as th
 from report import argument_parser, table, write
 from scipy import stats
 from stable_baselines3.common.env_util import make_vec_env
@@ -30,6 +32,7 @@ from sb3_mdpo.envs import make_levels
 PROCGEN, GRID, CARTPOLE = "procgen-coinrun-easy-v0", "TexturedGrid-v0", "CartPole-v1"
 N_ENVS, N_STEPS = 8, 64
 CONFIDENCE = 0.95
+PAIRS = 8  # rounds of each of the two processes that are compared
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Sample:
     :param handles: open file handles
     :param threads: threads of the process
     :param steps_per_second: of processor time, in the trainings since the last sample, all environments together
-    :param calculations_per_second: of processor time, of the same calculation again and again between the trainings:
-        the speed of the machine, on which others may work as well
+    :param relative_speed: of the trainings, to those of a process that has just been started; None where it was not
+        compared
     :param environments: how many have been made and closed
     """
 
@@ -50,7 +53,7 @@ class Sample:
     handles: int
     threads: int
     steps_per_second: float
-    calculations_per_second: float
+    relative_speed: float | None
     environments: int
 
 
@@ -58,7 +61,7 @@ class Sample:
 class Limits:
     """
     :param memory: growth in MB per hour that is a leak
-    :param slowdown: percent per hour that trainings may get slower
+    :param slowdown: percent per hour that trainings may get slower, compared with those of a new process
     :param handles: how many more there may be at the end
     """
 
@@ -93,22 +96,23 @@ def slope(seconds: Sequence[float], values: Sequence[float]) -> Slope:
 def settled(samples: Sequence[Sample], warm_up: float) -> list[Sample]:
     """:return: the samples after the warm-up, in seconds"""
     kept = [sample for sample in samples if sample.seconds >= warm_up]
-    if len(kept) < 3:
-        raise ValueError(f"{len(kept)} samples after the warm-up of {warm_up:g} s make no line: run it longer.")
+    if len(compared(kept)) < 3:
+        raise ValueError(
+            f"{len(compared(kept))} comparisons after the warm-up of {warm_up:g} s make no line: run it longer."
+        )
     return kept
 
 
-def pace(sample: Sample) -> float:
-    """:return: steps in the time of one calculation, by which the machine's own speed cancels"""
-    return sample.steps_per_second / sample.calculations_per_second
+def compared(samples: Sequence[Sample]) -> list[Sample]:
+    """:return: those with a comparison"""
+    return [sample for sample in samples if sample.relative_speed is not None]
 
 
 def slopes(samples: Sequence[Sample]) -> tuple[Slope, Slope]:
-    """:return: of the memory in MB, and of the throughput per speed of the machine, in percent of its mean"""
-    seconds = [sample.seconds for sample in samples]
-    speeds = np.array([pace(sample) for sample in samples])
-    percent = 100 * speeds / speeds.mean()
-    return slope(seconds, [sample.memory for sample in samples]), slope(seconds, percent.tolist())
+    """:return: of the memory in MB, and of the relative speed in percent"""
+    memory = slope([sample.seconds for sample in samples], [sample.memory for sample in samples])
+    some = compared(samples)
+    return memory, slope([one.seconds for one in some], [100 * one.relative_speed for one in some])  # type: ignore[operator]
 
 
 def verdict(samples: Sequence[Sample], limits: Limits) -> list[str]:
@@ -119,7 +123,7 @@ def verdict(samples: Sequence[Sample], limits: Limits) -> list[str]:
     if memory.low > limits.memory:
         problems.append(f"memory grows by {memory} MB per hour")
     if speed.high < -limits.slowdown:
-        problems.append(f"trainings change their speed by {speed} % per hour")
+        problems.append(f"trainings change their speed by {speed} % per hour, compared with those of a new process")
     if more > limits.handles:
         problems.append(f"{more} more file handles are open at the end")
     return problems
@@ -167,14 +171,44 @@ def save_load_evaluate(model: MDPO, env_id: str, folder: Path, seed: int) -> Non
             evaluate_policy(loaded, env, N_ENVS)
 
 
-def calculate(images: th.Tensor, kernels: th.Tensor) -> None:
-    """Much like a training, but without anything that could pile up."""
-    for _ in range(20):
-        th.nn.functional.conv2d(images, kernels).relu().sum().item()
-        sum(k * k for k in range(5000))
+def make_models() -> dict[str, MDPO]:
+    return {env_id: make_model(env_id) for env_id in (PROCGEN, GRID, CARTPOLE)}
 
 
-def take_sample(start: float, steps_per_second: float, calculations_per_second: float, environments: int) -> Sample:
+def train(model: MDPO) -> float:
+    """:return: seconds of processor time: by the clock, the machine may do other things besides"""
+    start = time.process_time()
+    model.learn(2 * N_STEPS * N_ENVS, log_interval=None, reset_num_timesteps=False)
+    return time.process_time() - start
+
+
+def train_when_told() -> None:
+    """What the new process does: a round of trainings for every line, whose seconds it prints."""
+    models = make_models()
+    while True:
+        print(sum(map(train, models.values())), flush=True)
+        if not sys.stdin.readline():
+            return
+
+
+def relative_speed(models: dict[str, MDPO]) -> float:
+    """:return: of these models, to those of a process that has just been started"""
+    seconds: list[tuple[float, float]] = []
+    command = [sys.executable, "-W", "ignore", __file__, "--new-process"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()  # of a first round, which warms up
+        for _ in range(PAIRS):
+            own = sum(map(train, models.values()))
+            print(file=process.stdin, flush=True)
+            seconds.append((own, float(process.stdout.readline())))
+        process.stdin.close()
+    own_seconds, new_seconds = np.sum(seconds, axis=0)
+    return round(float(new_seconds / own_seconds), 4)
+
+
+def take_sample(start: float, steps_per_second: float, relative: float | None, environments: int) -> Sample:
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return Sample(
         round(time.monotonic() - start, 2),
@@ -182,44 +216,43 @@ def take_sample(start: float, steps_per_second: float, calculations_per_second: 
         len(os.listdir("/proc/self/fd")),
         int(status["Threads"]),
         round(steps_per_second, 2),
-        round(calculations_per_second, 3),
+        relative,
         environments,
     )
 
 
-def soak(minutes: float, every: float, times: int, path: Path) -> list[Sample]:
+def soak(minutes: float, every: float, comparing: float, times: int, path: Path) -> list[Sample]:
     """
     :param minutes: how long
     :param every: seconds between samples, at least; one is taken at the end of a round
+    :param comparing: seconds between comparisons with a new process, at least; the first one is made at the start
     :param times: environments of each kind that are made and closed in every round
     :param path: CSV file that samples are appended to as they are taken
     :return: the samples
     """
-    models = {env_id: make_model(env_id) for env_id in (PROCGEN, GRID, CARTPOLE)}
+    models = make_models()
     samples: list[Sample] = []
     start = last = time.monotonic()
-    seconds, steps, calculating, environments, rounds = 0.0, 0, [], 0, 0
-    images, kernels = th.ones(32, 3, 64, 64), th.ones(16, 3, 4, 4)
+    last_comparison = -np.inf
+    seconds, steps, environments, rounds = 0.0, 0, 0, 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file, tempfile.TemporaryDirectory() as folder:
         writer = csv.DictWriter(file, [field.name for field in fields(Sample)])
         writer.writeheader()
         while time.monotonic() - start < 60 * minutes:
             for env_id, model in models.items():
-                before = time.process_time()  # not the clock: the machine may do other things besides
-                model.learn(2 * N_STEPS * N_ENVS, log_interval=None, reset_num_timesteps=False)
-                trained = time.process_time()
-                calculate(images, kernels)
-                calculating.append(time.process_time() - trained)
-                seconds, steps = seconds + trained - before, steps + 2 * N_STEPS * N_ENVS
+                seconds, steps = seconds + train(model), steps + 2 * N_STEPS * N_ENVS
                 save_load_evaluate(model, env_id, Path(folder), rounds)
             rounds += 1
             environments += recreate(rounds, times, processes=rounds % 10 == 0) + len(models)
             if time.monotonic() - last >= every:
-                samples.append(take_sample(start, steps / seconds, len(calculating) / sum(calculating), environments))
+                relative = None
+                if time.monotonic() - last_comparison >= comparing:
+                    relative, last_comparison = relative_speed(models), time.monotonic()
+                samples.append(take_sample(start, steps / seconds, relative, environments))
                 writer.writerow(asdict(samples[-1]))
                 file.flush()
-                last, seconds, steps, calculating = time.monotonic(), 0.0, 0, []
+                last, seconds, steps = time.monotonic(), 0.0, 0
     for model in models.values():
         model.get_env().close()  # type: ignore[union-attr]
     return samples
@@ -229,6 +262,7 @@ def summary(samples: Sequence[Sample], kept: Sequence[Sample], problems: Sequenc
     """:return: Markdown"""
     memory, speed = slopes(kept)
     first, last = kept[0], samples[-1]
+    speeds = [f"{100 * sample.relative_speed:.1f} %" for sample in compared(kept)]  # type: ignore[operator]
     rows = [
         ["resident memory (MB)", f"{first.memory:.0f}", f"{last.memory:.0f}", str(memory)],
         [
@@ -237,20 +271,14 @@ def summary(samples: Sequence[Sample], kept: Sequence[Sample], problems: Sequenc
             f"{last.steps_per_second:.0f}",
             "",
         ],
-        [
-            "the same calculation, per second of processor time",
-            f"{first.calculations_per_second:.1f}",
-            f"{last.calculations_per_second:.1f}",
-            "",
-        ],
-        ["steps per calculation", f"{pace(first):.0f}", f"{pace(last):.0f}", f"{speed} %"],
+        ["the same, compared with a new process", speeds[0], speeds[-1], f"{speed} %"],
         ["file handles", str(first.handles), str(last.handles), ""],
         ["threads", str(first.threads), str(last.threads), ""],
     ]
     said = "; ".join(problems) or "nothing grows beyond its limit"
     return (
         f"{last.seconds / 60:.0f} minutes, {last.environments:,} environments made and closed, "
-        f"{len(kept)} samples after the warm-up: {said}.\n\n"
+        f"{len(kept)} samples and {len(speeds)} comparisons after the warm-up: {said}.\n\n"
         + table(["", "after the warm-up", "at the end", "change per hour"], rows)
         + "\n\nSlopes are of least-squares lines; their intervals take samples for independent, which makes them "
         "narrower than they should be."
@@ -262,9 +290,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--warm-up", type=float, default=None, help="minutes left out (default: a tenth)")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between samples (default: 5)")
+    parser.add_argument("--comparing", type=float, default=60.0, help="seconds between comparisons (default: 60)")
+    parser.add_argument("--new-process", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--times", type=int, default=5, help="environments of each kind per round (default: 5)")
     args = parser.parse_args()
-    samples = soak(args.minutes, args.every, args.times, args.folder / "soak.csv")
+    if args.new_process:
+        train_when_told()
+        return
+    samples = soak(args.minutes, args.every, args.comparing, args.times, args.folder / "soak.csv")
     warm_up = args.minutes / 10 if args.warm_up is None else args.warm_up
     kept = settled(samples, 60 * warm_up)
     problems = verdict(kept, Limits())
