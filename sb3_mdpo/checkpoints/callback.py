@@ -21,8 +21,8 @@ from sb3_mdpo.ranks import current_ranks
 
 FOLDER = "checkpoints"
 SETTINGS = (*HYPERPARAMETERS, "normalize_advantage", "use_sde", "sde_sample_freq", "_stats_window_size")
-# Copying takes at most this share of the time, and so does writing without save_freq: which spares disks as well. But a
-# machine that stood still must not be taken for one that needs so long
+# Copying takes at most this share of the time, and so does writing without save_freq, which spares disks too. But no
+# pause is longer than the last: a machine that stood still for a while is not one that always needs so long
 SHARE, SECONDS_BETWEEN, MOST_SECONDS_BETWEEN = 0.01, 60.0, 600.0
 
 
@@ -47,7 +47,7 @@ class ResumableCheckpointCallback(BaseCallback):
 
     :param save_path: folder of the checkpoints, by default ``checkpoints`` beside the monitor files
     :param save_freq: environment steps, of all policies together, between checkpoints; None for as often as it takes
-        one percent of the time, and at most once a minute
+        one percent of the time, at most once a minute and at least every ten
     :param keep: how many checkpoints are kept
     :param resume: whether to go on from the newest checkpoint in the folder, if there is one
     :param handle_signals: whether SIGTERM and SIGINT write a checkpoint
