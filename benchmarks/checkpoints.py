@@ -8,7 +8,8 @@ rollouts take next to no time. The time of the callback's methods is added up.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -65,22 +66,24 @@ class Timed(ResumableCheckpointCallback):
         if self._written is not before:
             self.writes.append(time.perf_counter() - start)
 
-    def on_rollout_start(self) -> None:
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         start = time.perf_counter()
-        super().on_rollout_start()
+        yield
         self.seconds += time.perf_counter() - start
+
+    def on_rollout_start(self) -> None:
         self.rollouts += 1
+        with self._counted():
+            super().on_rollout_start()
 
     def on_step(self) -> bool:
-        start = time.perf_counter()
-        going_on = super().on_step()
-        self.seconds += time.perf_counter() - start
-        return going_on
+        with self._counted():
+            return super().on_step()
 
     def on_training_end(self) -> None:
-        start = time.perf_counter()
-        super().on_training_end()
-        self.seconds += time.perf_counter() - start
+        with self._counted():
+            super().on_training_end()
 
 
 class StopAfter(BaseCallback):

@@ -474,21 +474,23 @@ def test_nothing_large_is_allocated(tmp_path, kind, policy_kwargs):
 
 
 BOX = {"type": "Box", "low": 0.0, "high": 1.0, "shape": [2**24], "dtype": "float64"}
+CHOICE = {"type": "MultiDiscrete", "nvec": [2], "start": [0], "dtype": "int64"}
 
 
-def boxes(number: int) -> Any:
-    """A dictionary of spaces, each of which would be allowed."""
-    return {"type": "Dict", "keys": [f"box {k}" for k in range(number)], "spaces": [BOX] * number}
+def dictionary(*parts: Any) -> Any:
+    """Of spaces, each of which would be allowed."""
+    return {"type": "Dict", "keys": [f"part {k}" for k in range(len(parts))], "spaces": list(parts)}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (head("observation_space", boxes(8)), "more than 16777216 elements"),
+        (head("observation_space", dictionary(*[BOX] * 8)), "more than 16777216 elements"),
+        (head("observation_space", dictionary(BOX, CHOICE)), "more than 16777216 elements"),
         (setting("n_policies", 10**9), "1000000000 policies have more than"),
         (setting("policy_kwargs", {"net_arch": [1] * 200}), "has more tensors than the file"),
     ],
-    ids=["spaces", "policies", "layers"],
+    ids=["spaces", "one element more", "policies", "layers"],
 )
 def test_a_small_file_takes_little_memory(folder, change, message):
     forge(folder, change)

@@ -46,10 +46,10 @@ def _pieces(content: dict[str, Any]) -> Iterator[str]:
 def _is_written_as(content: dict[str, Any], data: bytes) -> bool:
     """Piece by piece: deeply nested lists would be many times as long as the file that they come from."""
     position = 0
-    for piece in _pieces(content):
-        if not data.startswith(piece.encode(), position):
+    for piece in map(str.encode, _pieces(content)):
+        if not data.startswith(piece, position):
             return False
-        position += len(piece.encode())
+        position += len(piece)
     return position == len(data)
 
 

@@ -101,10 +101,12 @@ def _kind(value: Any) -> str:
 
 
 def _n_elements(value: Any) -> int:
-    """What a part of a dictionary would have, before it is made. MultiDiscrete is no larger than the file."""
+    """What a part of a dictionary would have, before it is made."""
     kind = _kind(value)
     if kind == "Discrete":
         return _size(value["n"])
+    if kind == "MultiDiscrete":  # no larger than the file
+        return _integers(value["nvec"]).size
     return prod(_shape(value["shape"])) if kind in ("Box", "MultiBinary") else 0
 
 
