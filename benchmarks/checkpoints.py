@@ -21,7 +21,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.checkpoints import ResumableCheckpointCallback
+from sb3_mdpo.callbacks import ResumableCheckpointCallback
 from sb3_mdpo.envs import ProcgenVecEnv
 
 

@@ -28,10 +28,10 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from sb3_mdpo import MDPO
+from sb3_mdpo.common.ranks import Ranks
 from sb3_mdpo.distributed import process_group
 from sb3_mdpo.distributed.group import TorchRanks
 from sb3_mdpo.envs import ProcgenVecEnv
-from sb3_mdpo.ranks import Ranks
 
 EPOCHS = 3
 MODES = ("strong", "weak")

@@ -6,7 +6,7 @@ Every other kill (SIGKILL) hits a training while it writes a checkpoint, the oth
 start and imports included. A training that was killed goes on with ``python -m sb3_mdpo.zoo train --resume``, or, where
 there was no checkpoint yet, begins anew. Once one has been killed five times it runs to its end, and its weights,
 optimizer, statistics, logs and evaluations are compared with those of the same training that nobody disturbed. The
-trainings are those of tests/faults.py.
+trainings are those of tests/support/faults.py.
 
 The trainings that are complete are written to the work folder; the same command goes on with the rest.
 """
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from report import argument_parser, table, write
 from tqdm import tqdm
 
-from tests.faults import SCENARIOS, Training, differences, run_with_kills
+from tests.support.faults import SCENARIOS, Training, differences, run_with_kills
 
 KILLS_OF_ONE = 5
 WRITING = "killed while writing"

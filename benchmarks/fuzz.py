@@ -1,8 +1,8 @@
 """
 Damaged files and command lines by the thousand: does every one end in a message, with nothing changed?
 
-The surfaces and what is fed to them are those of tests/surfaces.py. What was tried is written to the work folder batch
-by batch, inputs that nobody handled (findings) as files beside it; the same command goes on where it was stopped.
+The surfaces and what is fed to them are those of tests/support/surfaces.py. What was tried is written to the work
+folder batch by batch, unhandled inputs (findings) as files beside it; the same command resumes where it was stopped.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from report import argument_parser, table, write
 BATCH = 50
 MEMORY = 8 * 2**30  # bytes of address space beyond what is there at the start: a bomb ends as a MemoryError
 PROGRESS = "progress.jsonl"
-INSTRUMENTED = ["sb3_mdpo", "yaml", "zipfile", "json", "csv", "tests.surfaces"]
+INSTRUMENTED = ["sb3_mdpo", "yaml", "zipfile", "json", "csv", "tests.support.surfaces"]
 OUTCOMES = ("accepted", "refused", "finding")
 
 
@@ -150,7 +150,7 @@ def limit_memory() -> None:
 
 def run_all(record: Record, args: argparse.Namespace) -> None:
     """Try all surfaces in turns, then the fast ones until there are enough inputs."""
-    from tests.surfaces import Workspace, seams, surfaces
+    from tests.support.surfaces import Workspace, seams, surfaces
 
     chosen = [surface for name, surface in surfaces().items() if args.surface in name]
     end = time.monotonic() + 60 * args.minutes
@@ -206,7 +206,7 @@ def summary(record: Record) -> str:
 
 def run_in_processes(record: Record, args: argparse.Namespace) -> None:
     """atheris ends the process that it is called in, so each surface has its own."""
-    from tests.surfaces import surfaces
+    from tests.support.surfaces import surfaces
 
     end = time.monotonic() + 60 * args.minutes
     for name, surface in surfaces().items():
@@ -225,7 +225,7 @@ def run_single(record: Record, args: argparse.Namespace) -> None:
     with ExitStack() as stack:
 
         def make() -> tuple[Any, Any]:
-            from tests.surfaces import Workspace, seams, surfaces
+            from tests.support.surfaces import Workspace, seams, surfaces
 
             stack.enter_context(seams())
             return Workspace(folder), surfaces()[args.only]
@@ -250,7 +250,7 @@ def main() -> None:
         run_single(record, args)
         return
     if args.engine == "atheris":
-        from sb3_mdpo.extras import need
+        from sb3_mdpo.utils.optional_dependencies import need
 
         need("dev", atheris="atheris")
         run_in_processes(record, args)

@@ -12,16 +12,16 @@ from pathlib import Path
 import pandas as pd
 from report import argument_parser, circumstances, receipt, table
 
-from sb3_mdpo.report.data import read_report_data
-from sb3_mdpo.report.figures import write_figures
-from sb3_mdpo.report.page import make_page
-from sb3_mdpo.saving import replacing
-from sb3_mdpo.statistics.aggregates import probability_of_improvement
-from sb3_mdpo.statistics.results import TASK, task_name
-from sb3_mdpo.statistics.scores import MEMBERS, final_scores, score_matrices
-from sb3_mdpo.statistics.tables import task_table
-from sb3_mdpo.study.config import read_study
-from sb3_mdpo.study.study import run_study
+from sb3_mdpo.lab.report.data import read_report_data
+from sb3_mdpo.lab.report.figures import write_figures
+from sb3_mdpo.lab.report.page import make_page
+from sb3_mdpo.lab.statistics.aggregates import probability_of_improvement
+from sb3_mdpo.lab.statistics.results import TASK, task_name
+from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores, score_matrices
+from sb3_mdpo.lab.statistics.tables import task_table
+from sb3_mdpo.lab.study.config import read_study
+from sb3_mdpo.lab.study.study import run_study
+from sb3_mdpo.utils.atomic import replacing
 
 STUDIES = Path(__file__).parent / "studies"
 

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from variants import PAPER, Clock, native
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.acceleration import resolve_precision
+from sb3_mdpo.common.precision import resolve_precision
 
 WHAT = {
     "aten::convolution_backward": "convolutions, backwards",

@@ -18,11 +18,11 @@ import numpy as np
 import ray
 from report import argument_parser, table, write
 
-from sb3_mdpo.study.config import Study, parse_study
-from sb3_mdpo.study.folder import StudyFolder
-from sb3_mdpo.study.ray_engine import HERE, on_ray
-from sb3_mdpo.study.runner import Engine, run_all
-from sb3_mdpo.study.runs import plan_runs
+from sb3_mdpo.lab.study.config import Study, parse_study
+from sb3_mdpo.lab.study.folder import StudyFolder
+from sb3_mdpo.lab.study.ray_engine import HERE, on_ray
+from sb3_mdpo.lab.study.runner import Engine, run_all
+from sb3_mdpo.lab.study.runs import plan_runs
 
 STUDY = {
     "environments": ["TexturedGrid-v0"],

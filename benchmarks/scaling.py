@@ -15,7 +15,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecMonitor
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.acceleration import CPU_CHUNK, resolve_precision
+from sb3_mdpo.common.precision import CPU_CHUNK, resolve_precision
 from sb3_mdpo.envs import ProcgenVecEnv
 
 CHUNK = CPU_CHUNK if not th.cuda.is_available() else 256

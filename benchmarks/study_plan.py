@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from report import argument_parser, table, write
 
-from sb3_mdpo.generalization.table import TABLE, read_table
-from sb3_mdpo.study.config import read_study
-from sb3_mdpo.study.folder import StudyFolder
-from sb3_mdpo.study.plan import from_probe, make_plan
-from sb3_mdpo.study.plan_text import amount, duration
-from sb3_mdpo.study.study import run_study
+from sb3_mdpo.lab.generalization.table import TABLE, read_table
+from sb3_mdpo.lab.study.config import read_study
+from sb3_mdpo.lab.study.folder import StudyFolder
+from sb3_mdpo.lab.study.plan import from_probe, make_plan
+from sb3_mdpo.lab.study.plan_text import amount, duration
+from sb3_mdpo.lab.study.study import run_study
 
 
 def size(folder: Path) -> int:

@@ -22,7 +22,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecMonitor, VecNormalize
 
 from sb3_mdpo import MDPO, ImpalaCnnPolicy
-from sb3_mdpo.acceleration import resolve_precision
+from sb3_mdpo.common.precision import resolve_precision
 from sb3_mdpo.envs import ProcgenVecEnv
 
 GAME = "bigfish"

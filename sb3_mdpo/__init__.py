@@ -1,25 +1,19 @@
 """Mutual Distillation Policy Optimization (arXiv 2501.02481) for Stable-Baselines3.
 
-The public names are imported on first use (PEP 562): the zoo's start-up hook lives in
-this package and must not cost every Python process an import of torch.
+The public names are imported on first use: the zoo's start-up hook lives in this package and must not cost every
+Python process an import of torch.
 """
 
-from __future__ import annotations
+from sb3_mdpo._version import __version__
+from sb3_mdpo.utils.lazy import lazy_attributes
 
 TYPE_CHECKING = False  # importing typing would double what the start-up hook costs
-
-__version__ = "0.1.0"
-
-_MODULE_OF = {
-    "MDPO": "sb3_mdpo.mdpo",
-    "MutualPolicy": "sb3_mdpo.policies",
-    "ImpalaCnnPolicy": "sb3_mdpo.policies",
-    "ImpalaCNN": "sb3_mdpo.torch_layers",
-    "StridedCnnPolicy": "sb3_mdpo.policies",
-    "StridedCNN": "sb3_mdpo.torch_layers",
-    "MutualRolloutBuffer": "sb3_mdpo.buffers",
-    "NonFiniteError": "sb3_mdpo.numerics",
-}
+if TYPE_CHECKING:
+    from sb3_mdpo.common.buffers import MutualRolloutBuffer
+    from sb3_mdpo.common.nonfinite import NonFiniteError
+    from sb3_mdpo.common.policies import ImpalaCnnPolicy, MutualPolicy, StridedCnnPolicy
+    from sb3_mdpo.common.torch_layers import ImpalaCNN, StridedCNN
+    from sb3_mdpo.mdpo import MDPO
 
 __all__ = [
     "MDPO",
@@ -33,27 +27,16 @@ __all__ = [
     "__version__",
 ]
 
-if TYPE_CHECKING:
-    from typing import Any
-
-    from sb3_mdpo.buffers import MutualRolloutBuffer
-    from sb3_mdpo.mdpo import MDPO
-    from sb3_mdpo.numerics import NonFiniteError
-    from sb3_mdpo.policies import ImpalaCnnPolicy, MutualPolicy, StridedCnnPolicy
-    from sb3_mdpo.torch_layers import ImpalaCNN, StridedCNN
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    # Before SB3 imports old Gym
-    import_module("sb3_mdpo.gym_notice").silence_gym_notice()
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {
+        "MDPO": "sb3_mdpo.mdpo",
+        "ImpalaCNN": "sb3_mdpo.common.torch_layers",
+        "ImpalaCnnPolicy": "sb3_mdpo.common.policies",
+        "MutualPolicy": "sb3_mdpo.common.policies",
+        "MutualRolloutBuffer": "sb3_mdpo.common.buffers",
+        "NonFiniteError": "sb3_mdpo.common.nonfinite",
+        "StridedCNN": "sb3_mdpo.common.torch_layers",
+        "StridedCnnPolicy": "sb3_mdpo.common.policies",
+    },
+)

@@ -14,11 +14,11 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_mdpo.distributed.moments import normalized, powers, variance
+from sb3_mdpo.common.ranks import Ranks
 from sb3_mdpo.distributed.normalization import share_statistics
+from sb3_mdpo.distributed.reductions import normalized, powers, variance
 from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
-from sb3_mdpo.messages import one_line
-from sb3_mdpo.ranks import Ranks
+from sb3_mdpo.utils.terminal import one_line
 
 T = TypeVar("T")
 

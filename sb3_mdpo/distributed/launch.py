@@ -10,9 +10,9 @@ import torch as th
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
+from sb3_mdpo.common.ranks import ALONE, Ranks, enter, leave
 from sb3_mdpo.distributed.group import LostRankError, TorchRanks, waiting_for
 from sb3_mdpo.distributed.rendezvous import attempt_store
-from sb3_mdpo.ranks import ALONE, Ranks, enter, leave
 
 TIMEOUT = "SB3_MDPO_TIMEOUT"
 SECONDS = 1800.0

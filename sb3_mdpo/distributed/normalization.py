@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
-from sb3_mdpo.distributed.moments import batch_moments
+from sb3_mdpo.distributed.reductions import batch_moments
 
 Average = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 

@@ -4,7 +4,7 @@ Importing this package registers the ids (``procgen-<game>-<mode>-v0``, ``Textur
 imported when the first environment is made.
 """
 
-from sb3_mdpo.gym_notice import silence_gym_notice
+from sb3_mdpo.utils.gym_notice import silence_gym_notice
 
 silence_gym_notice()
 

@@ -139,7 +139,7 @@ def import_procgen() -> Any:
     :return: the module ``procgen``
     :raises ImportError: where it is not installed, with how to install it
     """
-    from sb3_mdpo.gym_notice import silence_gym_notice
+    from sb3_mdpo.utils.gym_notice import silence_gym_notice
 
     silence_gym_notice()
     try:

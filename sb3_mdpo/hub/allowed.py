@@ -4,7 +4,7 @@ Everything else is refused. On the lists is what does no more with arguments tha
 says: nothing that takes a callable, writes files on its own, or imports what it is told to.
 """
 
-from sb3_mdpo.export.names import ACTIVATIONS, OPTIMIZERS
+from sb3_mdpo.persistence.export.names import ACTIVATIONS, OPTIMIZERS
 
 
 def _names(*modules: str, classes: str) -> frozenset[str]:
@@ -45,9 +45,13 @@ VEC_ENV_WRAPPERS = _names("sb3_mdpo.envs", "sb3_mdpo.envs.native", classes="nati
     classes="VecCheckNan VecExtractDictObs VecFrameStack VecNormalize VecTransposeImage",
 )
 CALLBACKS = frozenset().union(
-    _names("sb3_mdpo.callbacks", classes="BudgetCallback HParamCallback"),
-    _names("sb3_mdpo.checkpoints", "sb3_mdpo.checkpoints.callback", classes="ResumableCheckpointCallback"),
-    _names("sb3_mdpo.generalization", "sb3_mdpo.generalization.callback", classes="GeneralizationEvalCallback"),
+    _names("sb3_mdpo.common.callbacks", classes="BudgetCallback HParamCallback"),
+    _names(
+        "sb3_mdpo.persistence.checkpoints",
+        "sb3_mdpo.persistence.checkpoints.callback",
+        classes="ResumableCheckpointCallback",
+    ),
+    _names("sb3_mdpo.lab.generalization", "sb3_mdpo.lab.generalization.callback", classes="GeneralizationEvalCallback"),
     _names("rl_zoo3.callbacks", classes="ParallelTrainCallback RawStatisticsCallback SaveVecNormalizeCallback"),
     _names(
         "stable_baselines3.common.callbacks",
@@ -56,7 +60,7 @@ CALLBACKS = frozenset().union(
     ),
 )
 POLICIES = (
-    _names("sb3_mdpo", "sb3_mdpo.policies", classes="ImpalaCnnPolicy StridedCnnPolicy")
+    _names("sb3_mdpo", "sb3_mdpo.common.policies", classes="ImpalaCnnPolicy StridedCnnPolicy")
     | _names("stable_baselines3.ppo", "stable_baselines3.ppo.policies", classes="MlpPolicy CnnPolicy MultiInputPolicy")
     | _names(
         "stable_baselines3.common.policies",

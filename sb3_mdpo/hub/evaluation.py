@@ -7,11 +7,11 @@ import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import set_random_seed
 
-from sb3_mdpo import MDPO
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, is_native
-from sb3_mdpo.generalization.evaluation import check_seed
-from sb3_mdpo.generalization.intervals import confidence_interval
-from sb3_mdpo.generalization.policies import acting_policies
+from sb3_mdpo.lab.generalization.evaluation import check_seed
+from sb3_mdpo.lab.generalization.intervals import confidence_interval
+from sb3_mdpo.lab.generalization.policies import acting_policies
+from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.zoo.run import Run
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from sb3_mdpo import MDPO
 from sb3_mdpo.envs.native import is_native, is_procgen
-from sb3_mdpo.generalization.intervals import CONFIDENCE
-from sb3_mdpo.generalization.policies import acting_policy
 from sb3_mdpo.hub.evaluation import Evaluation
+from sb3_mdpo.lab.generalization.intervals import CONFIDENCE
+from sb3_mdpo.lab.generalization.policies import acting_policy
+from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.zoo.run import Run
 
 TEXT = """
@@ -50,7 +50,7 @@ In Python, the model alone:
 
 ```python
 from huggingface_hub import snapshot_download
-from sb3_mdpo import MDPO
+from sb3_mdpo.mdpo import MDPO
 
 snapshot_download("{repo_id}", local_dir="{name}", allow_patterns=["config.json", "model.safetensors"])
 model = MDPO.from_export("{name}")

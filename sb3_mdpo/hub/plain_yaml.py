@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from yaml.nodes import Node
 
-from sb3_mdpo.documents import PlainLoader, read_yaml
+from sb3_mdpo.utils.yaml_files import PlainLoader, read_yaml
 
 LARGEST = 2**20  # bytes
 DEEPEST = 32  # lists and mappings inside each other

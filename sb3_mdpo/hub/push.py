@@ -10,19 +10,19 @@ import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from sb3_mdpo import MDPO
-from sb3_mdpo.generalization.intervals import CONFIDENCE
-from sb3_mdpo.generalization.policies import acting_policy
-from sb3_mdpo.generalization.trained import check_device
 from sb3_mdpo.hub import layout
+from sb3_mdpo.hub.bundle import copy_run, model_name, versions, why_refused
 from sb3_mdpo.hub.connection import connection_errors
 from sb3_mdpo.hub.evaluation import Evaluation, evaluate_run
 from sb3_mdpo.hub.model_card import CardFacts, make_card
-from sb3_mdpo.hub.plain import plain
 from sb3_mdpo.hub.plain_yaml import read_mapping
-from sb3_mdpo.hub.published import copy_run, model_name, versions, why_refused
+from sb3_mdpo.hub.redaction import plain
 from sb3_mdpo.hub.settings import folder_name
 from sb3_mdpo.hub.video import record_video
+from sb3_mdpo.lab.generalization.intervals import CONFIDENCE
+from sb3_mdpo.lab.generalization.policies import acting_policy
+from sb3_mdpo.lab.generalization.trained import check_device
+from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.zoo.run import Run, read_run
 
 

@@ -63,7 +63,7 @@ def _model(snapshot: Path, env_name: str) -> bytes:
 
 
 def _rebuilt(snapshot: Path) -> bytes:
-    from sb3_mdpo import MDPO  # seconds, with torch: only for what has come this far
+    from sb3_mdpo.mdpo import MDPO  # seconds, with torch: only for what has come this far
 
     file = BytesIO()
     MDPO.from_export(snapshot, device="cpu").save(file)

@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecVideoRecorder
 
-from sb3_mdpo import MDPO
 from sb3_mdpo.hub.evaluation import levels_of
+from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.zoo.run import Run
 
 

@@ -3,8 +3,8 @@
 import runpy
 import sys
 
-from sb3_mdpo.gym_notice import silence_gym_notice
-from sb3_mdpo.messages import one_line
+from sb3_mdpo.utils.gym_notice import silence_gym_notice
+from sb3_mdpo.utils.terminal import one_line
 from sb3_mdpo.zoo.hook import install
 
 # Commands of the rl_zoo3 executable; the others are modules to be run
@@ -19,8 +19,8 @@ hyperparams prints the folder of our hyperparameter files."""
 
 def _train() -> None:
     silence_gym_notice()
-    from sb3_mdpo.zoo.ranks import begun, launched
     from sb3_mdpo.zoo.resume import main as resume
+    from sb3_mdpo.zoo.torchrun import begun, launched
 
     with launched():
         if sys.argv[2:3] == ["--resume"]:

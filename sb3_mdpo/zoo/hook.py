@@ -33,7 +33,7 @@ class PatchingFinder:
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         if fullname == "rl_zoo3":
             # Old Gym comes with Procgen: imported on the zoo's behalf, it would greet every command with its notice
-            from sb3_mdpo.gym_notice import silence_gym_notice
+            from sb3_mdpo.utils.gym_notice import silence_gym_notice
 
             silence_gym_notice()
         if fullname not in PATCHES:

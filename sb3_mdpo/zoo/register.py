@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import sb3_mdpo
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, is_native
 
 NATIVE = {"vec_env_wrapper": "sb3_mdpo.envs.native_vec_env"}
@@ -16,7 +15,7 @@ def hyperparams_folder() -> Path:
     """
     :return: where the hyperparameter files are: in the package (wheel) or beside it (checkout)
     """
-    package = Path(sb3_mdpo.__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "hyperparams"
     return inside if inside.is_dir() else package.parent / "hyperparams"
 

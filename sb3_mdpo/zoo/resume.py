@@ -8,14 +8,14 @@ from typing import Any
 
 import yaml
 
-from sb3_mdpo.checkpoints.archive import read_newest
-from sb3_mdpo.checkpoints.callback import FOLDER, ResumableCheckpointCallback
-from sb3_mdpo.documents import read_mapping
+from sb3_mdpo.common.ranks import current_ranks
 from sb3_mdpo.envs.native import is_native
-from sb3_mdpo.messages import Parser, one_line
-from sb3_mdpo.ranks import current_ranks
-from sb3_mdpo.zoo.ranks import for_all_ranks
+from sb3_mdpo.persistence.checkpoints.archive import read_newest
+from sb3_mdpo.persistence.checkpoints.callback import FOLDER, ResumableCheckpointCallback
+from sb3_mdpo.utils.terminal import Parser, one_line
+from sb3_mdpo.utils.yaml_files import read_mapping
 from sb3_mdpo.zoo.run import ARGS, CONFIG, read_args, read_hyperparams, settings_folder
+from sb3_mdpo.zoo.torchrun import for_all_ranks
 
 PROG = "python -m sb3_mdpo.zoo train --resume"
 

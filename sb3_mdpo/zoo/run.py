@@ -12,7 +12,7 @@ import yaml
 from rl_zoo3 import import_envs, utils  # noqa: F401
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_mdpo.documents import read_mapping, read_text
+from sb3_mdpo.utils.yaml_files import read_mapping, read_text
 from sb3_mdpo.zoo.hook import install
 
 ARGS, CONFIG, COMMAND = "args.yml", "config.yml", "command.txt"

@@ -1,0 +1,1 @@
+"""The commands of ``sb3-mdpo``, one file each."""

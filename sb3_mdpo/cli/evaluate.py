@@ -1,0 +1,62 @@
+"""Arguments of ``sb3-mdpo evaluate``. What it needs is imported when it runs."""
+
+import argparse
+from contextlib import redirect_stdout
+from pathlib import Path
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """
+    :param parser: the parser of ``sb3-mdpo evaluate``
+    """
+    parser.add_argument("path", metavar="PATH", type=Path, help="run folder of the zoo, or a model that save() wrote")
+    parser.add_argument("--env", metavar="ID", help="environment of a saved model; a run knows its own")
+    parser.add_argument("--levels", type=int, help="number of training levels (default: the run's)")
+    parser.add_argument("--start-level", type=int, help="first training level (default: the run's, or 0)")
+    parser.add_argument("--episodes", type=int, default=128, help="per policy and set of levels (default: 128)")
+    parser.add_argument("--n-envs", type=int, help="environments to evaluate in (default: 32, or one per episode)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of environments and actions (default: 0)")
+    parser.add_argument("--deterministic", action="store_true", help="take the most probable actions")
+    parser.add_argument("--load-best", action="store_true", help="evaluate a run's best_model.zip")
+    parser.add_argument("--device", default="auto", help="PyTorch device (default: auto)")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the results, as .csv or .json")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from sb3_mdpo.lab.generalization.results_files import as_text, check_output, write_results
+
+    if args.output is not None:
+        check_output(args.output)
+    from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization
+    from sb3_mdpo.lab.generalization.trained import open_trained
+
+    trained = open_trained(args.path, args.env, args.load_best, args.device)
+    levels = trained.env_kwargs.get("num_levels") if args.levels is None else args.levels
+    if levels is None:
+        raise ValueError(
+            f"{args.path} does not say how many levels it was trained on: pass their number (--levels), and the first "
+            "one (--start-level) where it is not 0."
+        )
+    if levels == 0 and args.levels is None:
+        raise ValueError(
+            f"{args.path} was trained on all levels, so none are unseen. To evaluate it on some of them, pass their "
+            "number (--levels)."
+        )
+    start = trained.env_kwargs.get("start_level", 0) if args.start_level is None else args.start_level
+    with redirect_stdout(None):  # the zoo tells of every environment what it loads
+        result = evaluate_generalization(
+            trained.model,
+            trained.env_id,
+            levels,
+            args.episodes,
+            args.seed,
+            args.deterministic,
+            start,
+            args.n_envs,
+            make_env=trained.make_env,
+            progress_bar=True,
+        )
+    print(as_text(result))
+    if args.output is not None:
+        write_results(result, args.output, args.path)

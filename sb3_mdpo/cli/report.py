@@ -1,0 +1,38 @@
+"""Arguments of ``sb3-mdpo report``. What it needs is imported when it runs."""
+
+import argparse
+from pathlib import Path
+
+from sb3_mdpo.utils.optional_dependencies import need
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """
+    :param parser: the parser of ``sb3-mdpo report``
+    """
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=Path, help="a study's folder, or a run folder of rl_zoo3 train"
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
+    parser.add_argument("--figures", metavar="FOLDER", type=Path, help="also write the charts as PNG and PDF there")
+    parser.add_argument("--reps", type=int, default=2000, help="repetitions of the bootstrap (default: 2000)")
+    parser.set_defaults(run=_report)
+
+
+def _report(args: argparse.Namespace) -> None:
+    need("lab", pandas="pandas", plotly="plotly", matplotlib="matplotlib", rliable="rliable", scipy="scipy")
+    from sb3_mdpo.lab.report.data import read_report_data
+    from sb3_mdpo.lab.report.figures import write_figures
+    from sb3_mdpo.lab.report.page import make_page
+    from sb3_mdpo.utils.atomic import replacing
+
+    if args.output.is_dir():
+        raise ValueError(f"{args.output} is a folder: name the file to write, e.g. {args.output / 'report.html'}.")
+    data = read_report_data(args.folder, args.reps)
+    page = make_page(data, progress=True)
+    with replacing(args.output) as file:
+        file.write(page.encode())
+    print(f"Report: {args.output}")
+    if args.figures is not None:
+        for path in write_figures(data, args.figures):
+            print(f"Figure: {path}")

@@ -1,0 +1,145 @@
+"""Arguments of ``sb3-mdpo study``. What it needs is imported when it runs."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sb3_mdpo.utils.optional_dependencies import need
+
+if TYPE_CHECKING:
+    from sb3_mdpo.lab.study.runner import Engine
+
+ENGINES = ("local", "ray")
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """
+    :param parser: the parser of ``sb3-mdpo study``
+    """
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    run = actions.add_parser("run", help="train what is missing", description="Train what is missing of a study.")
+    status = actions.add_parser("status", help="show how far it is", description="Show how far a study is.")
+    for action in (run, status):
+        action.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/study_small.yml")
+        action.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: studies/<name of the study>")
+        action.add_argument("--jobs", type=_positive, help="runs at the same time (default: the file's)")
+    run.add_argument("--threads", type=_positive, help="PyTorch's threads in each run (default: the file's)")
+    run.add_argument("--device", help="PyTorch device (default: the file's)")
+    run.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what executes the runs (default: this machine)"
+    )
+    run.add_argument("--address", help="of the Ray cluster: host:port, or auto (default: Ray on this machine alone)")
+    run.add_argument(
+        "--storage", metavar="URL", help="where Ray's machines keep half-done runs (default: the study's folder)"
+    )
+    run.set_defaults(run=_run)
+    _add_plan(actions)
+    status.set_defaults(run=_status)
+
+
+def _add_plan(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    plan = actions.add_parser("plan", help="price it before it is run", description="Tell what a study will take.")
+    plan.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/paper_matrix.yml")
+    throughput = plan.add_mutually_exclusive_group()
+    throughput.add_argument(
+        "--steps-per-second",
+        metavar="[METHOD=]X",
+        type=_rate,
+        nargs="+",
+        help="throughput, stated: environment steps per second, evaluations included",
+    )
+    throughput.add_argument("--measured", metavar="FOLDER", type=Path, help="throughput of a study that was run")
+    throughput.add_argument(
+        "--probe",
+        metavar="N",
+        type=_positive,
+        nargs="?",
+        const=3,
+        default=0,
+        help="throughput of this machine: train one run of each kind for N rollouts (default: 3)",
+    )
+    plan.add_argument("--machines", type=_positive, default=1, help="number of machines like this (default: 1)")
+    plan.add_argument("--jobs", type=_positive, help="runs at the same time on each (default: the file's)")
+    plan.add_argument("--device", help="PyTorch device (default: the file's)")
+    plan.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    plan.set_defaults(run=_plan)
+
+
+def _rate(text: str) -> tuple[str, float]:
+    method, _, number = text.rpartition("=")
+    try:
+        rate = float(number)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no throughput: write 1500 or mdpo=1500")
+    return method, rate
+
+
+def _positive(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def _engine(args: argparse.Namespace) -> "Engine":
+    given = {key: getattr(args, key) for key in ("address", "storage") if getattr(args, key) is not None}
+    if args.engine == "ray":
+        if args.jobs is not None:
+            raise ValueError("--jobs is for this machine: Ray starts as many runs as there are resources for.")
+        need("distributed", ray="ray", fsspec="fsspec")
+        from sb3_mdpo.lab.study.ray_engine import on_ray
+
+        return on_ray(**given)
+    if given:
+        raise ValueError(f"--{' and --'.join(given)}: only Ray has that, add --engine ray.")
+    from sb3_mdpo.lab.study.runner import run_all
+
+    return run_all
+
+
+def _run(args: argparse.Namespace) -> None:
+    need("lab", filelock="filelock")
+    engine = _engine(args)
+    from sb3_mdpo.lab.study.config import read_study
+    from sb3_mdpo.lab.study.study import run_study
+
+    study = read_study(args.file)
+    given = {key: getattr(args, key) for key in ("jobs", "threads", "device") if getattr(args, key) is not None}
+    try:
+        n_failed = run_study(study, args.file, args.output, engine=engine, **given)
+    except KeyboardInterrupt:
+        print("Interrupted. What is complete is kept: the same command continues.", file=sys.stderr)
+        sys.exit(130)
+    if n_failed:
+        sys.exit(1)
+
+
+def _status(args: argparse.Namespace) -> None:
+    need("lab", filelock="filelock")
+    from sb3_mdpo.lab.study.config import read_study
+    from sb3_mdpo.lab.study.study import study_status
+
+    print(study_status(read_study(args.file), args.output, args.jobs))
+
+
+def _plan(args: argparse.Namespace) -> None:
+    need("lab", filelock="filelock")
+    from dataclasses import replace
+
+    from sb3_mdpo.lab.study.config import read_study
+    from sb3_mdpo.lab.study.plan import Seconds, check_rates, from_probe, from_rates, make_plan, measured_rates
+    from sb3_mdpo.lab.study.plan_text import plan_json, plan_table
+
+    study = read_study(args.file)
+    study = replace(study, jobs=args.jobs or study.jobs, device=args.device or study.device)
+    seconds: Seconds = from_probe
+    if args.measured:
+        seconds = from_rates(measured_rates(args.measured, study))
+    elif args.steps_per_second:
+        rates = dict(args.steps_per_second)
+        check_rates(rates, study)
+        seconds = from_rates(rates)
+    plan = make_plan(study, seconds, args.probe, args.machines)
+    print(plan_json(plan) if args.json else plan_table(plan))

@@ -1,0 +1,42 @@
+"""What is left to gain in episodes that a time limit cut off."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from numpy.typing import NDArray
+
+from sb3_mdpo.common.policies import MutualPolicy
+
+
+def timeout_values(dones: NDArray[Any], infos: list[dict[str, Any]], policy: MutualPolicy) -> NDArray[Any]:
+    """
+    Values of the terminal observations at which a time limit ended an episode, in one batch per
+    member; discounted, they belong to the reward of that step (SB3 issue #633).
+
+    :param dones: ends of episodes, shape ``(n_envs,)``
+    :param infos: SB3's ``terminal_observation`` and ``TimeLimit.truncated`` are read
+    :param policy: whose members' value functions are asked, each for its own environments
+    :return: values, 0 for all other environments, shape ``(n_envs,)``
+    """
+    cut_off = [
+        idx
+        for idx in np.flatnonzero(dones)
+        if infos[idx].get("TimeLimit.truncated", False) and infos[idx].get("terminal_observation") is not None
+    ]
+    values = np.zeros(len(dones), dtype=np.float32)
+    envs_per_member = len(dones) // policy.n_policies
+    for k, member in enumerate(policy.members):
+        own = [idx for idx in cut_off if idx // envs_per_member == k]
+        if own:
+            observations = _stack([infos[idx]["terminal_observation"] for idx in own])
+            with th.no_grad():
+                values[own] = member.predict_values(member.obs_to_tensor(observations)[0]).flatten().cpu().numpy()
+    return values
+
+
+def _stack(observations: list[Any]) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    if isinstance(observations[0], dict):
+        return {key: np.stack([observation[key] for observation in observations]) for key in observations[0]}
+    stacked: NDArray[Any] = np.stack(observations)
+    return stacked

@@ -1,0 +1,246 @@
+"""The rollout buffer of MDPO: one for all environments, sampled per member."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import BaseBuffer
+from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, PyTorchObs, RolloutBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+
+TensorOrDict = th.Tensor | dict[str, th.Tensor]
+
+
+def generalized_advantage_estimate(
+    rewards: th.Tensor,
+    values: th.Tensor,
+    episode_starts: th.Tensor,
+    last_values: th.Tensor,
+    dones: th.Tensor,
+    gamma: float,
+    gae_lambda: float,
+) -> th.Tensor:
+    """
+    GAE(lambda) of a rollout (arXiv 1506.02438), over all environments at once.
+
+    The order of the operations is that of SB3's ``RolloutBuffer``: the result is the same bit for bit.
+
+    :param rewards: shape ``(n_steps, n_envs)``
+    :param values: value of the observation of each step, shape ``(n_steps, n_envs)``
+    :param episode_starts: 1 where a step is an episode's first one, shape ``(n_steps, n_envs)``
+    :param last_values: value of the observation after the last step, shape ``(n_envs,)``
+    :param dones: 1 where the last step ended an episode, shape ``(n_envs,)``
+    :param gamma: discount factor
+    :param gae_lambda: trade-off of bias against variance
+    :return: advantages, shape ``(n_steps, n_envs)``
+    """
+    advantages = th.empty_like(rewards)
+    next_values, next_non_terminal = last_values, 1.0 - dones
+    advantage = th.zeros_like(last_values)
+    for step in reversed(range(len(rewards))):
+        delta = rewards[step] + gamma * next_values * next_non_terminal - values[step]
+        advantage = delta + gamma * gae_lambda * next_non_terminal * advantage
+        advantages[step] = advantage
+        next_values, next_non_terminal = values[step], 1.0 - episode_starts[step]
+    return advantages
+
+
+class MutualRolloutBuffer(BaseBuffer):
+    """
+    Rollouts of all members, one device-resident tensor per quantity.
+
+    Environment ``i`` belongs to member ``i // (n_envs / n_policies)``. The attributes have SB3's
+    shape ``(buffer_size, n_envs, ...)`` but lie in memory environment after environment, so that
+    a member's samples, in SB3's order, are one contiguous block: nothing is copied before a
+    minibatch is gathered. Images lie channels last inside, seen as channels first. Memory is
+    taken by the first :meth:`reset`, not on construction: a model loaded to predict needs none.
+
+    :param buffer_size: steps per environment
+    :param observation_space: observation space
+    :param action_space: action space
+    :param device: where the rollouts are kept
+    :param gae_lambda: trade-off of bias against variance in GAE
+    :param gamma: discount factor
+    :param n_envs: environments of all members together
+    :param n_policies: number of members
+    """
+
+    observations: TensorOrDict
+    actions: th.Tensor
+    rewards: th.Tensor
+    episode_starts: th.Tensor
+    values: th.Tensor
+    log_probs: th.Tensor
+    advantages: th.Tensor
+    returns: th.Tensor
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: th.device | str = "auto",
+        gae_lambda: float = 1,
+        gamma: float = 0.99,
+        n_envs: int = 1,
+        n_policies: int = 1,
+    ) -> None:
+        super().__init__(buffer_size, observation_space, action_space, device, n_envs=n_envs)
+        self.gae_lambda = gae_lambda
+        self.gamma = gamma
+        self.n_policies = n_policies
+        self._allocated = False
+
+    def reset(self) -> None:
+        """
+        Forget the rollout.
+
+        :raises ValueError: where the environments cannot be shared out equally among the members
+        """
+        if self.n_envs % self.n_policies:
+            raise ValueError(
+                f"{self.n_envs} environments cannot be shared out equally among {self.n_policies} policies."
+            )
+        if not self._allocated:
+            self._allocate()
+            self._allocated = True
+        super().reset()
+
+    def _allocate(self) -> None:
+        def zeros(shape: tuple[int, ...], dtype: th.dtype) -> th.Tensor:
+            memory = th.zeros((self.n_envs, self.buffer_size, *shape), dtype=dtype, device=self.device)
+            return memory.transpose(0, 1)
+
+        def observation_memory(space: spaces.Space[Any], shape: tuple[int, ...]) -> th.Tensor:
+            dtype = th.as_tensor(np.empty(0, dtype=space.dtype)).dtype
+            if len(shape) != 3:
+                return zeros(shape, dtype)
+            # Images: the layout in which they arrive (SB3 transposes views) and convolutions are fastest
+            channels, height, width = shape
+            return zeros((height, width, channels), dtype).permute(0, 1, 4, 2, 3)
+
+        if isinstance(self.observation_space, spaces.Dict):
+            shapes: dict[str, tuple[int, ...]] = self.obs_shape  # type: ignore[assignment]
+            self.observations = {
+                key: observation_memory(space, shapes[key]) for key, space in self.observation_space.spaces.items()
+            }
+        else:
+            self.observations = observation_memory(self.observation_space, self.obs_shape)  # type: ignore[arg-type]
+        # Categorical distributions want indices, all others floats
+        is_discrete = isinstance(self.action_space, spaces.Discrete)
+        self.actions = zeros((self.action_dim,), th.int64 if is_discrete else th.float32)
+        for name in ("rewards", "episode_starts", "values", "log_probs", "advantages", "returns"):
+            setattr(self, name, zeros((), th.float32))
+        # Rewards and episode starts come from the host: they cross to the device together, at the end
+        self._from_host = np.zeros((2, self.buffer_size, self.n_envs), dtype=np.float32)
+
+    def add(  # type: ignore[override]
+        self,
+        obs: PyTorchObs | NDArray[Any] | dict[str, NDArray[Any]],
+        action: th.Tensor | NDArray[Any],
+        reward: NDArray[Any],
+        episode_start: NDArray[Any],
+        value: th.Tensor,
+        log_prob: th.Tensor,
+    ) -> None:
+        """
+        Append one step of all environments.
+
+        :param obs: observations before the step
+        :param action: actions as the policy gave them, neither clipped nor rescaled
+        :param reward: shape ``(n_envs,)``
+        :param episode_start: 1 where ``obs`` is an episode's first observation, shape ``(n_envs,)``
+        :param value: values of ``obs``
+        :param log_prob: log probabilities of ``action``
+        """
+        if isinstance(self.observations, dict):
+            for key, memory in self.observations.items():
+                self._store(memory, obs[key])  # type: ignore[call-overload, index]
+        else:
+            self._store(self.observations, obs)
+        for memory, data in ((self.actions, action), (self.values, value), (self.log_probs, log_prob)):
+            self._store(memory, data)
+        self._from_host[:, self.pos] = reward, episode_start
+        self.pos += 1
+        self.full = self.pos == self.buffer_size
+
+    def _store(self, memory: th.Tensor, data: Any) -> None:
+        # The reshape serves spaces whose samples have fewer dimensions than what is stored, as Discrete
+        memory[self.pos] = th.as_tensor(data).reshape(memory.shape[1:])
+
+    def compute_returns_and_advantage(self, last_values: th.Tensor, dones: NDArray[Any]) -> None:
+        """
+        Fill ``advantages`` and ``returns`` (TD(lambda) targets), and before them ``rewards`` and
+        ``episode_starts``, once the rollout is complete.
+
+        :param last_values: values of the observations after the last step, one per environment
+        :param dones: whether the last step ended an episode, shape ``(n_envs,)``
+        """
+        self.rewards[:], self.episode_starts[:] = th.as_tensor(self._from_host).to(self.device)
+        self.advantages[:] = generalized_advantage_estimate(
+            self.rewards,
+            self.values,
+            self.episode_starts,
+            last_values.flatten().to(self.device),
+            th.as_tensor(dones, dtype=th.float32, device=self.device),
+            self.gamma,
+            self.gae_lambda,
+        )
+        self.returns[:] = self.advantages + self.values
+
+    def get(self, batch_size: int | None = None) -> Iterator[list[RolloutBufferSamples]]:
+        """
+        One epoch of minibatches. One permutation indexes the rollouts of all members, as in the
+        paper's code; it comes from NumPy's global generator, as SB3's does.
+
+        :param batch_size: samples per member, None for all of them at once
+        :return: iterator over minibatches, each a list with one entry per member
+        """
+        assert self.full, "The rollout is not complete yet"
+        n_samples = self.buffer_size * self.n_envs // self.n_policies
+        indices = th.as_tensor(np.random.permutation(n_samples))
+        if self.device.type == "cuda":
+            indices = indices.pin_memory()  # or the host would wait for the copy
+        indices = indices.to(self.device, non_blocking=True)
+        for minibatch in th.split(indices, batch_size or n_samples):
+            yield self._get_samples(minibatch)
+
+    def by_member(self, memory: th.Tensor) -> th.Tensor:
+        """
+        :param memory: one of the buffer's tensors, shape ``(buffer_size, n_envs, ...)``
+        :return: view of it, shape ``(n_policies, samples per member, ...)``, environment after environment
+        """
+        return memory.transpose(0, 1).reshape(self.n_policies, -1, *memory.shape[2:])
+
+    def _get_samples(  # type: ignore[override]
+        self, batch_inds: th.Tensor, env: VecNormalize | None = None
+    ) -> list[RolloutBufferSamples]:
+        return [self._gather(member, batch_inds) for member in range(self.n_policies)]
+
+    def _gather(self, member: int, index: th.Tensor) -> RolloutBufferSamples:
+        def gather(memory: th.Tensor) -> th.Tensor:
+            return self.by_member(memory)[member][index]
+
+        actions = gather(self.actions)
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = actions.flatten()
+        rest = (actions, *map(gather, (self.values, self.log_probs, self.advantages, self.returns)))
+        if isinstance(self.observations, dict):
+            observations = {key: gather(memory) for key, memory in self.observations.items()}
+            return DictRolloutBufferSamples(observations, *rest)  # type: ignore[return-value]
+        return RolloutBufferSamples(gather(self.observations), *rest)
+
+
+def normalize_advantages(advantages: th.Tensor) -> th.Tensor:
+    """
+    :param advantages: shape ``(B,)``
+    :return: advantages of mean 0 and standard deviation 1; a single one is returned as it is
+        (SB3 issue #325)
+    """
+    if len(advantages) < 2:
+        return advantages
+    normalized: th.Tensor = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    return normalized

@@ -1,0 +1,138 @@
+"""Action distributions that SB3 does not have: discrete actions that do not start at 0, and mixtures of members."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.distributions import (
+    BernoulliDistribution,
+    CategoricalDistribution,
+    Distribution,
+    MultiCategoricalDistribution,
+)
+
+
+class OffsetCategoricalDistribution(CategoricalDistribution):
+    """
+    Categorical distribution over ``start``, ..., ``start + action_dim - 1``.
+
+    :param action_dim: number of actions
+    :param start: the smallest action
+    """
+
+    def __init__(self, action_dim: int, start: int) -> None:
+        super().__init__(action_dim)
+        self.start = start
+
+    def log_prob(self, actions: th.Tensor) -> th.Tensor:
+        return super().log_prob(actions - self.start)
+
+    def sample(self) -> th.Tensor:
+        return super().sample() + self.start
+
+    def mode(self) -> th.Tensor:
+        return super().mode() + self.start
+
+
+class OffsetMultiCategoricalDistribution(MultiCategoricalDistribution):
+    """
+    Independent categorical distributions, each of which starts at a number of its own.
+
+    :param action_dims: number of actions of each dimension
+    :param start: the smallest action of each dimension
+    """
+
+    def __init__(self, action_dims: list[int], start: list[int]) -> None:
+        super().__init__(action_dims)
+        self.start = th.tensor(start)
+
+    def log_prob(self, actions: th.Tensor) -> th.Tensor:
+        return super().log_prob(actions - self.start.to(actions.device))
+
+    def sample(self) -> th.Tensor:
+        actions = super().sample()
+        return actions + self.start.to(actions.device)
+
+    def mode(self) -> th.Tensor:
+        actions = super().mode()
+        return actions + self.start.to(actions.device)
+
+
+def starts_at_zero(space: spaces.Space[Any]) -> bool:
+    """
+    :param space: a space
+    :return: False for discrete spaces whose numbers do not start at 0, which SB3 ignores
+    """
+    return not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) or not np.any(space.start)
+
+
+def with_start(distribution: Distribution, action_space: spaces.Space[Any]) -> Distribution:
+    """
+    SB3's policies count discrete actions from 0, whatever the action space's ``start``.
+
+    :param distribution: a member's distribution object
+    :param action_space: the action space
+    :return: the distribution object to use instead, the same one where nothing is to be shifted
+    """
+    if starts_at_zero(action_space):
+        return distribution
+    if isinstance(action_space, spaces.Discrete):
+        return OffsetCategoricalDistribution(int(action_space.n), int(action_space.start))
+    assert isinstance(action_space, spaces.MultiDiscrete)
+    return OffsetMultiCategoricalDistribution(action_space.nvec.tolist(), action_space.start.tolist())
+
+
+def mixture_sample(distributions: Sequence[Distribution]) -> th.Tensor:
+    """
+    Sample from the average of distributions: one of them is drawn per observation, then an action from it.
+
+    :param distributions: same kind, batch size ``B`` each
+    :return: actions, shape ``(B, ...)``
+    """
+    actions = th.stack([distribution.sample() for distribution in distributions])
+    batch = th.arange(actions.shape[1], device=actions.device)
+    return actions[th.randint(len(distributions), batch.shape, device=actions.device), batch]
+
+
+def mixture_mode(distributions: Sequence[Distribution]) -> th.Tensor:
+    """
+    The most probable action under the averaged probabilities, per dimension; for Gaussians, whose
+    average need not have one mode, the mean of the members' modes.
+
+    :param distributions: same kind, batch size ``B`` each
+    :return: actions, shape ``(B, ...)``
+    """
+    first: Any = copy(distributions[0])
+    parts: list[Any] = [distribution.distribution for distribution in distributions]
+    if isinstance(first, CategoricalDistribution):
+        return first.proba_distribution(_mean_probs(parts).log()).mode()
+    if isinstance(first, MultiCategoricalDistribution):
+        dimensions = zip(*parts, strict=True)
+        return first.proba_distribution(th.cat([_mean_probs(group).log() for group in dimensions], dim=1)).mode()
+    if isinstance(first, BernoulliDistribution):
+        return first.proba_distribution(_mean_probs(parts).logit()).mode()
+    return th.stack([distribution.mode() for distribution in distributions]).mean(0)
+
+
+def _mean_probs(distributions: Sequence[th.distributions.Distribution]) -> th.Tensor:
+    return th.stack([distribution.probs for distribution in distributions]).mean(0)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def distribution_checks(on: bool) -> Iterator[None]:
+    """
+    Switch on or off that torch's distributions check their arguments, for which the host waits several times
+    per minibatch.
+
+    :param on: whether they do
+    """
+    before = th.distributions.Distribution._validate_args
+    th.distributions.Distribution.set_default_validate_args(on)
+    try:
+        yield
+    finally:
+        th.distributions.Distribution.set_default_validate_args(before)

@@ -1,0 +1,211 @@
+"""NaN and infinity end a training where they first show: whose they are, of what, and when."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch as th
+from numpy.typing import NDArray
+from stable_baselines3.common.utils import obs_as_tensor
+
+from sb3_mdpo.common.buffers import MutualRolloutBuffer
+from sb3_mdpo.common.distributions import distribution_checks
+from sb3_mdpo.common.policies import MutualPolicy
+
+EnvArrays = NDArray[Any] | dict[str, NDArray[Any]]  # first axis the environments
+
+# In the order in which they are blamed: the parts of the loss, a member's own before the one that its peers are in,
+# then what only shows in the sum or its gradient. The other metrics have no part in what is learned.
+BLAMED = ("policy_gradient_loss", "value_loss", "entropy_loss", "distill_kl", "loss", "grad_norm")
+
+_ENVIRONMENT = (
+    "The environment returned them: check it with stable_baselines3.common.env_checker.check_env, and see the action "
+    "that led there with VecCheckNan(env, raise_exception=True) directly around it. VecNormalize does not help, as its "
+    "statistics are not finite either then: limit such values in a wrapper below it."
+)
+_NETWORK = (
+    "The networks overflow, mostly because learning_rate is too large or because observations or rewards are: lower "
+    "learning_rate, scale with VecNormalize, and start again or go on from an earlier model."
+)
+_UPDATE = (
+    "Mostly learning_rate is too large, or rewards are: lower learning_rate, scale with VecNormalize. This update has "
+    "damaged the weights: start again or go on from an earlier model."
+)
+ADVICE = {
+    "observations": _ENVIRONMENT,
+    "rewards": _ENVIRONMENT,
+    "bootstrapped rewards": (
+        "The environment's rewards were finite. Where a time limit ends an episode, the value of its last observation "
+        "is added: check info['terminal_observation'] of the environment, and that rewards are below 1e38."
+    ),
+    "returns": "They are sums of rewards and values, which are too large: scale the rewards, e.g. with VecNormalize.",
+    "weights": (
+        "An earlier update or the file that they are from has damaged them: start again or go on from an earlier "
+        "model, with a lower learning_rate."
+    ),
+    "values": _NETWORK,
+    "log_probs": _NETWORK,
+    "action distribution": _NETWORK,
+    **dict.fromkeys(BLAMED, _UPDATE),
+}
+
+
+class NonFiniteError(FloatingPointError, ValueError):
+    """
+    NaN or infinity where a training cannot go on with it. A ``ValueError`` as well, which is what torch raises and what
+    the zoo's search for hyperparameters prunes.
+
+    :param quantity: what is not finite: ``observations`` (with the key where they are a dictionary), ``rewards``,
+        ``bootstrapped rewards``, ``values``, ``log_probs``, ``returns``, ``action distribution``, ``weights``, or one
+        of :data:`BLAMED`
+    :param members: indices of the members whose it is
+    :param num_timesteps: environment steps of all policies together, when it came up
+    :param environments: indices of the environments that it is from, where it is from environments
+    :param epoch: index of the epoch in the update, where it is from an update
+    :param minibatch: index of the minibatch in the epoch, where it is from an update
+    """
+
+    def __init__(
+        self,
+        quantity: str,
+        members: Sequence[int],
+        num_timesteps: int,
+        environments: Sequence[int] = (),
+        epoch: int | None = None,
+        minibatch: int | None = None,
+    ) -> None:
+        super().__init__(quantity, members, num_timesteps, environments, epoch, minibatch)  # what pickle passes
+        self.quantity = quantity
+        self.members = tuple(members)
+        self.num_timesteps = num_timesteps
+        self.environments = tuple(environments)
+        self.epoch = epoch
+        self.minibatch = minibatch
+
+    @property
+    def member(self) -> int:
+        """Index of the first of the members."""
+        return self.members[0]
+
+    def __str__(self) -> str:
+        where = [f"environment {_listed(self.environments)}"] if self.environments else []
+        where.append(f"member {_listed(self.members)}")
+        when = f"num_timesteps={self.num_timesteps}"
+        if self.epoch is not None:
+            when = f"epoch {self.epoch}, minibatch {self.minibatch} of the update at {when}"
+        advice = ADVICE[self.quantity.partition("[")[0]]
+        return f"NaN or infinity in {self.quantity} of {', '.join(where)}; {when}. {advice}"
+
+
+def _listed(indices: Sequence[int]) -> str:
+    return " and ".join(map(str, indices)) if len(indices) < 3 else ", ".join(map(str, indices))
+
+
+def check_environments(
+    quantity: str, values: EnvArrays, n_policies: int, num_timesteps: int, original: Callable[[], EnvArrays] | None
+) -> None:
+    """
+    :param quantity: ``observations`` or ``rewards``
+    :param values: them as the algorithm sees them, first axis the environments. Integers cost nothing
+    :param n_policies: number of members
+    :param num_timesteps: environment steps so far
+    :param original: gives them before they were normalised, where they were: statistics take one environment's NaN to
+        all others
+    :raises NonFiniteError: where they are not finite
+    """
+    for key, part in values.items() if isinstance(values, dict) else [("", values)]:
+        if not _is_finite(part):
+            environments = (_not_finite(original()) if original is not None else []) or _not_finite(part)
+            members = _members_of(environments, len(part), n_policies)
+            raise NonFiniteError(f"{quantity}[{key!r}]" if key else quantity, members, num_timesteps, environments)
+
+
+def _is_finite(values: NDArray[Any]) -> bool:
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
+
+
+def _not_finite(values: EnvArrays) -> list[int]:
+    parts = list(values.values()) if isinstance(values, dict) else [values]
+    return [idx for idx in range(len(parts[0])) if not all(_is_finite(part[idx]) for part in parts)]
+
+
+def _members_of(environments: Sequence[int], n_envs: int, n_policies: int) -> list[int]:
+    return sorted({idx // (n_envs // n_policies) for idx in environments})
+
+
+@contextmanager
+def acting(policy: MutualPolicy, observations: EnvArrays, num_timesteps: int) -> Iterator[None]:
+    """
+    Let members act, and say whose distribution it is where torch refuses one. torch's checks are on in here: they come
+    before a sample is drawn, which an accelerator may not survive, and ``torch.compile`` switches them off.
+
+    :param policy: the members
+    :param observations: what they act on, of all environments
+    :param num_timesteps: environment steps so far
+    :raises NonFiniteError: where weights or distributions are not finite
+    """
+    try:
+        with distribution_checks(True):
+            yield
+    except ValueError as error:
+        found = _in_weights(policy, num_timesteps) or _in_distributions(policy, observations, num_timesteps)
+        if found is not None:
+            raise found from error
+        raise
+
+
+def _in_weights(policy: MutualPolicy, num_timesteps: int) -> NonFiniteError | None:
+    members = [
+        k for k, member in enumerate(policy.members) if not all(part.isfinite().all() for part in member.parameters())
+    ]
+    return NonFiniteError("weights", members, num_timesteps) if members else None
+
+
+def _in_distributions(policy: MutualPolicy, observations: EnvArrays, num_timesteps: int) -> NonFiniteError | None:
+    with th.no_grad(), distribution_checks(False):
+        distributions = policy.own_distributions(obs_as_tensor(observations, policy.device))  # type: ignore[arg-type]
+        # Whatever the kind, the mode's probability depends on all of its parameters
+        finite = th.cat([own.log_prob(own.mode()).isfinite() for own in distributions])
+    if finite.all():
+        return None
+    environments = (~finite).nonzero().flatten().tolist()
+    members = _members_of(environments, len(finite), policy.n_policies)
+    return NonFiniteError("action distribution", members, num_timesteps, environments)
+
+
+def check_collected(
+    buffer: MutualRolloutBuffer, last_values: th.Tensor, policy: MutualPolicy, num_timesteps: int, n_ranks: int = 1
+) -> None:
+    """
+    Check a complete rollout before anything is learned from it. The host waits for the device once.
+
+    :param buffer: the rollout, returns computed
+    :param last_values: values of the observations after the last step, one per environment
+    :param policy: the members
+    :param num_timesteps: environment steps at the end of the rollout
+    :param n_ranks: number of processes that have as many environments each
+    :raises NonFiniteError: where values, log probabilities, rewards or returns are not finite
+    """
+    # Whatever is not finite in values and rewards is in the returns as well
+    if (buffer.returns.isfinite() & buffer.log_probs.isfinite()).all():
+        return
+    steps = buffer.n_envs * n_ranks
+    started = num_timesteps - buffer.buffer_size * steps
+    damaged = _in_weights(policy, started)
+    if damaged is not None:
+        raise damaged
+    values = th.cat([buffer.values, last_values.view(1, -1).to(buffer.device)])
+    for quantity, series, first_step in (
+        ("values", values, 0),
+        ("log_probs", buffer.log_probs, 0),
+        ("bootstrapped rewards", buffer.rewards, 1),
+        ("returns", buffer.returns.flip(0), buffer.buffer_size),  # they add up from the end
+    ):
+        at = (~series.isfinite()).nonzero()
+        if len(at):
+            row = int(at[0, 0])
+            environments = at[at[:, 0] == row, 1].tolist()
+            members = _members_of(environments, buffer.n_envs, policy.n_policies)
+            step = first_step - row if quantity == "returns" else first_step + row
+            raise NonFiniteError(quantity, members, started + step * steps, environments)

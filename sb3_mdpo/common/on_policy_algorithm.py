@@ -1,0 +1,317 @@
+"""What SB3's ``OnPolicyAlgorithm`` does for one policy, done for all members: rollouts, statistics, saving."""
+
+from collections import deque
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from io import BufferedIOBase
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch as th
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import obs_as_tensor, safe_mean
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_mdpo.common.bootstrapping import timeout_values
+from sb3_mdpo.common.buffers import MutualRolloutBuffer
+from sb3_mdpo.common.callback_tree import tell_of_error
+from sb3_mdpo.common.nonfinite import EnvArrays, acting, check_collected, check_environments
+from sb3_mdpo.common.policies import (
+    MemberClass,
+    MutualPolicy,
+    PredictWith,
+    check_predict_with,
+    common_policy_kwargs,
+    each_member,
+)
+from sb3_mdpo.common.ranks import Ranks, current_ranks
+from sb3_mdpo.common.save_util import check_saved_model, loading
+from sb3_mdpo.utils.atomic import replacing
+
+SelfMutual = TypeVar("SelfMutual", bound="MutualOnPolicyAlgorithm")
+
+
+class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
+    """
+    Several policies learn side by side, each from its own group of environments.
+
+    A subclass sets ``n_policies`` and ``predict_with``, and ``check_finite`` to switch it off,
+    and implements ``train()``, which adds to
+    ``trained_samples`` the samples that went through a network forward and backward.
+    """
+
+    policy: MutualPolicy  # type: ignore[assignment]
+    rollout_buffer: MutualRolloutBuffer  # type: ignore[assignment]
+    policy_class: MemberClass  # type: ignore[assignment]
+    n_policies: int
+    precision: str
+    compile: bool
+    check_finite = True
+    member_ep_info_buffers: list[deque[dict[str, Any]]] | None = None
+    trained_samples = 0  # like num_timesteps, saved and counted anew by learn()
+    iterations_before = 0  # those of the training that this one goes on with
+    _callback: BaseCallback | None = None  # of the training that is going on; not saved
+    _ended: list[list[tuple[int, dict[str, Any]]]]  # episodes of each step that are not counted yet; not saved
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train together: this one alone, or those of ``sb3_mdpo.distributed``."""
+        return current_ranks()
+
+    @property
+    def predict_with(self) -> PredictWith:
+        """Who acts in ``predict()``: a member's index, or ``"ensemble"``."""
+        setting: PredictWith = self.__dict__["predict_with"]  # under its own name, as SB3 saves and loads it
+        return setting
+
+    @predict_with.setter
+    def predict_with(self, predict_with: PredictWith) -> None:
+        check_predict_with(predict_with, self.n_policies)
+        self.__dict__["predict_with"] = predict_with
+        if "policy" in self.__dict__:
+            self.policy.predict_with = predict_with
+
+    def each_member(self) -> list[tuple[type[ActorCriticPolicy], dict[str, Any]]]:
+        """
+        :return: class and ``policy_kwargs`` of each member
+        """
+        common = dict(self.policy_kwargs)
+        return each_member(self.policy_class, self.n_policies, common.pop("member_kwargs", None), common)
+
+    def collect_rollouts(  # type: ignore[override]
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: MutualRolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """
+        Collect experiences of all members, each in its own group of environments.
+
+        The names of the local variables are those that SB3's callbacks read.
+
+        :param env: training environment
+        :param callback: called at every step and at the beginning and end of the rollout
+        :param rollout_buffer: buffer to fill
+        :param n_rollout_steps: steps per environment
+        :return: False if the callback ended the rollout early
+        :raises NonFiniteError: where ``check_finite`` is set, and something in the rollout is not finite
+        """
+        assert self._last_obs is not None, "No previous observation was provided"
+        self.policy.set_training_mode(False)
+        n_steps = 0
+        self._ended = []
+        self.ranks.share_statistics(env)  # anew, where a checkpoint was resumed
+        rollout_buffer.reset()
+        if self.check_finite:
+            self._check_observations(self._last_obs)
+        if self.use_sde:
+            with self._acting():
+                self.policy.reset_noise(env.num_envs)
+        callback.on_rollout_start()
+
+        while n_steps < n_rollout_steps:
+            with self._acting():
+                if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+                    self.policy.reset_noise(env.num_envs)
+                with th.no_grad():
+                    obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+                    action_tensor, values, log_probs = self.policy(obs_tensor)
+            actions = action_tensor.cpu().numpy()
+            clipped_actions = self.policy.environment_actions(actions)
+
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self.num_timesteps += env.num_envs * self.ranks.size
+            if self.check_finite:  # before callbacks see it
+                self._check_observations(new_obs)  # type: ignore[arg-type] # tuples reach no policy
+                self._check_rewards(rewards)
+            callback.update_locals(locals())
+            if not self.ranks.agree(callback.on_step()):
+                return False
+            self._update_info_buffer(infos, dones)
+            n_steps += 1
+
+            rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy)
+            rollout_buffer.add(
+                obs_tensor,  # already on the device
+                action_tensor,
+                rewards,
+                self._last_episode_starts,  # type: ignore[arg-type]
+                values,
+                log_probs,
+            )
+            self._last_obs = new_obs  # type: ignore[assignment]
+            self._last_episode_starts = dones
+
+        with th.no_grad():
+            values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
+        rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
+        if self.check_finite:  # before anything is learned from it
+            check_collected(rollout_buffer, values, self.policy, self.num_timesteps, self.ranks.size)
+        self._count_episodes()
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _acting(self) -> AbstractContextManager[None]:
+        if not self.check_finite:
+            return nullcontext()
+        return acting(self.policy, self._last_obs, self.num_timesteps)  # type: ignore[arg-type]
+
+    def _check_observations(self, observations: EnvArrays) -> None:
+        normalize = self._vec_normalize_env
+        original = None if normalize is None else normalize.get_original_obs
+        check_environments("observations", observations, self.n_policies, self.num_timesteps, original)
+
+    def _check_rewards(self, rewards: NDArray[Any]) -> None:
+        normalize = self._vec_normalize_env
+        original = None if normalize is None else normalize.get_original_reward
+        check_environments("rewards", rewards, self.n_policies, self.num_timesteps, original)
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
+        # Only where an episode ended, not all environments at every step
+        assert dones is not None
+        envs_per_member = len(infos) // self.n_policies
+        self._ended.append([(int(idx) // envs_per_member, infos[idx]) for idx in np.flatnonzero(dones)])
+        if self.ranks.size == 1:  # else once per rollout, not to exchange messages at every step
+            self._count_episodes()
+
+    def _count_episodes(self) -> None:
+        assert self.member_ep_info_buffers is not None
+        told = ("episode", "is_success")
+        ended = [[(k, {key: info[key] for key in told if key in info}) for k, info in step] for step in self._ended]
+        self._ended = []
+        for of_step in zip(*self.ranks.gather(ended), strict=True):
+            for k, info in chain.from_iterable(of_step):
+                super()._update_info_buffer([info], np.ones(1, dtype=bool))
+                if "episode" in info:
+                    self.member_ep_info_buffers[k].append(info["episode"])
+
+    def dump_logs(self, iteration: int = 0) -> None:
+        """
+        Write the logs, each member's return and episode length among them.
+
+        :param iteration: current logging iteration
+        """
+        for k, episodes in enumerate(self.member_ep_info_buffers or []):
+            if episodes:
+                self.logger.record(f"policy_{k}/ep_rew_mean", safe_mean([episode["r"] for episode in episodes]))
+                self.logger.record(f"policy_{k}/ep_len_mean", safe_mean([episode["l"] for episode in episodes]))
+        super().dump_logs(iteration + self.iterations_before)
+
+    def learn(
+        self: SelfMutual, total_timesteps: int, callback: MaybeCallback = None, *args: Any, **kwargs: Any
+    ) -> SelfMutual:
+        """
+        As SB3's; callbacks that define ``on_training_error(error)`` are told of the error or interrupt that ends it.
+
+        :param total_timesteps: environment steps of all policies together
+        :param callback: called at every step with the state of the algorithm
+        :param args: SB3's further arguments
+        :param kwargs: SB3's further arguments
+        :return: the trained model
+        """
+        self._callback = None
+        try:
+            return super().learn(total_timesteps, callback, *args, **kwargs)
+        except BaseException as error:
+            if self._callback is not None:  # else it has not begun
+                tell_of_error(self._callback, error)
+            raise
+        finally:
+            self._callback = None
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[int, BaseCallback]:
+        # Not in learn(): loops of one's own call this one, collect_rollouts() and train()
+        logger = self.ranks.logger()
+        if logger is not None:
+            self.set_logger(logger)
+        if self.env is not None:
+            self.ranks.share_statistics(self.env)
+        self._ended = []
+        if reset_num_timesteps or self.member_ep_info_buffers is None:
+            window = self._stats_window_size
+            self.member_ep_info_buffers = [deque(maxlen=window) for _ in range(self.n_policies)]
+        self.iterations_before = 0
+        if reset_num_timesteps:
+            self.trained_samples = 0
+        total_timesteps, self._callback = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, *args, **kwargs
+        )
+        self.ranks.begin_alike(
+            self.policy,
+            {
+                "n_envs": self.n_envs,
+                "n_steps": self.n_steps,
+                "n_policies": self.n_policies,
+                "num_timesteps": self.num_timesteps,
+                "total_timesteps": total_timesteps,
+            },
+        )
+        return total_timesteps, self._callback
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        return super()._init_callback(self.ranks.callbacks(callback), progress_bar and self.ranks.is_first)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_callback", "_ended"]
+
+    def save(
+        self,
+        path: str | Path | BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """
+        Save the model in a zip file, as SB3 does; an existing file is replaced once the new one is complete.
+
+        :param path: file, ``.zip`` is added to a path without suffix
+        :param exclude: names of attributes not to save
+        :param include: names of attributes to save although they usually are not
+        """
+        if not isinstance(path, (str, Path)):
+            super().save(path, exclude, include)
+            return
+        path = Path(path)
+        with replacing(path if path.suffix else path.with_name(f"{path.name}.zip")) as file:
+            super().save(file, exclude, include)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls: type[SelfMutual],
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> SelfMutual:
+        """
+        Load a model. The file can execute code: load only what you trust.
+
+        :param path: file that :meth:`save` wrote
+        :param env: environment to go on with, None to predict only
+        :param device: device on which the code should run
+        :param custom_objects: objects to use instead of those in the file, by name
+        :param print_system_info: whether to print the systems that the model was saved on and is loaded on
+        :param force_reset: whether environments are reset before training goes on
+        :param kwargs: settings to change
+        :return: the model
+        :raises ValueError: where the file is damaged, not MDPO's or of a newer format, the spaces of
+            ``env`` are not the model's, or a setting does not go with the weights
+        """
+        check_saved_model(path, kwargs)
+        if "policy_kwargs" in kwargs:
+            kwargs["policy_kwargs"] = common_policy_kwargs(kwargs["policy_kwargs"])
+        with loading(path):
+            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)

@@ -1,0 +1,313 @@
+"""The members of MDPO in one SB3 policy, and the paper's network as an ordinary SB3 policy."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from sb3_mdpo.common.distributions import mixture_mode, mixture_sample, with_start
+from sb3_mdpo.common.torch_layers import ConvolutionalEncoder, ImpalaCNN, StridedCNN
+
+PredictWith = int | Literal["ensemble"]
+MemberClass = type[ActorCriticPolicy] | Sequence[type[ActorCriticPolicy]]
+
+
+class ImpalaCnnPolicy(ActorCriticPolicy):
+    """
+    The paper's network: an IMPALA encoder that actor and critic share, one linear layer each.
+
+    The encoder keeps PyTorch's default initialisation; with ``ortho_init`` the actor is
+    orthogonal with gain 0.01 and the critic with gain 1, biases 0. It is an ordinary
+    ``ActorCriticPolicy``: SB3's own PPO takes it as well.
+
+    :param observation_space: image space
+    :param action_space: action space
+    :param lr_schedule: learning rate schedule
+    :param net_arch: layers between the encoder and the heads, none by default
+    :param activation_fn: activation function of these layers
+    :param features_extractor_class: the encoder
+    :param features_extractor_kwargs: its arguments
+    :param normalize_images: whether to divide images by 255; False for floats in [0, 1]
+    :param kwargs: all other arguments of ``ActorCriticPolicy``
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = ImpalaCNN,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if issubclass(features_extractor_class, ConvolutionalEncoder):  # as SB3 does for its NatureCNN
+            features_extractor_kwargs = {"normalized_image": not normalize_images} | (features_extractor_kwargs or {})
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=[] if net_arch is None else net_arch,
+            activation_fn=activation_fn,
+            features_extractor_class=features_extractor_class,
+            features_extractor_kwargs=features_extractor_kwargs,
+            normalize_images=normalize_images,
+            **kwargs,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        # SB3 would make the encoder orthogonal as well
+        ortho_init, self.ortho_init = self.ortho_init, False
+        super()._build(lr_schedule)
+        self.ortho_init = ortho_init
+        if ortho_init:
+            for module, gain in ((self.mlp_extractor, np.sqrt(2)), (self.action_net, 0.01), (self.value_net, 1.0)):
+                module.apply(partial(self.init_weights, gain=gain))
+
+
+class StridedCnnPolicy(ImpalaCnnPolicy):
+    """
+    :class:`ImpalaCnnPolicy` with a smaller encoder, for small images.
+
+    :param observation_space: image space
+    :param action_space: action space
+    :param lr_schedule: learning rate schedule
+    :param features_extractor_class: the encoder
+    :param kwargs: all other arguments of :class:`ImpalaCnnPolicy`
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        features_extractor_class: type[BaseFeaturesExtractor] = StridedCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
+        )
+
+
+class MutualPolicy(BasePolicy):
+    """
+    Two or more actor-critic members that share nothing but one optimizer.
+
+    Members are built one after the other from torch's global generator, so they start from
+    different weights, and the first one from those that SB3's PPO has with the same seed.
+    Each is a complete policy: ``evaluate_policy(policy.members[1], env)`` works.
+
+    :param observation_space: observation space of every member
+    :param action_space: action space of every member
+    :param lr_schedule: learning rate schedule of the optimizer
+    :param member_class: class of the members, or a list with one class for each
+    :param n_policies: number of members
+    :param use_sde: whether members explore with gSDE
+    :param predict_with: who acts in :meth:`predict`: the index of a member, or ``"ensemble"``
+        for the average of all members' action distributions
+    :param member_kwargs: further arguments of single members, one dict for each; they go before
+        the common ones
+    :param common_kwargs: further arguments of every member; ``optimizer_class`` and
+        ``optimizer_kwargs`` make the common optimizer
+    :raises ValueError: where members do not agree on the kind of their action distributions or
+        on the optimizer
+    """
+
+    members: Sequence[ActorCriticPolicy]  # a ModuleList, which does not know what it holds
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        member_class: MemberClass = ActorCriticPolicy,
+        n_policies: int = 2,
+        use_sde: bool = False,
+        predict_with: PredictWith = 0,
+        member_kwargs: Sequence[dict[str, Any]] | None = None,
+        **common_kwargs: Any,
+    ) -> None:
+        members = [
+            cls(observation_space, action_space, lr_schedule, use_sde=use_sde, **kwargs)
+            for cls, kwargs in each_member(member_class, n_policies, member_kwargs, common_kwargs)
+        ]
+        check_agreement(members)
+        first = members[0]
+        super().__init__(
+            observation_space,
+            action_space,
+            normalize_images=first.normalize_images,
+            optimizer_class=first.optimizer_class,
+            optimizer_kwargs=first.optimizer_kwargs,
+            squash_output=first.squash_output,
+        )
+        self.member_class = member_class
+        self.use_sde = use_sde
+        self.predict_with: PredictWith = predict_with
+        self.member_kwargs = member_kwargs
+        self.common_kwargs = common_kwargs
+        for member in members:
+            member.action_dist = with_start(member.action_dist, action_space)
+            del member.optimizer  # only the common one may step
+        self.members = nn.ModuleList(members)  # type: ignore[assignment]
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    @property
+    def n_policies(self) -> int:
+        return len(self.members)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return dict(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            lr_schedule=self._dummy_schedule,  # as SB3: a policy that was loaded alone does not learn
+            member_class=self.member_class,
+            n_policies=self.n_policies,
+            use_sde=self.use_sde,
+            predict_with=self.predict_with,
+            member_kwargs=self.member_kwargs,
+            **self.common_kwargs,
+        )
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """
+        Every member acts in its own group of environments.
+
+        :param obs: observations of all environments, one contiguous group of equal size per member
+        :param deterministic: whether to take the mode of the distributions instead of a sample
+        :return: actions, values and log probabilities, in the order of the environments
+        """
+        outputs = [member(group, deterministic) for member, group in zip(self.members, self._groups(obs), strict=True)]
+        actions, values, log_probs = (th.cat(parts) for parts in zip(*outputs, strict=True))
+        return actions, values, log_probs
+
+    def predict_values(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        :param obs: observations of all environments, one contiguous group of equal size per member
+        :return: each member's values of its own group, in the order of the environments
+        """
+        groups = zip(self.members, self._groups(obs), strict=True)
+        return th.cat([member.predict_values(group) for member, group in groups])
+
+    def environment_actions(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """
+        :param actions: actions as :meth:`forward` gives them
+        :return: actions that the environments take: boxes clipped to their limits or, where members
+            squash, scaled to them
+        """
+        if not isinstance(self.action_space, spaces.Box):
+            return actions
+        if self.squash_output:
+            unscaled: NDArray[Any] = self.unscale_action(actions)
+            return unscaled
+        return np.clip(actions, self.action_space.low, self.action_space.high)
+
+    def own_distributions(self, obs: PyTorchObs) -> list[Distribution]:
+        """
+        :param obs: observations of all environments, one contiguous group of equal size per member
+        :return: each member's action distribution on its own group
+        """
+        groups = zip(self.members, self._groups(obs), strict=True)
+        return [member.get_distribution(group) for member, group in groups]
+
+    def _groups(self, obs: PyTorchObs) -> list[PyTorchObs]:
+        if isinstance(obs, dict):
+            split = {key: part.tensor_split(self.n_policies) for key, part in obs.items()}
+            return [{key: parts[k] for key, parts in split.items()} for k in range(self.n_policies)]
+        return list(obs.tensor_split(self.n_policies))
+
+    def reset_noise(self, n_envs: int | None = None) -> None:
+        """
+        Sample new exploration matrices for gSDE.
+
+        :param n_envs: number of environments of all members together, one per member by default
+        """
+        n_envs = self.n_policies if n_envs is None else n_envs
+        for member in self.members:
+            member.reset_noise(max(n_envs // self.n_policies, 1))
+
+    def get_distributions(self, obs: PyTorchObs) -> list[Distribution]:
+        """
+        :param obs: observations, batch size ``B``
+        :return: every member's action distribution on all of them
+        """
+        return [member.get_distribution(obs) for member in self.members]
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        check_predict_with(self.predict_with, self.n_policies)
+        if self.predict_with != "ensemble":
+            actions: th.Tensor = self.members[self.predict_with]._predict(observation, deterministic)
+            return actions
+        distributions = self.get_distributions(observation)
+        return mixture_mode(distributions) if deterministic else mixture_sample(distributions)
+
+
+def common_policy_kwargs(policy_kwargs: dict[str, Any] | Sequence[dict[str, Any]] | None) -> dict[str, Any] | None:
+    """
+    :param policy_kwargs: arguments of all members, or a list with one dict for each
+    :return: as arguments of :class:`MutualPolicy`: SB3 saves and loads dicts only
+    """
+    if policy_kwargs is None or isinstance(policy_kwargs, dict):
+        return policy_kwargs
+    return {"member_kwargs": list(policy_kwargs)}
+
+
+def each_member(
+    member_class: MemberClass,
+    n_policies: int,
+    member_kwargs: Sequence[dict[str, Any]] | None,
+    common_kwargs: dict[str, Any],
+) -> list[tuple[type[ActorCriticPolicy], dict[str, Any]]]:
+    """
+    :param member_class: class of all members, or one for each
+    :param n_policies: number of members
+    :param member_kwargs: arguments of single members, one dict for each, or None
+    :param common_kwargs: arguments of every member, where its own do not say otherwise
+    :return: every member's class and arguments
+    """
+    classes = member_class if isinstance(member_class, (list, tuple)) else [member_class] * n_policies
+    own_kwargs = [{}] * n_policies if member_kwargs is None else member_kwargs
+    return [(cls, common_kwargs | own) for cls, own in zip(classes, own_kwargs, strict=True)]
+
+
+def check_agreement(members: Sequence[ActorCriticPolicy]) -> None:
+    """
+    :param members: members that were built with arguments of their own
+    :raises ValueError: where no KL is defined between two of them, or they want several optimizers
+    """
+    first = members[0]
+    for k, member in enumerate(members):
+        for what, mine, its in (
+            ("the kind of action distribution", type(member.action_dist), type(first.action_dist)),
+            ("squash_output", member.squash_output, first.squash_output),
+            ("optimizer_class", member.optimizer_class, first.optimizer_class),
+            ("optimizer_kwargs", member.optimizer_kwargs, first.optimizer_kwargs),
+        ):
+            if mine != its:
+                raise ValueError(
+                    f"Members 0 and {k} differ in {what}, {its!r} and {mine!r}, but have a KL between them and one "
+                    "common optimizer: pass the same to both."
+                )
+
+
+def check_predict_with(predict_with: PredictWith, n_policies: int) -> None:
+    """
+    :param predict_with: setting to check
+    :param n_policies: number of members
+    :raises ValueError: where it is neither ``"ensemble"`` nor the index of a member
+    """
+    if predict_with != "ensemble" and not (isinstance(predict_with, int) and 0 <= predict_with < n_policies):
+        raise ValueError(
+            f"predict_with={predict_with!r} is unknown: use a member's index, 0 to {n_policies - 1}, or 'ensemble'."
+        )

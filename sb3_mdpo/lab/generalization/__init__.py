@@ -1,0 +1,1 @@
+"""Returns on training levels beside returns on levels that were never seen."""

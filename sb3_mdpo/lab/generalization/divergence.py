@@ -1,0 +1,61 @@
+"""How far the members of a model are from each other."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch as th
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from sb3_mdpo.mdpo.losses import distillation_kl
+
+
+class ObservationSample:
+    """
+    A uniform sample of a stream of observations whose length is not known beforehand (reservoir sampling,
+    Vitter's algorithm R).
+
+    :param size: number of observations to keep; all, as long as there are no more
+    :param seed: seed of a generator of its own
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self.kept: list[NDArray[Any]] = []
+        self._seen = 0
+        self._rng = np.random.default_rng(seed)
+
+    def add(self, observation: NDArray[Any]) -> None:
+        """
+        :param observation: the next one; copied where it is kept
+        """
+        self._seen += 1
+        if len(self.kept) < self.size:
+            self.kept.append(observation.copy())
+        elif (place := int(self._rng.integers(self._seen))) < self.size:
+            self.kept[place] = observation.copy()
+
+
+def kl_from_peers(
+    members: Mapping[str, ActorCriticPolicy], observations: Mapping[str, NDArray[Any]]
+) -> dict[str, float | None]:
+    """
+    The mutual distillation term
+    (:func:`~sb3_mdpo.mdpo.losses.distillation_kl`) as a measurement: how far each member is
+    from the others on the states that it visits itself.
+
+    :param members: policies by name
+    :param observations: observations of each, shape ``(B, ...)``
+    :return: for each member the mean over peers and observations of ``KL(peer || member)``; None where it has no peer
+    """
+    if len(members) < 2:
+        return dict.fromkeys(members)
+    kls: dict[str, float | None] = {}
+    for name, member in members.items():
+        with th.no_grad():
+            states, _ = member.obs_to_tensor(observations[name])
+            on_states = {other: policy.get_distribution(states) for other, policy in members.items()}
+            own = on_states.pop(name)
+            kls[name] = float(distillation_kl(own, list(on_states.values())))
+    return kls

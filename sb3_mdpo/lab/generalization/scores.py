@@ -1,0 +1,59 @@
+"""Scores that are comparable between games, and the returns that the paper reports."""
+
+import csv
+from importlib.resources import files
+
+import gymnasium as gym
+
+from sb3_mdpo.envs.native import is_procgen
+
+# Environments whose returns are scores from 0 to 1 already
+UNIT_RETURNS = ("TexturedGrid-v0",)
+
+
+def score_range(env_id: str) -> tuple[float, float] | None:
+    """
+    The returns that count as 0 and as 1: for Procgen the constants of its paper (arXiv 1912.01588, appendix C), the
+    lower of which policies reach that were trained without seeing anything.
+
+    :param env_id: Gymnasium id
+    :return: lowest and highest return, None where nobody has set any: Procgen's extreme, memory and exploration
+        modes, and other environments
+    """
+    if env_id in UNIT_RETURNS:
+        return 0.0, 1.0
+    if not is_procgen(env_id):
+        return None
+    kwargs = gym.spec(env_id).kwargs
+    game, mode = kwargs["env_name"], kwargs["distribution_mode"]
+    if mode not in ("easy", "hard"):
+        return None
+    row = next(row for row in _read("procgen_score_ranges.csv") if row["game"] == game)
+    return float(row[f"{mode}_min"]), float(row[f"{mode}_max"])
+
+
+def normalized_score(mean_return: float, env_id: str) -> float | None:
+    """
+    :param mean_return: a return, or a mean of returns
+    :param env_id: Gymnasium id
+    :return: ``(R - min) / (max - min)``, see :func:`score_range`; may be below 0 or above 1.
+        None where there is no range
+    """
+    limits = score_range(env_id)
+    return None if limits is None else (mean_return - limits[0]) / (limits[1] - limits[0])
+
+
+def paper_returns() -> dict[str, dict[str, float]]:
+    """
+    Test returns of the MDPO paper (arXiv 2501.02481): hard mode, 500 training levels, at the end of training. They
+    were read off the curves of its figure, to about the width of a line.
+
+    :return: mean return on unseen levels by method (``ppo``, ``ppo_l2``, ``ppo_dropout``, ``mdpo``) and game
+    """
+    rows = _read("test_return_hard500.csv")
+    return {method: {row["game"]: float(row[method]) for row in rows} for method in rows[0] if method != "game"}
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    text = (files("sb3_mdpo.lab.generalization") / "data" / name).read_text()
+    return list(csv.DictReader(text.splitlines()))

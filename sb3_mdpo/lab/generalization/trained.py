@@ -1,0 +1,108 @@
+"""Trained models as the laboratory takes them: run folders of the zoo, or saved models."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_mdpo.common.save_util import read_plain_settings
+from sb3_mdpo.envs.native import has_levels, make_levels
+from sb3_mdpo.mdpo import MDPO
+from sb3_mdpo.persistence.ppo_conversion import load_ppo
+from sb3_mdpo.zoo.run import Run, read_run
+
+LOADERS: dict[str, Callable[..., OnPolicyAlgorithm]] = {"mdpo": MDPO.load, "ppo": load_ppo}
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """
+    A model and the environment that it was trained in.
+
+    :param model: the model, on the device it is to be used on
+    :param env_id: Gymnasium id, of an environment that :func:`~sb3_mdpo.envs.native.has_levels`
+    :param path: where it comes from: a run folder or a file
+    :param env_kwargs: arguments of the training environments; empty where a file does not tell
+    :param run: its run of the zoo, where it comes from one
+    """
+
+    model: OnPolicyAlgorithm
+    env_id: str
+    path: Path
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    run: Run | None = None
+
+    def make_env(self, n_envs: int, seed: int | None = None, **env_kwargs: Any) -> VecEnv:
+        """
+        :param n_envs: number of environments
+        :param seed: their seed
+        :param env_kwargs: arguments that replace those of the training environments
+        :return: environments like those of the training, with its wrappers and its statistics as they are now
+            where it is a run of the zoo; rewards are not normalised
+        """
+        kwargs = self.env_kwargs | env_kwargs
+        if self.run is not None:
+            return self.run.make_env(kwargs, n_envs, 0 if seed is None else seed)
+        return make_levels(self.env_id, n_envs, seed, **kwargs)
+
+
+def _algo_of(path: Path) -> str:
+    settings = read_plain_settings(path)
+    if not {"n_epochs", "clip_range"} <= settings.keys():
+        raise ValueError(f"{path} was not saved by MDPO or PPO, whose models these are for.")
+    return "mdpo" if "n_policies" in settings else "ppo"
+
+
+def check_device(device: th.device | str) -> None:
+    """
+    :param device: what somebody asks for
+    :raises ValueError: where PyTorch knows nothing of the kind
+    """
+    try:
+        get_device(device)
+    except RuntimeError as error:
+        raise ValueError(f"PyTorch knows no device {device}: use auto, cpu, cuda or cuda:1, for example.") from error
+
+
+def open_trained(
+    path: str | Path, env_id: str | None = None, load_best: bool = False, device: th.device | str = "auto"
+) -> TrainedModel:
+    """
+    Open a trained model. It can execute code, as all of SB3's files can: open only what you trust.
+
+    :param path: run folder of ``rl_zoo3 train``, e.g. ``logs/mdpo/procgen-coinrun-easy-v0_1``, or a file that
+        MDPO's or PPO's ``save()`` wrote
+    :param env_id: Gymnasium id of the environment; needed for a file, taken from a run
+    :param load_best: whether to use the ``best_model.zip`` of a run instead of the last model
+    :param device: PyTorch device
+    :return: the model
+    :raises ValueError: where there is no model, its environment has no levels to choose from, or PyTorch knows no
+        such device
+    """
+    check_device(device)
+    path = Path(path)
+    run = None
+    if path.is_file():
+        if env_id is None:
+            raise ValueError(f"{path} does not say what it was trained on: pass its environment's id as well (--env).")
+        if load_best:
+            raise ValueError(f"{path} is a model: load_best is for run folders.")
+        model_path = path
+        algo = _algo_of(path)
+        env_kwargs: dict[str, Any] = {}
+    else:
+        run = read_run(path, load_best)
+        if env_id not in (None, run.env_id):
+            raise ValueError(f"{path} is a run on {run.env_id}, not on {env_id}: leave the id out.")
+        env_id, model_path, algo, env_kwargs = run.env_id, run.model_path, run.algo, run.env_kwargs
+    if not has_levels(env_id):
+        raise ValueError(
+            f"{env_id} has no levels to choose from, so nothing is unseen in it: use a model of an environment with "
+            "num_levels among its arguments, e.g. procgen-coinrun-easy-v0."
+        )
+    return TrainedModel(LOADERS[algo](model_path, device=device), env_id, path, env_kwargs, run)

@@ -1,0 +1,156 @@
+"""The same Procgen state drawn otherwise: the theory's setting itself, where states differ in their picture alone."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch as th
+from numpy.typing import NDArray
+
+from sb3_mdpo.envs.procgen_options import OBSERVATION_SHAPE, ProcgenOptions
+from sb3_mdpo.lab.perturbations.procgen_state import read_state
+
+# Lengths of the engine's lists (openai/procgen, resources.cpp), which ends the process at an index beyond them
+TOPDOWN, PLATFORM, SPACE = 9, 62, 13
+BACKGROUNDS = {
+    "bigfish": 7,
+    "bossfight": SPACE,
+    "caveflyer": SPACE,
+    "chaser": 1,
+    "climber": PLATFORM,
+    "coinrun": PLATFORM,
+    "dodgeball": TOPDOWN,
+    "fruitbot": TOPDOWN,
+    "heist": TOPDOWN,
+    "jumper": PLATFORM,
+    "leaper": TOPDOWN,
+    "maze": TOPDOWN,
+    "miner": PLATFORM,
+    "ninja": PLATFORM,
+    "plunder": 4,
+    "starpilot": SPACE,
+}
+MAX_ENGINE_SIZE = 64
+
+
+def without_background(state: bytes) -> bytes:
+    """
+    :param state: a state of Procgen's engine
+    :return: the same state, drawn on black
+    """
+    return read_state(state).with_values(use_backgrounds=0)
+
+
+def with_monochrome_assets(state: bytes) -> bytes:
+    """
+    :param state: a state of Procgen's engine
+    :return: the same state, drawn with rectangles in one colour per kind of object instead of pictures
+    """
+    return read_state(state).with_values(use_monochrome_assets=1)
+
+
+def with_background(state: bytes, index: int) -> bytes:
+    """
+    :param state: a state of Procgen's engine
+    :param index: one of the game's backgrounds, from 0 to ``BACKGROUNDS[game] - 1``
+    :return: the same state, drawn before this background
+    :raises ValueError: where there is no such background, at which the engine would end the process
+    """
+    parsed = read_state(state)
+    if not 0 <= index < BACKGROUNDS[parsed.game]:
+        raise ValueError(f"{parsed.game} has no background {index}: use 0 to {BACKGROUNDS[parsed.game] - 1}.")
+    return parsed.with_values(background_index=index)
+
+
+def other_backgrounds(state: bytes) -> list[int]:
+    """
+    :param state: a state of Procgen's engine
+    :return: indices of the game's backgrounds before which it is not drawn now
+    """
+    parsed = read_state(state)
+    return [index for index in range(BACKGROUNDS[parsed.game]) if index != parsed["background_index"]]
+
+
+def why_not(rendering: str, state: bytes) -> str | None:
+    """
+    :param rendering: one of :data:`RENDERINGS`
+    :param state: a state of Procgen's engine
+    :return: why there is no such other rendering of it; None where there is one
+    :raises ValueError: where there is no rendering of that name
+    """
+    if rendering not in RENDERINGS:
+        raise ValueError(f"There is no rendering {rendering!r}: use one of {', '.join(RENDERINGS)}.")
+    parsed = read_state(state)
+    if rendering == MONOCHROME_ASSETS:
+        return "its assets are monochrome already" if parsed["use_monochrome_assets"] else None
+    if not parsed["use_backgrounds"]:
+        return "it is drawn without backgrounds already"
+    if rendering == OTHER_BACKGROUND and BACKGROUNDS[parsed.game] == 1:
+        return f"{parsed.game} has a single background"
+    return None
+
+
+def render(rendering: str, states: Sequence[bytes], draws: int, generator: th.Generator) -> NDArray[Any]:
+    """
+    Draw states otherwise. Two of a game's backgrounds may look alike in the part that a state shows, so not
+    every image need differ from the original.
+
+    :param rendering: one of :data:`RENDERINGS`
+    :param states: ``B`` states of one game
+    :param draws: largest number of other backgrounds per state, drawn without replacement
+    :param generator: source of randomness on the CPU, of the choice of backgrounds
+    :return: images, shape ``(draws, B, 64, 64, 3)``; one draw where the rendering is no matter of chance, and
+        no more than there are other backgrounds
+    :raises ValueError: where there is no such other rendering of a state
+    """
+    for state in states:
+        reason = why_not(rendering, state)
+        if reason is not None:
+            raise ValueError(f"No state can be drawn with {rendering!r} here: {reason}.")
+    edited = RENDERINGS[rendering](states, draws, generator)
+    images = draw_states([state for draw in edited for state in draw])
+    return images.reshape(len(edited), len(states), *OBSERVATION_SHAPE)
+
+
+def draw_states(states: Sequence[bytes]) -> NDArray[Any]:
+    """
+    :param states: ``B`` states of one game
+    :return: what an engine shows in them, shape ``(B, 64, 64, 3)``
+    :raises ValueError: where there are none, or of several games
+    """
+    games = {read_state(state).game for state in states}
+    if len(games) != 1:
+        raise ValueError(f"States of {', '.join(sorted(games)) or 'no game'}: an engine draws those of one game.")
+    size = min(len(states), MAX_ENGINE_SIZE)
+    # Its own options do not matter: the states carry theirs
+    engine: Any = ProcgenOptions(games.pop()).engine(size, seed=0, num_threads=0)
+    images = []
+    for start in range(0, len(states), size):
+        batch = list(states[start : start + size])
+        engine.set_state(batch + [batch[-1]] * (size - len(batch)))  # as many as the engine has environments
+        _, observations, _ = engine.observe()
+        images.append(observations["rgb"][: len(batch)].copy())
+    engine.close()
+    return np.concatenate(images)
+
+
+def _before_other_backgrounds(states: Sequence[bytes], draws: int, generator: th.Generator) -> list[list[bytes]]:
+    chosen = []
+    for state in states:
+        others = other_backgrounds(state)
+        order = th.randperm(len(others), generator=generator).tolist()
+        chosen.append([with_background(state, others[i]) for i in order[:draws]])
+    return [list(draw) for draw in zip(*chosen, strict=True)]
+
+
+def _once(edit: Callable[[bytes], bytes]) -> Callable[[Sequence[bytes], int, th.Generator], list[list[bytes]]]:
+    return lambda states, _draws, _generator: [[edit(state) for state in states]]
+
+
+NO_BACKGROUND, MONOCHROME_ASSETS, OTHER_BACKGROUND = "no background", "monochrome assets", "other background"
+# Rendering -> what makes the edited states of every draw
+RENDERINGS: dict[str, Callable[[Sequence[bytes], int, th.Generator], list[list[bytes]]]] = {
+    NO_BACKGROUND: _once(without_background),
+    MONOCHROME_ASSETS: _once(with_monochrome_assets),
+    OTHER_BACKGROUND: _before_other_backgrounds,
+}

@@ -1,0 +1,105 @@
+"""Methods against each other, as sections and figures show it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sb3_mdpo.lab.generalization.policies import ENSEMBLE
+from sb3_mdpo.lab.statistics.aggregates import (
+    THRESHOLDS,
+    aggregate_scores,
+    performance_profiles,
+    point_aggregates,
+    probability_of_improvement,
+)
+from sb3_mdpo.lab.statistics.curves import sample_efficiency
+from sb3_mdpo.lab.statistics.scores import (
+    MEMBERS,
+    ScoreMatrices,
+    common_seeds,
+    final_scores,
+    score_column,
+    score_matrices,
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """
+    :param label: what scores are
+    :param note: why there are no intervals, where there are none
+    :param aggregates: aggregates of members, with ``low`` and ``high`` where there are intervals
+    :param ensembles: the same of ensembles
+    :param improvement: probabilities that the first method is better than each of the others
+    :param profiles: performance profiles
+    :param efficiency: interquartile mean over the course of training
+    """
+
+    label: str = "score"
+    note: str | None = None
+    aggregates: pd.DataFrame | None = None
+    ensembles: pd.DataFrame | None = None
+    improvement: pd.DataFrame | None = None
+    profiles: pd.DataFrame | None = None
+    efficiency: pd.DataFrame | None = None
+
+
+def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
+    """
+    :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
+    :param reps: repetitions of the bootstrap
+    :param seed: its seed
+    :return: everything that the seeds at hand allow: without intervals where they are too few, or not the same for all
+        methods; without anything but a note where scores cannot be compared at all
+    """
+    scores = final_scores(results)
+    members, ensembles = (scores[scores["policies"] == policies] for policies in (MEMBERS, ENSEMBLE))
+    try:
+        column = score_column(members)
+    except ValueError as error:
+        return Comparison(note=str(error))
+    label = "normalised score" if column.endswith("normalized") else "return"
+    try:
+        matrices = score_matrices(members, column)
+        aggregates = aggregate_scores(matrices, reps, seed)
+    except ValueError as error:
+        common = common_seeds(members)
+        points = None if common.empty else _meaningful(point_aggregates(score_matrices(common, column)), label)
+        return Comparison(label, str(error), points)
+    several = len(matrices.scores) > 1
+    return Comparison(
+        label=label,
+        aggregates=_meaningful(aggregates, label),
+        ensembles=_ensembles(ensembles, column, label, reps, seed),
+        improvement=probability_of_improvement(matrices, first_method(matrices), reps, seed) if several else None,
+        profiles=performance_profiles(matrices, _thresholds(matrices), reps, seed),
+        efficiency=sample_efficiency(results, column, reps, seed),
+    )
+
+
+def first_method(matrices: ScoreMatrices) -> str:
+    """
+    :param matrices: scores
+    :return: the method that is compared with all others: mdpo where it is there
+    """
+    return "mdpo" if "mdpo" in matrices.scores else next(iter(matrices.scores))
+
+
+def _ensembles(ensembles: pd.DataFrame, column: str, label: str, reps: int, seed: int) -> pd.DataFrame | None:
+    if ensembles.empty:
+        return None
+    return _meaningful(aggregate_scores(score_matrices(ensembles, column), reps, seed), label)
+
+
+def _meaningful(aggregates: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Returns have no optimum of 1 to be away from."""
+    return aggregates if label != "return" else aggregates[aggregates["metric"] != "optimality gap"]
+
+
+def _thresholds(matrices: ScoreMatrices) -> NDArray[np.float64]:
+    values = np.stack(list(matrices.scores.values()))
+    in_unit = values.min() >= 0 and values.max() <= 1
+    low, high = (0.0, 1.0) if in_unit else (float(values.min()), float(values.max()))
+    return np.linspace(low, high, len(THRESHOLDS))

@@ -1,0 +1,202 @@
+"""Everything that a report shows, read from a study's folder or a run's."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from stable_baselines3.common.monitor import get_monitor_files
+
+from sb3_mdpo.common.save_util import ZIP_ERRORS
+from sb3_mdpo.lab.generalization.table import TABLE
+from sb3_mdpo.lab.report.comparison import Comparison, compare
+from sb3_mdpo.lab.report.method_style import Look, looks
+from sb3_mdpo.lab.report.runs import RunFiles, find_run_folder
+from sb3_mdpo.lab.statistics.aggregates import REPS
+from sb3_mdpo.lab.statistics.curves import learning_curves
+from sb3_mdpo.lab.statistics.results import SAFE, TASK, check_results, read_csv, read_results
+from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores
+from sb3_mdpo.lab.study.table import RESULTS
+from sb3_mdpo.zoo.run import Run, read_run
+
+# How a run outside of a study is called: its settings may be those of any method, or of none
+ONE_RUN = "this run"
+SMOOTHING = 100  # episodes, as in SB3's own statistics
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """
+    :param name: what it is about
+    :param folder: where it is from
+    :param results: one row per evaluation and policy, None for a run that was not evaluated on its levels
+    :param runs: the runs
+    :param training: of a single run, columns ``series``, ``timesteps`` and ``mean_return``: what the zoo logged
+    :param reps: repetitions of the bootstrap
+    """
+
+    name: str
+    folder: Path
+    results: pd.DataFrame | None
+    runs: tuple[RunFiles, ...]
+    training: pd.DataFrame | None = None
+    reps: int = REPS
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Names of the methods, mdpo first."""
+        names = dict.fromkeys(run.method for run in self.runs)
+        return sorted(names, key=lambda name: name != "mdpo")
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        return looks(self.methods)
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Final scores of all runs; no rows where there are no evaluations."""
+        return pd.DataFrame() if self.results is None else final_scores(self.results)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Means over seeds in the course of training, of members; no rows where there are no evaluations."""
+        if self.results is None:
+            return pd.DataFrame()
+        curves = learning_curves(self.results)
+        return curves[curves["policies"] == MEMBERS]
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        try:
+            return Comparison() if self.results is None else compare(self.results, self.reps)
+        except ValueError as error:
+            raise ValueError(f"{self.folder}: {error}") from error
+
+    def examples(self) -> list[RunFiles]:
+        """
+        :return: of each method the run of its lowest seed on the first task that has a folder
+        """
+        here = [run for run in self.runs if run.folder is not None]
+        tasks = list(dict.fromkeys(run.task for run in self.runs))
+        first: dict[str, RunFiles] = {}
+        for run in sorted(here, key=lambda run: (tasks.index(run.task), run.seed)):
+            first.setdefault(run.method, run)
+        return [first[method] for method in self.methods if method in first]
+
+
+def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
+    """
+    :param folder: a study's folder, with ``results.csv``, or a run folder of ``rl_zoo3 train``
+    :param reps: repetitions of the bootstrap
+    :return: what there is to report
+    :raises ValueError: where it is neither of them, or not readable as what it says it is
+    """
+    if reps < 1:
+        raise ValueError(f"reps={reps} must be at least 1: 2000 are usual.")
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}: give a study's folder or a run folder of rl_zoo3 train.")
+    if (folder / RESULTS).is_file():
+        return _read_study(folder, reps)
+    try:
+        run = read_run(folder)
+    except ValueError as error:
+        raise ValueError(f"{folder} is no study's folder, for it has no {RESULTS}, and no run's: {error}") from error
+    return _read_single(run, reps)
+
+
+def _read_study(folder: Path, reps: int) -> ReportData:
+    results = read_results(folder / RESULTS)
+    name = " and ".join(results["study"].dropna().unique()) or folder.resolve().name
+    return _report_data(name, folder, results, lambda run: _folder_of(folder, run), reps)
+
+
+def _report_data(
+    name: str, folder: Path, results: pd.DataFrame, folder_of: Callable[[str], Path | None], reps: int
+) -> ReportData:
+    rows = results[[*TASK, "method", "seed", "run"]].drop_duplicates()
+    runs = [
+        RunFiles(
+            row.run,
+            row.method,
+            row.env_id,
+            int(row.num_levels),
+            int(row.start_level),
+            int(row.seed),
+            folder_of(row.run),
+        )
+        for row in rows.itertuples()
+    ]
+    return ReportData(name, folder, results, tuple(runs), reps=reps)
+
+
+def _folder_of(study: Path, run: str) -> Path | None:
+    if Path(run).name != run or run in ("", ".", ".."):
+        raise ValueError(f"{study / RESULTS} has a run {run!r}, which is no name of a folder in it.")
+    return find_run_folder(study / run)
+
+
+def _read_single(run: Run, reps: int) -> ReportData:
+    name = run.folder.resolve().name
+    study = run.folder.resolve().parent / RESULTS
+    if study.is_file() and name in (results := read_results(study))["run"].to_numpy():
+        of_a_study = results[results["run"] == name]  # which knows its method
+        return _report_data(name, run.folder, of_a_study, lambda _: run.folder, reps)
+    levels = {key: int(run.env_kwargs.get(key, 0)) for key in ("num_levels", "start_level")}
+    files = RunFiles(name, ONE_RUN, run.env_id, **levels, seed=_seed(run), folder=run.folder)
+    path = run.folder / TABLE
+    if not path.is_file():
+        return ReportData(name, run.folder, None, (files,), _logged_returns(run.folder), reps)
+    about = {"study": "", "env_id": run.env_id, **levels, "method": ONE_RUN, "seed": files.seed, "run": name}
+    evaluations = read_csv(path).assign(**about)
+    return ReportData(name, run.folder, check_results(evaluations, path), (files,), reps=reps)
+
+
+def _seed(run: Run) -> int:
+    return int(run.args["seed"])
+
+
+@contextmanager
+def _readable(what: object) -> Iterator[None]:
+    """SB3's and NumPy's readers say in many ways that a file is not theirs."""
+    try:
+        yield
+    except (*ZIP_ERRORS, AssertionError, IndexError, OverflowError, TypeError, pd.errors.DataError) as error:
+        raise ValueError(
+            f"{what} cannot be read ({type(error).__name__}: {error}): move it away, and the rest is shown."
+        ) from error
+
+
+def _monitored(folder: Path) -> pd.DataFrame:
+    """Like SB3's ``load_results()``, which ends the process at some damaged numbers."""
+    tables = []
+    for name in get_monitor_files(str(folder)):
+        with Path(name).open(encoding="utf-8") as file:
+            header = json.loads(file.readline().removeprefix("#"))
+            table = pd.read_csv(file, float_precision=SAFE)
+        tables.append(table.assign(t=table["t"] + header["t_start"]))
+    return pd.concat(tables).sort_values("t", ignore_index=True)
+
+
+def _logged_returns(folder: Path) -> pd.DataFrame | None:
+    """What the zoo logs by itself, whatever the environment."""
+    series = {}
+    if list(folder.glob("*monitor.csv")):
+        with _readable(f"{folder}/*monitor.csv"):
+            episodes = _monitored(folder)
+            window = max(1, min(SMOOTHING, len(episodes) // 5))
+            means = episodes["r"].rolling(window).mean()
+            series[f"training, mean of {window} episodes"] = pd.DataFrame(
+                {"timesteps": episodes["l"].cumsum(), "mean_return": means}
+            ).dropna()
+    path = folder / "evaluations.npz"
+    if path.is_file():
+        with _readable(path), np.load(path) as file:
+            means = file["results"].mean(axis=1)
+            series["evaluations during training"] = pd.DataFrame({"timesteps": file["timesteps"], "mean_return": means})
+    if not series:
+        return None
+    return pd.concat([rows.assign(series=name) for name, rows in series.items()], ignore_index=True)

@@ -1,0 +1,99 @@
+"""What an analysis of features found, and its files."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sb3_mdpo.lab.representation.embedding import draw_embeddings
+from sb3_mdpo.lab.representation.saliency import draw_saliency
+from sb3_mdpo.utils.atomic import replacing
+
+
+@dataclass(frozen=True)
+class PolicyFeatures:
+    """
+    :param policy: name of the policy
+    :param distance_ratio: see :func:`~sb3_mdpo.lab.representation.measures.distance_ratio`, under random convolutions
+    :param distance_ratio_photometric: the same under changes of brightness, contrast, saturation and hue
+    :param effective_rank: see :func:`~sb3_mdpo.lab.representation.measures.effective_rank`, of unperturbed observations
+    :param features_dim: number of features
+    """
+
+    policy: str
+    distance_ratio: float
+    distance_ratio_photometric: float
+    effective_rank: float
+    features_dim: int
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """
+    :param a: name of a policy
+    :param b: name of another one
+    :param cka: see :func:`~sb3_mdpo.lab.representation.measures.linear_cka`, on unperturbed observations
+    """
+
+    a: str
+    b: str
+    cka: float
+
+
+@dataclass(frozen=True)
+class FeatureAnalysis:
+    """
+    :param settings: what was analysed, and how
+    :param policies: numbers of each policy
+    :param cka: how alike the features of each pair of policies are
+    :param embeddings: t-SNE of each policy by name, shape ``(observations, versions, 2)``
+    :param versions: by what perturbation each of these versions was made, ``"none"`` for the first
+    :param images: the frames of the saliency, shape ``(N, channels, height, width)``
+    :param saliency: of each policy by name, shape ``(N, height, width)``
+    """
+
+    settings: dict[str, Any]
+    policies: list[PolicyFeatures]
+    cka: list[Alignment]
+    embeddings: dict[str, NDArray[np.float64]]
+    versions: list[str]
+    images: NDArray[np.uint8]
+    saliency: dict[str, NDArray[np.float64]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """
+        :return: what ``features.json`` holds; None where a number is undefined
+        """
+        return {
+            "settings": self.settings,
+            "policies": [_without_nan(asdict(row)) for row in self.policies],
+            "cka": [_without_nan(asdict(row)) for row in self.cka],
+            "tsne": [
+                {"policy": name, "x": float(x), "y": float(y), "observation": k, "perturbation": version}
+                for name, places in self.embeddings.items()
+                for k, own in enumerate(places)
+                for version, (x, y) in zip(self.versions, own, strict=True)
+            ],
+        }
+
+    def write(self, folder: Path) -> list[Path]:
+        """
+        :param folder: where to write ``features.json``, ``tsne.png`` and ``saliency.png``
+        :return: the files
+        """
+        files = [folder / name for name in ("features.json", "tsne.png", "saliency.png")]
+        with replacing(files[0]) as file:
+            file.write((json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n").encode())
+        with replacing(files[1]) as file:
+            draw_embeddings(file, self.embeddings)
+        with replacing(files[2]) as file:
+            draw_saliency(file, self.images, self.saliency)
+        return files
+
+
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}

@@ -1,0 +1,123 @@
+"""Scores: one number per run, and matrices of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sb3_mdpo.lab.generalization.policies import ENSEMBLE
+from sb3_mdpo.lab.statistics.results import BUDGETS, MEASURES, RUN, TASK, task_name
+
+MEMBERS = "members"
+LAST_FRACTION = 0.05
+
+
+@dataclass(frozen=True)
+class ScoreMatrices:
+    """
+    Scores as rliable takes them.
+
+    :param scores: method -> array (n_seeds, n_tasks)
+    :param seeds: what the rows are
+    :param tasks: what the columns are
+    """
+
+    scores: dict[str, NDArray[np.float64]]
+    seeds: list[Any]
+    tasks: list[str]
+
+
+def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.DataFrame:
+    """
+    What each run ended with: the mean of its evaluations in the last part of training, as in the paper
+    (arXiv 2501.02481), of which the last evaluation always is one.
+
+    :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
+    :param fraction: that part, of the steps of the run's last evaluation
+    :return: two rows for a run with an ensemble, otherwise one, with the columns of ``RUN``, ``policies``
+        (``"members"``: the mean over all members, which are what is trained; ``"ensemble"``: what they do
+        together), ``MEASURES`` and ``evaluations``, the number of evaluations
+    :raises ValueError: where the fraction is not between 0 and 1
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction={fraction} must be between 0 and 1: 0.05 is the last 5 % of training.")
+    last = results.groupby(RUN)["timesteps"].transform("max")
+    final = results[results["timesteps"] >= (1 - fraction) * last]
+    evaluations = member_means(final)
+    groups = evaluations.groupby([*RUN, "policies"], sort=False)
+    return groups[MEASURES].mean().assign(evaluations=groups.size()).reset_index()
+
+
+def member_means(results: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
+    :return: one row per evaluation for the members, with the mean of their measures, and one for the ensemble;
+        ``policies`` says which
+    """
+    policies = np.where(results["policy"] == ENSEMBLE, ENSEMBLE, MEMBERS)
+    measured = [column for column in (*BUDGETS, *MEASURES) if column != "timesteps"]
+    groups = results.assign(policies=policies).groupby([*RUN, "policies", "timesteps"], sort=False)
+    return groups[measured].mean().reset_index()
+
+
+def score_column(scores: pd.DataFrame, levels: str = "unseen") -> str:
+    """
+    :param scores: table with ``MEASURES``
+    :param levels: ``"unseen"`` or ``"training"``
+    :return: the column to compare methods by: normalised scores where all rows have them, otherwise
+        returns where these are of a single environment
+    :raises ValueError: where returns of several environments would be mixed
+    """
+    if scores[f"{levels}_normalized"].notna().all():
+        return f"{levels}_normalized"
+    environments = sorted(scores.loc[scores[f"{levels}_normalized"].isna(), "env_id"].unique())
+    if scores["env_id"].nunique() > 1:
+        raise ValueError(
+            f"Scores of {', '.join(environments)} are not normalised, and returns of different environments cannot "
+            "be averaged: compare environments with normalised scores, or one environment at a time."
+        )
+    return f"{levels}_return"
+
+
+def common_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param scores: table of :func:`final_scores`
+    :return: its rows of those seeds that all methods have on all tasks
+    """
+    runs = scores.groupby("seed").apply(lambda rows: len(rows.groupby([*TASK, "method"])), include_groups=False)
+    wanted = scores["method"].nunique() * len(scores.groupby(TASK))
+    return scores[scores["seed"].isin(runs.index[runs == wanted])]
+
+
+def score_matrices(scores: pd.DataFrame, column: str = "unseen_normalized") -> ScoreMatrices:
+    """
+    :param scores: table of :func:`final_scores`, of members or of ensembles
+    :param column: the measure to take
+    :return: its matrices
+    :raises ValueError: where a score is missing: not every method has the same seeds on every task
+    """
+    if scores.empty or scores["policies"].nunique() > 1:
+        raise ValueError(f"Scores of {scores['policies'].unique().tolist()}: take members, or ensembles.")
+    tasks = list(scores[TASK].drop_duplicates().itertuples(index=False, name=None))
+    methods = list(scores["method"].unique())
+    rows = [(*task, method) for method in methods for task in tasks]
+    table = scores.set_index([*TASK, "method", "seed"])[column].unstack("seed").reindex(rows)
+    missing = [
+        f"{row[-1]} on {task_name(*row[:-1])} lacks seed {', '.join(str(seed) for seed in table.columns[absent])}"
+        for row, absent in zip(rows, table.isna().to_numpy(), strict=True)
+        if absent.any()
+    ]
+    if missing:
+        more = f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ValueError(
+            f"Methods are compared over the same seeds on every task, but in {column} {'; '.join(missing[:3])}{more}: "
+            "finish these runs, or leave their seeds out."
+        )
+    values = table.to_numpy(dtype=float).reshape(len(methods), len(tasks), -1)
+    return ScoreMatrices(
+        {method: matrix.T for method, matrix in zip(methods, values, strict=True)},
+        table.columns.tolist(),
+        [task_name(*task) for task in tasks],
+    )

@@ -1,0 +1,114 @@
+"""Copies of half-done runs on storage that all machines see, from which another machine can go on."""
+
+import contextlib
+import uuid
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import fsspec.core
+
+from sb3_mdpo.persistence.checkpoints.archive import checkpoints
+from sb3_mdpo.persistence.checkpoints.callback import FOLDER as CHECKPOINTS
+
+
+class Mirror:
+    """
+    The copy of a run's working folder. Every file in it is at all times what it was before or what it is now, and
+    checkpoints come after what belongs to them: whenever the machine is lost, what there is can be gone on with.
+
+    :param url: folder of the copy, which need not exist: a path, or any URL that fsspec understands
+    :param work: working folder, on this machine
+    """
+
+    def __init__(self, url: str, work: Path) -> None:
+        self.fs, self.root = fsspec.core.url_to_fs(url)
+        self.fs.invalidate_cache()  # others write there too
+        self.work = work
+        self._newest: Path | None = None
+        self._copied: dict[str, tuple[int, int]] = {}
+
+    def fetch(self) -> None:
+        """
+        Make the working folder from the copy, if there is one.
+
+        :raises OSError: where it cannot be read
+        """
+        if not self.fs.isdir(self.root):
+            return
+        self.work.mkdir(parents=True)
+        for path in self.fs.find(self.root):
+            relative = path[len(self.root) :].lstrip("/")
+            if not relative.endswith(".part"):
+                (self.work / relative).parent.mkdir(parents=True, exist_ok=True)
+                self.fs.get_file(path, str(self.work / relative))
+        self._copied = self._stats()
+        self._newest = newest_checkpoint(self.work)
+
+    def update(self) -> None:
+        """
+        Bring the copy up to date if there is a new checkpoint. Where the storage cannot be written, a warning says so,
+        and the next checkpoint is tried again.
+        """
+        newest = newest_checkpoint(self.work)
+        if newest in (None, self._newest):
+            return
+        self._newest = newest
+        try:
+            stats = self._stats()
+            self._put(name for name, stat in stats.items() if self._copied.get(name) != stat)
+            for name in self._copied.keys() - stats.keys():
+                with contextlib.suppress(FileNotFoundError):
+                    self.fs.rm_file(f"{self.root}/{name}")
+            self._copied = stats
+        except OSError as error:
+            warnings.warn(f"{newest.name} could not be copied to {self.root} ({error}).", stacklevel=2)  # type: ignore[union-attr]
+
+    def remove(self) -> None:
+        """
+        Forget the copy.
+
+        :raises OSError: where it cannot be removed
+        """
+        if self.fs.isdir(self.root):
+            self.fs.rm(self.root, recursive=True)
+        self._copied, self._newest = {}, None
+
+    def _stats(self) -> dict[str, tuple[int, int]]:
+        """Time and size of every file; the checkpoints come last, the newest at the end."""
+        files = [path for path in self.work.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        files.sort(key=lambda path: (path.parent.name == CHECKPOINTS, path))
+        stats = [(path.relative_to(self.work).as_posix(), path.stat()) for path in files]
+        return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in stats}
+
+    def _put(self, names: Iterable[str]) -> None:
+        for name in names:
+            target = f"{self.root}/{name}"
+            part = f"{target}.{uuid.uuid4().hex}.part"  # a lost attempt may not know yet that it is lost, and write too
+            self.fs.makedirs(self.fs._parent(target), exist_ok=True)
+            self.fs.put_file(str(self.work / name), part)
+            self.fs.mv(part, target)
+
+
+def newest_checkpoint(work: Path) -> Path | None:
+    """
+    :param work: working folder of a run
+    :return: its newest checkpoint, if there is one
+    """
+    return next((found[0] for folder in work.glob(f"mdpo/*/{CHECKPOINTS}") if (found := checkpoints(folder))), None)
+
+
+def check_storage(url: str) -> None:
+    """
+    Write a file there and remove it.
+
+    :param url: a path, or any URL that fsspec understands
+    :raises OSError: where that does not work
+    :raises ValueError: where fsspec does not know the protocol
+    :raises ImportError: where it needs a package for it
+    """
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.makedirs(root, exist_ok=True)
+    path = f"{root}/.{uuid.uuid4().hex}"
+    fs.pipe_file(path, b"written")
+    fs.rm_file(path)

@@ -1,0 +1,127 @@
+"""The runs of a study: what each is called, and what the zoo is told."""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import yaml
+
+from sb3_mdpo.lab.study.checks import did_you_mean
+from sb3_mdpo.lab.study.config import Study, Variant
+from sb3_mdpo.lab.study.methods import METHODS, Hyperparams, n_policies
+from sb3_mdpo.zoo.register import hyperparams_folder
+
+CALLBACK = "sb3_mdpo.callbacks.GeneralizationEvalCallback"
+EVALUATIONS = 20  # during a training, unless the study says how often
+CONF = "run.yml"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """
+    One training.
+
+    :param study: name of the study
+    :param env_id: Gymnasium id
+    :param method: name of the method's variant
+    :param seed: seed of the training
+    :param hyperparams: what the zoo reads: hyperparameters, arguments of the environments, callbacks
+    """
+
+    study: str
+    env_id: str
+    method: str
+    seed: int
+    hyperparams: Hyperparams
+
+    @property
+    def name(self) -> str:
+        """The run's name, which is its folder's."""
+        return f"{self.env_id.replace('/', '-')}_{self.num_levels}_{self.method}_{self.seed}"
+
+    @property
+    def num_levels(self) -> int:
+        return int(self.hyperparams["env_kwargs"]["num_levels"])
+
+    @property
+    def start_level(self) -> int:
+        return int(self.hyperparams["env_kwargs"]["start_level"])
+
+    @property
+    def n_timesteps(self) -> int:
+        """Environment steps of all its policies together."""
+        return int(self.hyperparams["n_timesteps"])
+
+    @property
+    def conf(self) -> dict[str, Hyperparams]:
+        """The zoo's file of hyperparameters for this run."""
+        return {self.env_id: self.hyperparams}
+
+    def arguments(self, threads: int, device: str) -> list[str]:
+        """
+        :param threads: PyTorch's threads
+        :param device: PyTorch device
+        :return: arguments of the zoo in a folder that holds :attr:`conf`. It evaluates nothing by itself: the
+            callback does
+        """
+        return [
+            *("train", "--algo", "mdpo", "--env", self.env_id, "-conf", CONF, "-f", ".", "--seed", str(self.seed)),
+            *("--eval-freq", "-1"),
+            *self.hardware(threads, device),
+        ]
+
+    @staticmethod
+    def hardware(threads: int, device: str) -> list[str]:
+        """
+        :param threads: PyTorch's threads
+        :param device: PyTorch device
+        :return: arguments of the zoo for them
+        """
+        return ["--device", device, "--num-threads", str(threads)]
+
+
+def plan_runs(study: Study) -> list[PlannedRun]:
+    """
+    :param study: the study
+    :return: its runs, those of the first seed first, so that a study under way can be compared already
+    :raises ValueError: where a method cannot be made from the hyperparameters
+    """
+    entries: dict[str, Hyperparams] = yaml.safe_load((hyperparams_folder() / "mdpo.yml").read_text())
+    return [
+        PlannedRun(study.name, env_id, variant.name, seed, _hyperparams(study, entries, env_id, num_levels, variant))
+        for seed, env_id, num_levels, variant in product(
+            study.seeds, study.environments, study.num_levels, study.methods
+        )
+    ]
+
+
+def _hyperparams(
+    study: Study, entries: dict[str, Hyperparams], env_id: str, num_levels: int | None, variant: Variant
+) -> Hyperparams:
+    if env_id not in entries:
+        raise ValueError(f"mdpo.yml has no hyperparameters for {env_id}{did_you_mean(env_id, list(entries))}.")
+    base = entries[env_id] | study.hyperparams
+    base["n_timesteps"] = int(study.timesteps or base["n_timesteps"])
+    try:
+        hyperparams = METHODS[variant.method].adapt(base) | variant.hyperparams
+    except ValueError as error:
+        raise ValueError(f"methods: {variant.name} on {env_id}: {error}") from error
+    hyperparams["n_timesteps"] = int(hyperparams["n_timesteps"])
+    levels = {
+        "num_levels": num_levels or entries[env_id]["env_kwargs"]["num_levels"],
+        "start_level": study.start_level,
+    }
+    hyperparams["env_kwargs"] = (hyperparams.get("env_kwargs") or {}) | levels
+    freq = study.evaluation.freq or max(1, base["n_timesteps"] // EVALUATIONS)
+    # After the same number of steps per policy in all methods
+    freq = max(1, freq * n_policies(hyperparams) // n_policies(base))
+    evaluation = vars(study.evaluation) | {"eval_freq": freq, "env_id": env_id, "start_level": levels["start_level"]}
+    evaluation["train_levels"] = levels["num_levels"]
+    del evaluation["freq"]
+    hyperparams["callback"] = [*_callbacks(hyperparams), {CALLBACK: evaluation}]
+    return hyperparams
+
+
+def _callbacks(hyperparams: Hyperparams) -> list[Any]:
+    callback = hyperparams.get("callback") or []
+    return callback if isinstance(callback, list) else [callback]

@@ -1,0 +1,198 @@
+"""The losses of MDPO as pure functions of tensors.
+
+The paper's objective for member ``k`` is (arXiv 2501.02481, algorithm box)::
+
+    L_k = PPO_k + c1 * V_k - c2 * H_k + alpha * mean over peers j of KL(pi_j || pi_k)
+
+with every expectation over the member's own states, and the joint loss is the mean of the
+``L_k``. The arithmetic of the PPO terms follows SB3's ``PPO.train`` operation by operation,
+so that a single member reproduces SB3 bit for bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch as th
+from stable_baselines3.common.distributions import Distribution, kl_divergence
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """
+    What the losses need besides data, fixed for one call of ``train()``.
+
+    :param clip_range: PPO's clipping of the probability ratio
+    :param clip_range_vf: clipping of the value prediction around its old value, None for no clipping
+    :param ent_coef: weight of the entropy bonus
+    :param vf_coef: weight of the value loss
+    :param distill_coef: weight of the distillation term, the paper's alpha
+    :param normalize_advantage: whether advantages are normalised in every minibatch of every member
+    """
+
+    clip_range: float
+    clip_range_vf: float | None
+    ent_coef: float
+    vf_coef: float
+    distill_coef: float
+    normalize_advantage: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """
+    One member's view of a minibatch of ``B`` of its own samples.
+
+    :param distribution: action distribution, batch shape ``(B,)``
+    :param values: predicted values, shape ``(B,)``
+    :param log_prob: log probability of the actions taken, shape ``(B,)``
+    :param entropy: shape ``(B,)``, or None where it has no analytical form
+    """
+
+    distribution: Distribution
+    values: th.Tensor
+    log_prob: th.Tensor
+    entropy: th.Tensor | None
+
+
+@dataclass(frozen=True)
+class MemberLoss:
+    """
+    A member's loss and its parts; every field is a scalar tensor.
+
+    :param total: the member's ``L_k``, still attached to the graph (the parts are detached)
+    :param policy_gradient_loss: clipped surrogate
+    :param value_loss: squared error of the value function, without ``vf_coef``
+    :param entropy_loss: negative mean entropy
+    :param distill_kl: mean over peers and states of ``KL(peer || self)``
+    :param clip_fraction: share of samples whose probability ratio is outside the clip range
+    :param approx_kl: estimate of the KL between the old and the new policy
+    """
+
+    total: th.Tensor
+    policy_gradient_loss: th.Tensor
+    value_loss: th.Tensor
+    entropy_loss: th.Tensor
+    distill_kl: th.Tensor
+    clip_fraction: th.Tensor
+    approx_kl: th.Tensor
+
+
+def clipped_surrogate(advantages: th.Tensor, ratio: th.Tensor, clip_range: float) -> th.Tensor:
+    """
+    PPO's clipped surrogate loss (arXiv 1707.06347, eq. 7), negated for minimisation.
+
+    :param advantages: shape ``(B,)``
+    :param ratio: new over old probability of the actions taken, shape ``(B,)``
+    :param clip_range: half-width of the interval around 1 outside of which the ratio gains nothing
+    :return: scalar
+    """
+    unclipped = advantages * ratio
+    clipped = advantages * th.clamp(ratio, 1 - clip_range, 1 + clip_range)
+    return -th.min(unclipped, clipped).mean()
+
+
+def value_loss(
+    values: th.Tensor, old_values: th.Tensor, returns: th.Tensor, clip_range_vf: float | None = None
+) -> th.Tensor:
+    """
+    Mean squared error of the value function.
+
+    With ``clip_range_vf``, the larger one of the squared errors of the prediction and of the
+    prediction clipped around its old value, as in the paper's code and in OpenAI's PPO. SB3's
+    PPO takes the clipped one alone, so a value that has left the interval in the wrong
+    direction is no longer pulled back there.
+
+    :param values: predictions, shape ``(B,)``
+    :param old_values: predictions at the time of the rollout, shape ``(B,)``
+    :param returns: targets, shape ``(B,)``
+    :param clip_range_vf: half-width of the interval around the old value, None for no clipping
+    :return: scalar, without the factor 1/2 that the paper's ``V`` has inside
+    """
+    if clip_range_vf is None:
+        return F.mse_loss(returns, values)
+    clipped = old_values + th.clamp(values - old_values, -clip_range_vf, clip_range_vf)
+    return th.max((values - returns) ** 2, (clipped - returns) ** 2).mean()
+
+
+def entropy_loss(entropy: th.Tensor | None, log_prob: th.Tensor) -> th.Tensor:
+    """
+    :param entropy: shape ``(B,)``, None where it has no analytical form (squashed Gaussians)
+    :param log_prob: shape ``(B,)``, its negative mean stands in for a missing entropy
+    :return: negative mean entropy, scalar
+    """
+    return -th.mean(-log_prob) if entropy is None else -th.mean(entropy)
+
+
+def distillation_kl(own: Distribution, peers: Sequence[Distribution]) -> th.Tensor:
+    """
+    The mutual distillation term: mean over peers and states of ``KL(peer || own)``, exact over
+    the whole action distribution and summed over independent action dimensions.
+
+    Gradients reach ``own`` and every peer that was computed with gradients: the paper lets them
+    through on both sides.
+
+    :param own: the member's distribution on its own states, batch shape ``(B,)``
+    :param peers: the other members' distributions on the same states, at least one
+    :return: scalar
+    """
+    per_peer = []
+    for peer in peers:
+        kl = kl_divergence(peer, own)
+        # torch reports Gaussians and Bernoullis per action dimension
+        per_peer.append(kl.sum(dim=1).mean() if kl.dim() > 1 else kl.mean())
+    return th.stack(per_peer).mean()
+
+
+def approximate_kl(log_prob: th.Tensor, old_log_prob: th.Tensor) -> th.Tensor:
+    """
+    Low-variance estimate of ``KL(old || new)`` (http://joschu.net/blog/kl-approx.html, SB3 PR #419).
+
+    :param log_prob: log probabilities under the new policy, shape ``(B,)``
+    :param old_log_prob: log probabilities under the old policy, shape ``(B,)``
+    :return: scalar
+    """
+    log_ratio = log_prob - old_log_prob
+    return th.mean((th.exp(log_ratio) - 1) - log_ratio)
+
+
+def member_loss(
+    own: Evaluation, samples: RolloutBufferSamples, peers: Sequence[Distribution], settings: LossSettings
+) -> MemberLoss:
+    """
+    One member's loss on a minibatch of its own samples.
+
+    Every part is a mean over samples, so that the weighted mean over the chunks of a minibatch is
+    the minibatch's.
+
+    :param own: the member's evaluation of the minibatch
+    :param samples: the minibatch, its advantages normalised already where they are to be
+    :param peers: the peers' distributions on the same states; empty for a single policy
+    :param settings: coefficients and clip ranges
+    :return: the loss and its parts
+    """
+    ratio = th.exp(own.log_prob - samples.old_log_prob)
+
+    surrogate = clipped_surrogate(samples.advantages, ratio, settings.clip_range)
+    value = value_loss(own.values, samples.old_values, samples.returns, settings.clip_range_vf)
+    entropy = entropy_loss(own.entropy, own.log_prob)
+    total = surrogate + settings.ent_coef * entropy + settings.vf_coef * value
+
+    distill_kl = distillation_kl(own.distribution, peers) if peers else th.zeros_like(surrogate)
+    # Left out rather than multiplied by 0: the members are then exactly PPO's
+    if peers and settings.distill_coef != 0:
+        total = total + settings.distill_coef * distill_kl
+
+    with th.no_grad():
+        clip_fraction = th.mean((th.abs(ratio - 1) > settings.clip_range).float())
+        approx_kl = approximate_kl(own.log_prob, samples.old_log_prob)
+    return MemberLoss(
+        total=total,
+        policy_gradient_loss=surrogate.detach(),
+        value_loss=value.detach(),
+        entropy_loss=entropy.detach(),
+        distill_kl=distill_kl.detach(),
+        clip_fraction=clip_fraction,
+        approx_kl=approx_kl,
+    )

@@ -1,0 +1,439 @@
+"""Mutual Distillation Policy Optimization."""
+
+from collections.abc import Mapping, Sequence
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.policies import (
+    ActorCriticCnnPolicy,
+    ActorCriticPolicy,
+    BasePolicy,
+    MultiInputActorCriticPolicy,
+)
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import FloatSchedule
+
+from sb3_mdpo.common.buffers import MutualRolloutBuffer
+from sb3_mdpo.common.distributions import distribution_checks
+from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
+from sb3_mdpo.common.policies import (
+    ImpalaCnnPolicy,
+    MemberClass,
+    MutualPolicy,
+    PredictWith,
+    StridedCnnPolicy,
+    common_policy_kwargs,
+)
+from sb3_mdpo.common.precision import accelerate, automatic_chunk_size, keep_freed_memory, resolve_precision
+from sb3_mdpo.common.save_util import FORMAT_VERSION
+from sb3_mdpo.envs.copies import copies_of
+from sb3_mdpo.mdpo.losses import LossSettings
+from sb3_mdpo.mdpo.metrics import UpdateHistory, check_update, explained_variance
+from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated
+from sb3_mdpo.mdpo.validation import check_arguments, check_n_policies, check_rollout
+from sb3_mdpo.persistence.ppo_conversion import member_to_ppo, ppo_to_member
+
+SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
+
+
+class MDPO(MutualOnPolicyAlgorithm):
+    """
+    Mutual Distillation Policy Optimization: two or more PPO policies, each with its own
+    environments and rollouts, learn side by side, and a KL term draws each towards the others
+    on its own states.
+
+    Paper: https://arxiv.org/abs/2501.02481 (not Mirror Descent Policy Optimization, which has
+    the same abbreviation). The arguments are those of SB3's ``PPO`` with the same meanings and
+    defaults, but ``batch_size`` counts samples per policy, and ``clip_range_vf`` takes the larger
+    one of the clipped and the unclipped error as the paper does, where SB3 takes the clipped one.
+    ``num_timesteps`` counts the environment steps of all policies together.
+
+    :param policy: class of the members or its alias (MlpPolicy, CnnPolicy, MultiInputPolicy,
+        ImpalaCnnPolicy, StridedCnnPolicy); or a list with one for each member
+    :param env: environments to learn from; environment ``i`` of ``n_envs`` belongs to member
+        ``i // (n_envs / n_policies)``. Of an id or a single environment with a ``spec``, as many
+        copies are made as there are policies, here but not in ``load()`` or ``set_env()``; what
+        was changed in an environment after it was made is not copied
+    :param learning_rate: learning rate, may be a function of the progress remaining (from 1 to 0)
+    :param n_steps: steps per environment and update
+    :param batch_size: minibatch size per policy
+    :param n_epochs: number of epochs per update
+    :param gamma: discount factor
+    :param gae_lambda: trade-off of bias against variance in GAE
+    :param clip_range: clipping of the probability ratio, may be a function of the progress remaining
+    :param clip_range_vf: clipping of the value function, may be a function of the progress
+        remaining; None for no clipping
+    :param normalize_advantage: whether to normalise advantages per member and minibatch
+    :param ent_coef: weight of the entropy bonus
+    :param vf_coef: weight of the value loss, the mean squared error: the paper's 0.5 with a
+        factor 0.5 inside the loss is 0.25 here
+    :param max_grad_norm: largest gradient norm per member, after the mean over members
+    :param use_sde: whether to use generalised State Dependent Exploration
+    :param sde_sample_freq: sample a new noise matrix every n steps with gSDE, -1 for once per rollout
+    :param rollout_buffer_class: subclass of ``MutualRolloutBuffer`` to use instead of it
+    :param rollout_buffer_kwargs: further arguments of the rollout buffer
+    :param target_kl: a member whose KL from its old policy exceeds 1.5 times this value leaves
+        the update, while its peers go on; with one member this is PPO's rule
+    :param stats_window_size: number of episodes that the logged returns are averaged over,
+        for all members together and for each one
+    :param tensorboard_log: log location for tensorboard (if None, no logging)
+    :param policy_kwargs: further arguments of every member; or a list with one dict for each
+        member (Deep Mutual Learning allows different networks), which must agree on the optimizer
+    :param verbose: 0 for no output, 1 for info messages, 2 for debug messages
+    :param seed: seed of the pseudo random generators. The members' weights are drawn one after
+        the other: they differ, and the first member's are those of a PPO with this seed
+    :param device: device on which the code should run
+    :param n_policies: number of members; one is PPO
+    :param distill_coef: weight of the distillation KL, the paper's alpha, may be a function of
+        the progress remaining; 0 trains members that only share an optimizer
+    :param detach_peers: whether gradients stop at the peers (Deep Mutual Learning, arXiv
+        1706.00384); the paper lets them through both sides of the KL
+    :param distill_mode: ``"all"``: the KL is the mean over all peers, whose cost grows with the
+        square of ``n_policies``; ``"random"``: one random peer per member and minibatch, whose cost
+        grows linearly. The same for two members
+    :param precision: ``"fp32"``; ``"bf16"``: features extractors in bfloat16, everything else in
+        float32; ``"auto"``: bf16 for images on hardware that has it, else fp32
+    :param chunk_size: a minibatch goes through the networks in chunks of at most this many samples,
+        whose gradients add up to the minibatch's: the same up to rounding with less memory (but not
+        for batch normalisation, which sees chunks). None to have it chosen for the device: 128
+        images of 64x64 on a CPU, more where they are smaller, else whole minibatches
+    :param compile: whether features extractors are compiled by ``torch.compile``
+    :param predict_with: who acts in ``predict()``: a member's index, or "ensemble" for the
+        average of all members' action distributions. It may be changed at any time and is saved
+        with the model
+    :param check_finite: whether NaN or infinity in observations, rewards, what the networks say of them, losses
+        or gradients ends the training with a ``NonFiniteError`` that says whose it is and when it came up
+    :param _init_setup_model: whether to build the network at the creation of the instance
+    :raises ValueError: where an argument is outside its range, or ``batch_size`` is larger than
+        a member's rollout
+    :raises TypeError: where ``policy`` or ``rollout_buffer_class`` is of a class that cannot be used
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": ActorCriticPolicy,
+        "CnnPolicy": ActorCriticCnnPolicy,
+        "MultiInputPolicy": MultiInputActorCriticPolicy,
+        "ImpalaCnnPolicy": ImpalaCnnPolicy,
+        "StridedCnnPolicy": StridedCnnPolicy,
+    }
+    policy_class: MemberClass  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy] | Sequence[str | type[ActorCriticPolicy]],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 3e-4,
+        n_steps: int = 2048,
+        batch_size: int = 64,
+        n_epochs: int = 10,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_range: float | Schedule = 0.2,
+        clip_range_vf: float | Schedule | None = None,
+        normalize_advantage: bool = True,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        rollout_buffer_class: type[MutualRolloutBuffer] | None = None,
+        rollout_buffer_kwargs: dict[str, Any] | None = None,
+        target_kl: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        n_policies: int = 2,
+        distill_coef: float | Schedule = 1.0,
+        detach_peers: bool = False,
+        distill_mode: str = "all",
+        precision: str = "fp32",
+        chunk_size: int | None = None,
+        compile: bool = False,
+        predict_with: PredictWith = 0,
+        check_finite: bool = True,
+        _init_setup_model: bool = True,
+    ) -> None:
+        check_n_policies(n_policies)
+        self.batch_size = batch_size
+        self.n_epochs = n_epochs
+        self.clip_range = clip_range
+        self.clip_range_vf = clip_range_vf
+        self.normalize_advantage = normalize_advantage
+        self.target_kl = target_kl
+        self.n_policies = int(n_policies)
+        self.distill_coef = distill_coef
+        self.detach_peers = detach_peers
+        self.distill_mode = distill_mode
+        self.precision = precision
+        self.chunk_size = chunk_size
+        self.compile = compile
+        self.predict_with = predict_with
+        self.check_finite = check_finite
+        super().__init__(
+            self._member_class(policy),  # type: ignore[arg-type]
+            copies_of(env, n_policies) if _init_setup_model else env,  # type: ignore[arg-type]
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+            rollout_buffer_class=rollout_buffer_class,  # type: ignore[arg-type]
+            rollout_buffer_kwargs=rollout_buffer_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=common_policy_kwargs(policy_kwargs),
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            _init_setup_model=False,
+            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+        )
+        if _init_setup_model:
+            self._setup_model()
+            if self.n_envs % self.n_policies == 0:
+                check_rollout(self)
+
+    def _member_class(
+        self, policy: str | type[ActorCriticPolicy] | Sequence[str | type[ActorCriticPolicy]]
+    ) -> str | MemberClass:
+        if not isinstance(policy, (list, tuple)):
+            return policy  # type: ignore[return-value] # SB3 resolves aliases; check_arguments() refuses all other
+        return [self._get_policy_from_name(one) if isinstance(one, str) else one for one in policy]  # type: ignore[misc]
+
+    def _setup_model(self) -> None:
+        self.format_version = FORMAT_VERSION
+        check_arguments(self)
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        self.rollout_buffer = (self.rollout_buffer_class or MutualRolloutBuffer)(  # type: ignore[call-arg, assignment]
+            self.n_steps,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            gamma=self.gamma,
+            gae_lambda=self.gae_lambda,
+            n_envs=self.n_envs,
+            n_policies=self.n_policies,
+            **self.rollout_buffer_kwargs,
+        )
+        self.policy = MutualPolicy(
+            self.observation_space,
+            self.action_space,
+            self.lr_schedule,
+            member_class=self.policy_class,
+            n_policies=self.n_policies,
+            use_sde=self.use_sde,
+            predict_with=self.predict_with,
+            **self.policy_kwargs,
+        ).to(self.device)
+        accelerate(self.policy, resolve_precision(self.precision, self.device, self.observation_space), self.compile)
+        if isinstance(self.policy_class, type):  # SB3 asks for its name
+            self._maybe_recommend_cpu()
+        self.ranks.spread_seed(self.seed, self.env)
+
+    # Schedules of what the settings are now: as with PPO, a callback may assign new ones
+
+    @property
+    def clip_range_schedule(self) -> Schedule:
+        """``clip_range`` as a function of the progress remaining."""
+        return FloatSchedule(self.clip_range)
+
+    @property
+    def clip_range_vf_schedule(self) -> Schedule | None:
+        """``clip_range_vf`` as a function of the progress remaining, None for no clipping."""
+        return None if self.clip_range_vf is None else FloatSchedule(self.clip_range_vf)
+
+    @property
+    def distill_coef_schedule(self) -> Schedule:
+        """``distill_coef`` as a function of the progress remaining."""
+        return FloatSchedule(self.distill_coef)
+
+    def train(self) -> None:
+        """Update all members with the rollouts gathered last."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        settings = self._loss_settings()
+        chunk_size = automatic_chunk_size(self.policy) if self.chunk_size is None else self.chunk_size
+        history = UpdateHistory()
+        active = set(range(self.n_policies))
+        no_gradient = self.detach_peers or settings.distill_coef == 0
+        ranks = self.ranks
+        batch_size = ranks.share(self.batch_size, "batch_size")
+        peers_generator = ranks.peers_generator()
+        with distribution_checks(False):  # check_update() sees what they would have
+            for epoch in range(self.n_epochs):
+                for minibatch in self.rollout_buffer.get(batch_size):
+                    took_part = frozenset(active)
+                    peers = draw_peers(self.n_policies, self.distill_mode, peers_generator)
+                    metrics = minibatch_step(
+                        self.policy,
+                        minibatch,
+                        peers,
+                        settings,
+                        active,
+                        self.max_grad_norm,
+                        self.detach_peers,
+                        self.target_kl,
+                        chunk_size,
+                        ranks,
+                    )
+                    stepped = frozenset(active)
+                    history.append(epoch, metrics, took_part, stepped)
+                    passes = n_differentiated(peers, took_part, stepped, no_gradient)
+                    self.trained_samples += passes * len(minibatch[0].actions) * ranks.size
+                    if not active:
+                        break
+                self._n_updates += 1
+                if not active:
+                    if self.verbose >= 1:
+                        print(f"Early stopping at step {epoch}: all policies have reached target_kl={self.target_kl}")
+                    break
+        # Statistics of batch normalisation, where members have it: each process has seen its own samples
+        ranks.average([buffer for buffer in self.policy.buffers() if buffer.is_floating_point()])
+        self._log_update(history, settings)
+
+    def _loss_settings(self) -> LossSettings:
+        progress = self._current_progress_remaining
+        vf_schedule = self.clip_range_vf_schedule
+        # The last rollout may go beyond the total: below 0, a line that falls to 0 there is no coefficient any more
+        distill_coef = self.distill_coef_schedule(max(progress, 0.0))
+        if not distill_coef >= 0:  # NaN neither
+            raise ValueError(
+                f"The schedule of distill_coef gave {distill_coef} at progress_remaining={progress}: it must not be "
+                "negative, which would drive the members apart."
+            )
+        return LossSettings(
+            clip_range=self.clip_range_schedule(progress),
+            clip_range_vf=None if vf_schedule is None else vf_schedule(progress),
+            ent_coef=self.ent_coef,
+            vf_coef=self.vf_coef,
+            distill_coef=distill_coef,
+            normalize_advantage=self.normalize_advantage,
+        )
+
+    def _log_update(self, history: UpdateHistory, settings: LossSettings) -> None:
+        buffer = self.rollout_buffer
+        values, returns = buffer.by_member(buffer.values), buffer.by_member(buffer.returns)
+        at_the_end = {"explained_variance": explained_variance(values, returns, self.ranks)}
+        if all(hasattr(member, "log_std") for member in self.policy.members):
+            at_the_end["std"] = th.stack([th.exp(member.log_std.detach()).mean() for member in self.policy.members])
+        update = history.fetch(at_the_end)
+        if self.check_finite:
+            check_update(update, self.num_timesteps)
+        for key, value in update.summary().items():
+            self.logger.record(key, value)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/clip_range", settings.clip_range)
+        if settings.clip_range_vf is not None:
+            self.logger.record("train/clip_range_vf", settings.clip_range_vf)
+        self.logger.record("train/distill_coef", settings.distill_coef)
+
+    def learn(
+        self: SelfMDPO,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 1,
+        tb_log_name: str = "MDPO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfMDPO:
+        """
+        Train all members.
+
+        :param total_timesteps: environment steps of all policies together
+        :param callback: called at every step with the state of the algorithm
+        :param log_interval: number of iterations between two logs, None for none
+        :param tb_log_name: name of the run for TensorBoard
+        :param reset_num_timesteps: whether to start counting timesteps anew
+        :param progress_bar: whether to show a progress bar
+        :return: the trained model
+        :raises ValueError: where the number of environments is no multiple of ``n_policies``, or
+            ``batch_size`` is larger than a member's rollout
+        :raises NonFiniteError: where ``check_finite`` is set, and NaN or infinity comes up
+        """
+        check_rollout(self)
+        keep_freed_memory(self.policy)
+        return super().learn(
+            total_timesteps=total_timesteps,
+            callback=callback,
+            log_interval=log_interval,  # type: ignore[arg-type]
+            tb_log_name=tb_log_name,
+            reset_num_timesteps=reset_num_timesteps,
+            progress_bar=progress_bar,
+        )
+
+    def to_ppo(self, member: int = 0) -> PPO:
+        """
+        A member as a plain SB3 model that saves, loads, predicts and learns by itself.
+
+        It has a copy of the member's weights and, where PPO has them, this model's settings. Its
+        optimizer starts anew, as the moments here are those of a mean over members; it has no
+        environment yet: ``set_env()`` takes one with the number of environments that the member had.
+
+        :param member: the member's index
+        :return: the PPO model
+        :raises ValueError: where there is no such member, or the action space does not start at 0
+        """
+        return member_to_ppo(self, member)
+
+    def load_ppo(self, member: int, ppo: PPO | str | Path | BufferedIOBase) -> None:
+        """
+        Give a member the weights of a PPO model; the optimizer forgets the member's moments.
+
+        :param member: the member's index
+        :param ppo: model, or the path or file of a saved one
+        :raises ValueError: where there is no such member, or the PPO model has other spaces or another network
+        """
+        ppo_to_member(self, member, ppo)
+
+    def export(self, path: str | Path, include_optimizer: bool = False) -> None:
+        """
+        Write the model as plain data that :meth:`from_export` reads without running anything in it, unlike the
+        files of :meth:`save`. An export that is there is replaced once the new one is complete.
+
+        :param path: folder to write: ``config.json`` and ``model.safetensors``
+        :param include_optimizer: whether to write the optimizer's state as well, three times the size with Adam:
+            training then goes on as if it had not been interrupted
+        :raises ValueError: where a setting is code or an object of which an export knows nothing, or something
+            else than an export is at the path
+        """
+        from sb3_mdpo.persistence.export.write import write_export
+
+        write_export(self, path, include_optimizer)
+
+    @classmethod
+    def from_export(
+        cls: type[SelfMDPO],
+        path: str | Path,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: Mapping[str, type] | None = None,
+        **kwargs: Any,
+    ) -> SelfMDPO:
+        """
+        Rebuild a model from an export. Nothing in it is imported, evaluated or unpickled.
+
+        :param path: folder that :meth:`export` wrote
+        :param env: environment to go on with, None to predict only
+        :param device: device on which the code should run
+        :param custom_objects: dotted name in the export -> class of one's own that it may use
+        :param kwargs: settings to change
+        :return: the model
+        :raises ValueError: where anything in the export is not as it should be, or the spaces of ``env`` are not
+            the model's
+        :raises TypeError: where ``kwargs`` names what is no setting, or what the weights were made for
+        """
+        from sb3_mdpo.persistence.export.read import load_export
+
+        return load_export(cls, path, env, device, custom_objects, kwargs)

@@ -1,0 +1,222 @@
+"""One joint gradient step on one minibatch of every member."""
+
+from copy import copy
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples
+
+from sb3_mdpo.common.policies import MutualPolicy
+from sb3_mdpo.common.ranks import ALONE, Ranks
+from sb3_mdpo.mdpo.losses import Evaluation, LossSettings, member_loss
+
+# The columns of what minibatch_step() returns; all but the last two names are fields of MemberLoss
+METRICS = (
+    "policy_gradient_loss",
+    "value_loss",
+    "entropy_loss",
+    "distill_kl",
+    "clip_fraction",
+    "approx_kl",
+    "loss",
+    "grad_norm",
+)
+
+DISTILL_MODES = ("all", "random")
+
+
+def evaluate_member(member: ActorCriticPolicy, samples: RolloutBufferSamples) -> Evaluation:
+    """
+    :param member: the member whose rollout the samples are from
+    :param samples: minibatch of ``B`` samples
+    :return: its current values and action distribution on them
+    """
+    values, log_prob, entropy = member.evaluate_actions(samples.observations, samples.actions)
+    # SB3's policies have one distribution object each, which the next forward pass changes
+    return Evaluation(copy(member.action_dist), values.flatten(), log_prob, entropy)
+
+
+def peer_distribution(peer: ActorCriticPolicy, observations: PyTorchObs, constant: bool) -> Distribution:
+    """
+    :param peer: another member
+    :param observations: the states of the member that is taught
+    :param constant: whether no gradient shall reach the peer. It then answers as it does in
+        rollouts, without dropout, and its batch normalisation learns nothing about these states
+    :return: the peer's action distribution on these states
+    """
+    if not constant:
+        return copy(peer.get_distribution(observations))
+    training = peer.training
+    peer.set_training_mode(False)
+    with th.no_grad():
+        distribution = copy(peer.get_distribution(observations))
+    peer.set_training_mode(training)
+    return distribution
+
+
+def check_distill_mode(distill_mode: str) -> None:
+    """
+    :param distill_mode: setting to check
+    :raises ValueError: where there is no such mode
+    """
+    if distill_mode not in DISTILL_MODES:
+        raise ValueError(
+            f"distill_mode={distill_mode!r} is unknown: use 'all' for the mean over all peers, or 'random' for one "
+            "random peer per minibatch."
+        )
+
+
+def draw_peers(n_policies: int, distill_mode: str, generator: Any = np.random) -> list[list[int]]:
+    """
+    :param n_policies: number of members
+    :param distill_mode: ``"all"`` for all peers, ``"random"`` for one of them
+    :param generator: what draws it: NumPy's global generator, which SB3 seeds, or another ``RandomState``
+    :return: for every member, the indices of the peers that it learns from in a minibatch
+    :raises ValueError: where there is no such mode
+    """
+    check_distill_mode(distill_mode)
+    peers = [[j for j in range(n_policies) if j != k] for k in range(n_policies)]
+    if distill_mode == "all" or n_policies <= 2:
+        return peers
+    return [[int(generator.choice(others))] for others in peers]
+
+
+def n_differentiated(
+    peers: list[list[int]], took_part: frozenset[int], stepped: frozenset[int], no_gradient: bool
+) -> int:
+    """
+    Count the forward passes of a step that also went backward: those of the members, and of the peers
+    that are no constants to them.
+
+    :param peers: for each member, the indices of the peers in its distillation term
+    :param took_part: members whose loss was computed
+    :param stepped: those of them that did not reach ``target_kl`` with it
+    :param no_gradient: whether all peers are constants
+    :return: number of networks that one sample of every member went through both ways, over all members
+    """
+    passes = len(took_part)
+    if not no_gradient:
+        # Members go one after the other: to the later ones, one that has just reached target_kl is a constant
+        passes += sum(j in (stepped if j < k else took_part) for k in took_part for j in peers[k])
+    return passes
+
+
+def chunks(samples: RolloutBufferSamples, chunk_size: int | None) -> list[RolloutBufferSamples]:
+    """
+    :param samples: minibatch of ``B`` samples
+    :param chunk_size: largest number of samples in a chunk, None for no limit
+    :return: the minibatch in pieces, views of it
+    """
+    n_samples = len(samples.actions)
+    if chunk_size is None or chunk_size >= n_samples:
+        return [samples]
+    starts = range(0, n_samples, chunk_size)
+
+    def cut(memory: th.Tensor | dict[str, th.Tensor], start: int) -> th.Tensor | dict[str, th.Tensor]:
+        if isinstance(memory, dict):
+            return {key: part[start : start + chunk_size] for key, part in memory.items()}
+        return memory[start : start + chunk_size]
+
+    return [type(samples)(*(cut(memory, start) for memory in samples)) for start in starts]  # type: ignore[arg-type]
+
+
+def backward_of_member(
+    policy: MutualPolicy,
+    k: int,
+    samples: RolloutBufferSamples,
+    peers: dict[int, bool],
+    settings: LossSettings,
+    chunk_size: int | None,
+) -> th.Tensor:
+    """
+    Add the gradient of one member's term of the joint loss, chunk after chunk: up to rounding that
+    of the minibatch at once, with one chunk's activations in memory at a time.
+
+    :param policy: the members
+    :param k: the member's index
+    :param samples: minibatch of its samples, advantages normalised already where they are to be
+    :param peers: indices of the peers that it learns from, and whether each is a constant
+    :param settings: coefficients and clip ranges
+    :param chunk_size: largest number of samples in a chunk, None for no limit
+    :return: the term's metrics without the gradient norm, shape ``(len(METRICS) - 1,)``
+    """
+    n_samples = len(samples.actions)
+    metrics = th.zeros(len(METRICS) - 1, device=policy.device)
+    for chunk in chunks(samples, chunk_size):
+        own = evaluate_member(policy.members[k], chunk)
+        teachers = [peer_distribution(policy.members[j], chunk.observations, constant) for j, constant in peers.items()]
+        loss = member_loss(own, chunk, teachers, settings)
+        share = len(chunk.actions) / n_samples
+        parts = [getattr(loss, name) for name in METRICS[:-2]]
+        metrics += share * th.stack([*parts, loss.total.detach()])
+        (loss.total * (share / policy.n_policies)).backward()  # type: ignore[no-untyped-call]
+    return metrics
+
+
+def _gradients(policy: MutualPolicy) -> list[th.Tensor | None]:
+    return [None if parameter.grad is None else parameter.grad.clone() for parameter in policy.parameters()]
+
+
+def minibatch_step(
+    policy: MutualPolicy,
+    minibatch: list[RolloutBufferSamples],
+    peers: list[list[int]],
+    settings: LossSettings,
+    active: set[int],
+    max_grad_norm: float,
+    detach_peers: bool = False,
+    target_kl: float | None = None,
+    chunk_size: int | None = None,
+    ranks: Ranks = ALONE,
+) -> th.Tensor:
+    """
+    One step of the common optimizer on the mean of the members' losses.
+
+    The members' terms are differentiated one after the other, which gives the same gradient as
+    their mean with one term's activations in memory at a time. Gradient norms are clipped per
+    member after the mean, as in the paper. A member whose ``approx_kl`` exceeds ``1.5 * target_kl`` leaves ``active``:
+    it takes no further part in this update, neither this step nor a later one, and serves its
+    peers as a constant. The host waits for the device only for this, and not without ``target_kl``.
+
+    :param policy: members and optimizer
+    :param minibatch: samples of each member
+    :param peers: for each member, the indices of the peers in its distillation term
+    :param settings: coefficients and clip ranges
+    :param active: indices of the members that still learn in this update; may lose some
+    :param max_grad_norm: largest gradient norm per member
+    :param detach_peers: whether the KL's gradient stops at the peers (Deep Mutual Learning)
+    :param target_kl: SB3's limit of the KL between the old and the new policy, None for no limit
+    :param chunk_size: largest number of samples that go through a network at once, None for no limit
+    :param ranks: the processes that have parts of this minibatch: gradients and metrics are those of all of it
+    :return: metrics of this step, shape ``(n_policies, len(METRICS))``, 0 for members that take no part
+    """
+    metrics = th.zeros((policy.n_policies, len(METRICS)), device=policy.device)
+    policy.optimizer.zero_grad()
+    if settings.normalize_advantage:
+        advantages = ranks.normalize([samples.advantages for samples in minibatch])
+        minibatch = [samples._replace(advantages=one) for samples, one in zip(minibatch, advantages, strict=True)]
+    for k in sorted(active):
+        no_gradient = detach_peers or settings.distill_coef == 0
+        constant = {j: no_gradient or j not in active for j in peers[k]}
+        before = [] if target_kl is None else _gradients(policy)
+        metrics[k, :-1] = backward_of_member(policy, k, minibatch[k], constant, settings, chunk_size)
+        if target_kl is None:
+            continue
+        ranks.average([metrics[k]])
+        if metrics[k, METRICS.index("approx_kl")] > 1.5 * target_kl:
+            active.discard(k)
+            for parameter, gradient in zip(policy.parameters(), before, strict=True):
+                parameter.grad = gradient
+
+    for k, member in enumerate(policy.members):
+        if k not in active:
+            # Peers that were still active before may have sent gradients here; None makes the optimizer skip it
+            member.zero_grad(set_to_none=True)
+    ranks.average([*(one.grad for one in policy.parameters() if one.grad is not None), metrics])
+    for k in sorted(active):
+        metrics[k, -1] = th.nn.utils.clip_grad_norm_(policy.members[k].parameters(), max_grad_norm)
+    policy.optimizer.step()
+    return metrics

@@ -1,0 +1,114 @@
+"""Members as SB3's PPO models, and PPO models as members."""
+
+from io import BufferedIOBase
+from pathlib import Path
+
+import torch as th
+from stable_baselines3 import PPO
+
+from sb3_mdpo.common.distributions import starts_at_zero
+from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
+from sb3_mdpo.common.save_util import loading, read_plain_settings
+
+# Arguments that PPO has under the same name and with the same meaning
+COMMON_ARGUMENTS = (
+    "learning_rate",
+    "n_steps",
+    "batch_size",
+    "n_epochs",
+    "gamma",
+    "gae_lambda",
+    "clip_range",
+    "clip_range_vf",
+    "normalize_advantage",
+    "ent_coef",
+    "vf_coef",
+    "max_grad_norm",
+    "use_sde",
+    "sde_sample_freq",
+    "target_kl",
+    "tensorboard_log",
+    "verbose",
+    "device",
+)
+
+
+def member_to_ppo(model: MutualOnPolicyAlgorithm, k: int) -> PPO:
+    """
+    :param model: model to take the member from; it is left as it is
+    :param k: the member's index
+    :return: see :meth:`sb3_mdpo.MDPO.to_ppo`
+    :raises ValueError: where there is no such member, or PPO could not act for it
+    """
+    member = model.policy.members[check_member(model, k)]
+    if not starts_at_zero(model.action_space):
+        raise ValueError(
+            f"SB3's PPO counts actions from 0, but the action space is {model.action_space}: use "
+            f"model.policy.members[{k}] with sb3-mdpo."
+        )
+    member_class, member_kwargs = model.each_member()[k]
+    settings = {name: getattr(model, name) for name in COMMON_ARGUMENTS}
+    settings["stats_window_size"] = model._stats_window_size
+    ppo = PPO(member_class, None, policy_kwargs=member_kwargs, _init_setup_model=False, **settings)  # type: ignore[arg-type]
+    ppo.observation_space, ppo.action_space = model.observation_space, model.action_space
+    ppo.n_envs = max(model.n_envs // model.n_policies, 1)
+    with th.random.fork_rng(devices=[]):  # for the initial weights, which are not used
+        ppo._setup_model()
+    ppo.seed = model.seed  # only now: building a model with a seed would start all generators anew
+    ppo.policy.load_state_dict(member.state_dict())
+    ppo.num_timesteps = model.num_timesteps // model.n_policies
+    ppo._n_updates = model._n_updates
+    return ppo
+
+
+def ppo_to_member(model: MutualOnPolicyAlgorithm, k: int, ppo: PPO | str | Path | BufferedIOBase) -> None:
+    """
+    :param model: model whose member gets the weights
+    :param k: the member's index
+    :param ppo: see :meth:`sb3_mdpo.MDPO.load_ppo`
+    :raises ValueError: where there is no such member, or the networks or spaces differ
+    """
+    member = model.policy.members[check_member(model, k)]
+    source = ppo if isinstance(ppo, PPO) else load_ppo(ppo, model.device)
+    for name in ("observation_space", "action_space"):
+        if getattr(source, name) != getattr(model, name):
+            raise ValueError(
+                f"The PPO model has the {name} {getattr(source, name)}, this model has {getattr(model, name)}."
+            )
+    theirs, ours = (
+        {name: tuple(p.shape) for name, p in policy.state_dict().items()} for policy in (source.policy, member)
+    )
+    if theirs != ours:
+        name = next(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+        raise ValueError(
+            f"The PPO model's network is not that of member {k}: {name} has shape {theirs.get(name)} there and "
+            f"{ours.get(name)} here. Build MDPO with the policy and policy_kwargs that the PPO model has."
+        )
+    member.load_state_dict(source.policy.state_dict())
+    for parameter in member.parameters():
+        model.policy.optimizer.state.pop(parameter, None)  # moments of other weights
+
+
+def load_ppo(path: str | Path | BufferedIOBase, device: th.device | str = "auto") -> PPO:
+    """
+    :param path: file that PPO's ``save()`` wrote
+    :param device: PyTorch device
+    :return: the model
+    :raises ValueError: where the file is damaged or holds something else
+    """
+    if "n_policies" in read_plain_settings(path):
+        raise ValueError(f"{path} is an MDPO model: pass MDPO.load({str(path)!r}).to_ppo(k) instead.")
+    with loading(path):
+        return PPO.load(path, device=device)
+
+
+def check_member(model: MutualOnPolicyAlgorithm, k: int) -> int:
+    """
+    :param model: the model
+    :param k: index of a member
+    :return: the same index
+    :raises ValueError: where the model has no such member
+    """
+    if k not in range(model.n_policies):
+        raise ValueError(f"There is no member {k!r}: use 0 to {model.n_policies - 1}.")
+    return k

@@ -1,0 +1,1 @@
+"""Helpers without reinforcement learning in them."""

@@ -1,0 +1,96 @@
+"""``torchrun ... -m sb3_mdpo.zoo train``: one run of the zoo, on one process or several."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from sb3_mdpo.common.ranks import current_ranks
+from sb3_mdpo.distributed.launch import process_group
+from sb3_mdpo.utils.terminal import one_line
+from sb3_mdpo.zoo.torchrun_jobs import job, run_to_go_on_with, sign
+
+
+@contextmanager
+def launched() -> Iterator[None]:
+    """
+    Train on all processes that torchrun has started. Only the first one prints, and is tracked.
+
+    :return: context manager in which the zoo may train
+    """
+    with process_group() as ranks:
+        from rl_zoo3 import train
+
+        train.ExperimentManager = for_all_ranks(train.ExperimentManager)
+        if ranks.is_first:
+            yield
+            return
+        os.environ["WANDB_MODE"] = "disabled"
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            yield
+
+
+def begun() -> Path | None:
+    """
+    :return: folder of the run that earlier processes of this job have begun, the same in all processes
+    :raises SystemExit: where this one may not go on with it
+    """
+    ranks, run, problem = current_ranks(), None, ""
+    if ranks.is_first:
+        try:
+            run = run_to_go_on_with()
+        except (OSError, ValueError) as error:
+            problem = one_line(error)
+            print(f"python -m sb3_mdpo.zoo train: {problem}", file=sys.stderr)
+    run, problem = ranks.broadcast((run, problem))
+    if problem:
+        sys.exit(2)
+    return run
+
+
+def for_all_ranks(manager: Any) -> Any:
+    """
+    :param manager: the zoo's ``ExperimentManager``, or a subclass
+    :return: a subclass that has its share of the training environments in every process, while the first one
+        evaluates and writes; the class itself where there is one process only, without torchrun
+    """
+    return manager if job() is None and current_ranks().size == 1 else type("SharedExperiment", (_Shared, manager), {})
+
+
+class _Shared:
+    """What is different in an experiment of torchrun; comes before the zoo's ``ExperimentManager``."""
+
+    save_path: str
+    seed: int
+    callbacks: list[Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ranks = current_ranks()
+        manager: Any = self
+        if self.ranks.size > 1 and (manager.algo != "mdpo" or manager.optimize_hyperparameters):
+            raise ValueError("torchrun trains --algo mdpo on several processes, without -optimize: start it alone.")
+        self.seed, self.save_path = self.ranks.broadcast((self.seed, self.save_path))
+        manager.params_path = f"{self.save_path}/{manager.env_name}"
+        if not self.ranks.is_first:
+            manager.eval_freq = manager.save_freq = -1
+            manager.show_progress = False
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> Any:
+        share = n_envs if eval_env else self.ranks.share(n_envs, "n_envs")
+        return super().create_envs(share, eval_env, no_log or not self.ranks.is_first)  # type: ignore[misc]
+
+    def create_callbacks(self) -> None:
+        super().create_callbacks()  # type: ignore[misc]
+        self.callbacks = self.ranks.callbacks(self.callbacks)
+
+    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        if self.ranks.is_first:
+            super()._save_config(saved_hyperparams)  # type: ignore[misc]
+            sign(Path(self.save_path))
+
+    def save_trained_model(self, model: Any) -> None:
+        if self.ranks.is_first:
+            super().save_trained_model(model)  # type: ignore[misc]

@@ -1,0 +1,219 @@
+"""Damaged files and command lines end in a message and change nothing; what the documentation says they say is true."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from sb3_mdpo import MDPO
+from sb3_mdpo.cli.main import main
+from sb3_mdpo.lab.report.data import _logged_returns
+from sb3_mdpo.lab.statistics.results import read_csv
+from sb3_mdpo.utils.terminal import LONGEST_MESSAGE, one_line
+from sb3_mdpo.utils.yaml_files import MOST_VALUES, read_mapping, read_yaml
+from tests.support.inputs import NoFile
+from tests.support.surfaces import Outcome, Surface, Workspace, command, pull_snapshot, run_zoo, seams, surfaces
+from tests.support.workspace import (
+    ARGS,
+    CHECKPOINT,
+    CONFIG,
+    GRID,
+    PLAIN_RUN,
+    RUN,
+    SETTINGS,
+    SHARED_CONFIG,
+    STUDY_RUN,
+    ordered,
+    valid_files,
+)
+
+EXAMPLES = 10
+PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
+ROW = re.compile(r"^\| (?P<case>[^|`]+) \| `(?P<command>[^`]+)` \| `(?P<message>[^`]+)` \|$", re.MULTILINE)
+ROWS = list(ROW.finditer(PAGE.read_text()))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workspace")
+    before = Path.cwd()
+    os.chdir(folder)
+    with seams():
+        yield Workspace(folder)
+    os.chdir(before)
+
+
+@pytest.mark.parametrize("name", surfaces())
+def test_damaged_input_ends_in_a_message(name, workspace):
+    surface, findings = surfaces()[name], []
+
+    @seed(0)
+    @settings(
+        max_examples=EXAMPLES,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(surface.inputs)
+    def try_all(value):
+        outcome = workspace.try_input(surface, value)
+        if outcome.kind == "finding":
+            findings.append((outcome.message, value))
+
+    try_all()
+    assert not findings
+
+
+@pytest.mark.parametrize("name", [name for name, surface in surfaces().items() if surface.file is not None])
+def test_valid_files_are_accepted(name, workspace):
+    """Otherwise nothing would be known about what happens to damaged ones."""
+    surface = surfaces()[name]
+    assert workspace.try_input(surface, valid_files()[surface.file]) == Outcome("accepted")
+
+
+def _study(before: str, after: str) -> bytes:
+    text = valid_files()["study.yml"].decode()
+    assert before in text
+    return text.replace(before, after).encode()
+
+
+def flipped(content: bytes) -> bytes:
+    """:return: the content with one bit of the last byte changed"""
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+NAMING_CODE = SHARED_CONFIG | {"env_wrapper": "os.system"}
+# What the page calls it -> the file, None where it is the command that is wrong, and what is in it
+CASES = {
+    "a study file that is no YAML": ("study.yml", b"name: ["),
+    "a study file that is no text": ("study.yml", b"\xff\xfe"),
+    "no study file": ("study.yml", NoFile.MISSING),
+    "a folder instead of a file": ("study.yml", NoFile.FOLDER),
+    "a key twice": ("study.yml", _study("jobs: 1", "jobs: 1\njobs: 2")),
+    "a key misspelt": ("study.yml", _study("timesteps", "timestep")),
+    "a number that YAML reads as text": ("study.yml", _study("timesteps: 2048", "timesteps: 1e6")),
+    "a share that Ray cannot give": ("study.yml", _study("gpus: 0.25", "gpus: 1.5")),
+    "an alias of what it is in": ("study.yml", b"name: &a [*a]"),
+    "an option out of range": (None, b""),
+    "a changed run in a study": (f"{STUDY_RUN}/run.yml", b"{}"),
+    "a model cut short": ("mdpo.zip", valid_files()["mdpo.zip"][:1000]),
+    "a model whose environment is not known": (None, b""),
+    "a device that does not exist": (None, b""),
+    "a seed out of range": (None, b""),
+    "a run with an empty args.yml": (f"{SETTINGS}/args.yml", b""),
+    "a run whose args.yml lacks something": (f"{SETTINGS}/args.yml", b"algo: mdpo"),
+    "a run without config.yml": (f"{SETTINGS}/config.yml", NoFile.MISSING),
+    "a run with a strange normalize": (f"{SETTINGS}/config.yml", b"normalize: dict("),
+    "an empty table of evaluations": (f"{RUN}/generalization.csv", b""),
+    "an analysis that is no JSON": (f"{RUN}/features.json", b"{"),
+    "an empty monitor.csv": (f"{PLAIN_RUN}/0.monitor.csv", b""),
+    "a run without checkpoints": (CHECKPOINT, NoFile.MISSING),
+    "a checkpoint cut short, and no other": (CHECKPOINT, valid_files()[CHECKPOINT][:-1]),
+    "an export without weights": ("export/model.safetensors", NoFile.MISSING),
+    "an export with a flipped bit": ("export/model.safetensors", flipped(valid_files()["export/model.safetensors"])),
+    "a shared run whose settings name code": ("snapshot/config.yml", yaml.safe_dump(NAMING_CODE).encode()),
+    "shared statistics that are no JSON": ("snapshot/vec_normalize.json", b"cos\nsystem"),
+}
+
+
+def feed_of(text: str) -> Callable[[Any], object]:
+    """:return: what has a command of the page read a file"""
+    words = text.split()
+    if text.startswith("MDPO"):
+        return lambda _: MDPO.from_export("export")
+    if text.startswith("python -m sb3_mdpo.zoo"):
+        return lambda _: run_zoo(words[3:])
+    return pull_snapshot if words[1] == "pull" else command(*words[1:])
+
+
+def test_page_has_all_cases():
+    assert [row["case"] for row in ROWS] == list(CASES)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["case"])
+def test_messages_are_those_of_the_page(row, workspace):
+    file, content = CASES[row["case"]]
+    surface = Surface(row["case"], None, feed_of(row["command"]), file, refusals=(ValueError,))
+    assert workspace.try_input(surface, content) == Outcome("refused", row["message"])
+
+
+def test_messages_are_one_line_for_terminals():
+    assert one_line("a\n  b\tc\x1b[31m\u2028d") == "a b c\\x1b[31m d"
+    long = one_line("a" * 600 + "b" * 600)
+    assert long == "a" * 500 + " [...] " + "b" * 500
+    assert len(long) <= LONGEST_MESSAGE + len(" [...] ")
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "[" * 60 + "]" * 60, "[" * 5000], ids=["itself", "deep", "deeper"])
+def test_documents_without_end_are_refused(text, tmp_path):
+    (tmp_path / "a.yml").write_text(text)
+    with pytest.raises(ValueError, match=r"a.yml is (nested more than 50 levels deep|no YAML)"):
+        read_yaml(tmp_path / "a.yml")
+
+
+FOUND = [  # by fuzzing, each of them once not refused, or not by a message that names the file
+    ("resume, args.yml", ordered(ARGS | {3: "cpu"})),
+    ("push, args.yml", ordered(ARGS | {"env": GRID.replace("-", "/")})),
+    ("push, args.yml", ordered(ARGS | {"gym_packages": [""]})),
+    ("run, config.yml", ordered(CONFIG | {"env_kwargs": {"num_levels": False}})),
+    ("run, config.yml", ordered(CONFIG | {"env_kwargs": {"num_levels": -1}})),
+    ("run, config.yml", ordered(CONFIG | {"env_kwargs": {"num_levels": 0}})),
+    ("study plan, results.csv", b"\xff"),
+    ("hyperparameters", {"distill_coef": 10**400}),
+    ("hyperparameters", {"policy": ["a.b", "a.b"]}),
+]
+
+
+@pytest.mark.parametrize(("surface", "found"), FOUND)
+def test_what_was_found_is_refused(surface, found, workspace):
+    assert workspace.try_input(surfaces()[surface], found).kind == "refused"
+
+
+@pytest.mark.parametrize("key", ["3", "true", "2026-01-01", "null"])
+def test_names_of_settings_are_text(key, tmp_path):
+    (tmp_path / "a.yml").write_text(f"algo: mdpo\n{key}: cpu")
+    with pytest.raises(ValueError, match=r"a.yml has the key .*, which is no text"):
+        read_mapping(tmp_path / "a.yml")
+
+
+def test_numbers_that_would_end_the_process_are_text(tmp_path):
+    """pandas issue 63089: its own reader of numbers is not to see them."""
+    number = "4e492493924924"
+    (tmp_path / "a.csv").write_text(f"kl\n{number}\n")
+    assert read_csv(tmp_path / "a.csv")["kl"].tolist() == [number]
+    (tmp_path / "0.monitor.csv").write_text(f'#{{"t_start": 1.0}}\nr,l,t\n{number},3,0.5\n')
+    assert _logged_returns(tmp_path)["mean_return"].tolist() == []  # it is no finite return
+
+
+def test_aliases_that_multiply_are_refused(tmp_path):
+    lists = [f"k{k}: &k{k} [{', '.join([f'*k{k - 1}'] * 8)}]" for k in range(1, 12)]
+    (tmp_path / "a.yml").write_text("\n".join(["k0: &k0 [x]", *lists]))
+    with pytest.raises(ValueError, match=f"a.yml has more than {MOST_VALUES} values"):
+        read_yaml(tmp_path / "a.yml")
+
+
+@pytest.mark.parametrize(
+    ("surface", "kind", "message"),
+    [
+        (Surface("a traceback", None, lambda _: [][0]), "finding", "IndexError"),
+        (Surface("nothing said", None, lambda _: sys.exit(2)), "finding", "no message"),
+        (Surface("another exit code", None, lambda _: sys.exit(1)), "finding", "exit code 1"),
+        (Surface("a file left", None, lambda _: Path("left").touch() or main(["pull", "a", "b"])), "finding", "left"),
+        (Surface("another file", None, command("pull"), "study.yml"), "finding", "does not name study.yml"),
+        (Surface("a refusal", None, command("pull")), "refused", "the following arguments are required"),
+        (Surface("no refusal", None, lambda _: None), "accepted", ""),
+    ],
+    ids=lambda value: value.name if isinstance(value, Surface) else "",
+)
+def test_harness_knows_a_finding(surface, kind, message, workspace):
+    outcome = workspace.try_input(surface, b"")
+    assert outcome.kind == kind
+    assert message in outcome.message
+    assert workspace.snapshot() == workspace.pristine

@@ -1,0 +1,269 @@
+"""The KL of every distribution, exact; discrete distributions that do not start at 0; mixtures."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stable_baselines3.common.distributions import (
+    BernoulliDistribution,
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    Distribution,
+    MultiCategoricalDistribution,
+    SquashedDiagGaussianDistribution,
+    StateDependentNoiseDistribution,
+)
+
+from sb3_mdpo.common.distributions import (
+    OffsetCategoricalDistribution,
+    OffsetMultiCategoricalDistribution,
+    mixture_mode,
+    mixture_sample,
+    with_start,
+)
+from sb3_mdpo.mdpo.losses import distillation_kl
+
+DIMENSIONS = 3
+NVEC = [2, 4, 3]
+LATENT = 5
+
+
+def gaussian(generator: th.Generator, batch: int, cls=DiagGaussianDistribution) -> Distribution:
+    mean = th.randn(batch, DIMENSIONS, generator=generator)
+    return cls(DIMENSIONS).proba_distribution(mean, 0.5 * th.randn(DIMENSIONS, generator=generator))
+
+
+def state_dependent(generator: th.Generator, batch: int, squash_output: bool = False) -> Distribution:
+    distribution = StateDependentNoiseDistribution(DIMENSIONS, squash_output=squash_output)
+    distribution.proba_distribution_net(LATENT)
+    mean, latent = th.randn(batch, DIMENSIONS, generator=generator), th.randn(batch, LATENT, generator=generator)
+    log_std = 0.5 * th.randn(LATENT, DIMENSIONS, generator=generator)
+    distribution.sample_weights(log_std, batch_size=batch)
+    return distribution.proba_distribution(mean, log_std, latent)
+
+
+def discrete(cls, size: int):
+    def make(generator: th.Generator, batch: int) -> Distribution:
+        return cls().proba_distribution(2 * th.randn(batch, size, generator=generator))
+
+    return make
+
+
+KINDS = {
+    "gaussian": gaussian,
+    "squashed_gaussian": lambda g, b: gaussian(g, b, SquashedDiagGaussianDistribution),
+    "gsde": state_dependent,
+    "squashed_gsde": lambda g, b: state_dependent(g, b, squash_output=True),
+    "categorical": discrete(lambda: CategoricalDistribution(4), 4),
+    "offset_categorical": discrete(lambda: OffsetCategoricalDistribution(4, start=7), 4),
+    "multi_categorical": discrete(lambda: MultiCategoricalDistribution(NVEC), sum(NVEC)),
+    "offset_multi_categorical": discrete(lambda: OffsetMultiCategoricalDistribution(NVEC, [1, -2, 0]), sum(NVEC)),
+    "bernoulli": discrete(lambda: BernoulliDistribution(3), 3),
+}
+
+
+def pair(kind: str, seed: int, batch: int) -> tuple[Distribution, Distribution]:
+    generator = th.Generator().manual_seed(seed)
+    return KINDS[kind](generator, batch), KINDS[kind](generator, batch)
+
+
+def closed_form(peer: Distribution, own: Distribution) -> th.Tensor:
+    """KL(peer || own) per state, from the textbook formula, in float64."""
+    if isinstance(peer, MultiCategoricalDistribution):
+        parts = zip(peer.distribution, own.distribution, strict=True)
+        return th.stack([(p.probs.double() * (p.logits - q.logits).double()).sum(-1) for p, q in parts]).sum(0)
+    p, q = peer.distribution, own.distribution
+    if isinstance(p, th.distributions.Categorical):
+        return (p.probs.double() * (p.logits - q.logits).double()).sum(-1)
+    if isinstance(p, th.distributions.Bernoulli):
+        one, other = p.logits.double().sigmoid(), q.logits.double().sigmoid()
+        return (one * (one / other).log() + (1 - one) * ((1 - one) / (1 - other)).log()).sum(-1)
+    sigma, other_sigma = p.stddev.double(), q.stddev.double()
+    distance = (p.mean - q.mean).double()
+    per_dimension = (other_sigma / sigma).log() + (sigma**2 + distance**2) / (2 * other_sigma**2) - 0.5
+    return per_dimension.sum(-1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=st.integers(0, 2**31), batch=st.integers(1, 6))
+@settings(max_examples=20, deadline=None)
+def test_kl_is_the_closed_form_summed_over_dimensions(kind, seed, batch):
+    own, peer = pair(kind, seed, batch)
+    expected = closed_form(peer, own).mean().float()
+    th.testing.assert_close(distillation_kl(own, [peer]), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_kl_is_positive_zero_to_itself_and_the_mean_over_peers(kind, seed):
+    own, peer = pair(kind, seed, batch=3)
+    assert distillation_kl(own, [peer]) > 0
+    assert distillation_kl(own, [own]).abs() < 1e-6
+    th.testing.assert_close(distillation_kl(own, [peer, own]), distillation_kl(own, [peer]) / 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kl_is_the_mean_log_ratio_of_the_peers_actions(kind):
+    """
+    Monte Carlo with the distributions' own ``sample`` and ``log_prob``, squashing and offsets included: the
+    density of tanh(u) has the same factor under both policies, so that the ratio is the Gaussians'.
+    """
+    th.manual_seed(0)
+    if "gsde" in kind:
+        # its samples come from exploration matrices, one per state: draw from the Gaussian that log_prob speaks of
+        own, peer = pair(kind, seed=3, batch=1)
+        gaussian_actions = peer.distribution.sample((40_000,))[:, 0]
+        actions = peer.bijector.forward(gaussian_actions) if "squashed" in kind else gaussian_actions
+        log_ratio = peer.log_prob(actions) - own.log_prob(actions)
+    else:
+        generator = th.Generator().manual_seed(3)
+        own, peer = (KINDS[kind](generator, 1) for _ in range(2))
+        many = [repeated(distribution, 40_000) for distribution in (own, peer)]
+        actions = many[1].sample()
+        log_ratio = many[1].log_prob(actions) - many[0].log_prob(actions)
+    error = log_ratio.std().item() / len(log_ratio) ** 0.5
+    assert error < 0.1
+    assert log_ratio.mean().item() == pytest.approx(distillation_kl(own, [peer]).item(), abs=5 * error)
+
+
+def repeated(distribution: Distribution, times: int) -> Distribution:
+    if isinstance(distribution, DiagGaussianDistribution):
+        normal = distribution.distribution
+        cls = type(distribution)
+        return cls(DIMENSIONS).proba_distribution(normal.mean.expand(times, -1), normal.stddev[0].log())
+    if isinstance(distribution, MultiCategoricalDistribution):
+        logits = th.cat([part.logits for part in distribution.distribution], dim=1)
+    else:
+        logits = distribution.distribution.logits
+    return distribution.proba_distribution(logits.expand(times, -1).clone())
+
+
+def test_squashing_leaves_the_kl_unchanged():
+    generators = [th.Generator().manual_seed(5) for _ in range(2)]
+    plain = [gaussian(generators[0], 4) for _ in range(2)]
+    squashed = [gaussian(generators[1], 4, SquashedDiagGaussianDistribution) for _ in range(2)]
+    assert th.equal(distillation_kl(plain[0], [plain[1]]), distillation_kl(squashed[0], [squashed[1]]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kl_sends_gradients_to_both_sides(kind):
+    own, peer = pair(kind, seed=1, batch=2)
+    leaves = []
+    for distribution in (own, peer):
+        parts = (
+            distribution.distribution if isinstance(distribution.distribution, list) else [distribution.distribution]
+        )
+        leaf = parts[0].loc if hasattr(parts[0], "loc") else parts[0].logits
+        leaves.append(leaf.detach().clone().requires_grad_())
+    own, peer = (rebuilt(distribution, leaf) for distribution, leaf in zip((own, peer), leaves, strict=True))
+    distillation_kl(own, [peer]).backward()
+    assert all(leaf.grad.abs().sum() > 0 for leaf in leaves)
+
+
+def rebuilt(distribution: Distribution, leaf: th.Tensor) -> Distribution:
+    """The same distribution with its means or (first) logits taken from a leaf of the graph."""
+    if isinstance(distribution, MultiCategoricalDistribution):
+        rest = [part.logits for part in distribution.distribution[1:]]
+        return distribution.proba_distribution(th.cat([leaf, *rest], dim=1))
+    if isinstance(distribution, StateDependentNoiseDistribution):
+        distribution.distribution = th.distributions.Normal(leaf, distribution.distribution.stddev)
+        return distribution
+    if isinstance(distribution, DiagGaussianDistribution):
+        return distribution.proba_distribution(leaf, distribution.distribution.stddev[0].log())
+    return distribution.proba_distribution(leaf)
+
+
+def logits(*probabilities: float) -> th.Tensor:
+    return th.log(th.tensor([probabilities]))
+
+
+def test_offset_categorical_counts_from_its_start():
+    plain, offset = CategoricalDistribution(3), OffsetCategoricalDistribution(3, start=-1)
+    for distribution in (plain, offset):
+        distribution.proba_distribution(logits(0.2, 0.1, 0.7).expand(500, -1))
+    assert offset.mode()[0] == 1
+    assert set(offset.sample().tolist()) == {-1, 0, 1}
+    actions = th.tensor([0, 1, 2]).repeat(200)[:500]
+    assert th.equal(offset.log_prob(actions - 1), plain.log_prob(actions))
+    assert th.equal(offset.entropy(), plain.entropy())
+
+
+def test_offset_multi_categorical_counts_from_its_starts():
+    plain, offset = MultiCategoricalDistribution([2, 2]), OffsetMultiCategoricalDistribution([2, 2], [3, -4])
+    for distribution in (plain, offset):
+        distribution.proba_distribution(logits(0.3, 0.7, 0.6, 0.4).expand(200, -1))
+    assert offset.mode()[0].tolist() == [4, -4]
+    samples = offset.sample()
+    assert [set(column.tolist()) for column in samples.T] == [{3, 4}, {-4, -3}]
+    # floats, as the rollout buffer keeps them
+    shifted = (samples - th.tensor([3, -4])).float()
+    th.testing.assert_close(offset.log_prob(samples.float()), plain.log_prob(shifted))
+
+
+def test_distributions_are_replaced_only_where_something_is_to_be_shifted():
+    plain = CategoricalDistribution(3)
+    for space in (spaces.Discrete(3), spaces.Box(1, 2, (3,)), spaces.MultiBinary(2), spaces.MultiDiscrete([2, 2])):
+        assert with_start(plain, space) is plain
+    assert with_start(plain, spaces.Discrete(3, start=2)).start == 2
+    shifted = with_start(plain, spaces.MultiDiscrete([2, 2], start=[0, 1]))
+    assert (shifted.action_dims, shifted.start.tolist()) == ([2, 2], [0, 1])
+
+
+def test_mixture_mode_averages_probabilities():
+    surely_0, rather_1 = (
+        CategoricalDistribution(3).proba_distribution(logits(*p)) for p in ([0.9, 0.05, 0.05], [0.4, 0.6, 0.0001])
+    )
+    assert mixture_mode([surely_0, rather_1]).tolist() == [0]
+    offset = [OffsetCategoricalDistribution(2, 10).proba_distribution(logits(*p)) for p in ([0.1, 0.9], [0.6, 0.4])]
+    assert mixture_mode(offset).tolist() == [11]
+
+
+def test_mixture_mode_of_members_that_are_sure():
+    """Probabilities of exactly 0 and 1."""
+    sure = [CategoricalDistribution(2).proba_distribution(th.tensor([[0.0, -1e9]])) for _ in range(2)]
+    assert mixture_mode(sure).tolist() == [0]
+    buttons = [BernoulliDistribution(2).proba_distribution(th.tensor([[200.0, -200.0]])) for _ in range(2)]
+    assert mixture_mode(buttons).tolist() == [[1.0, 0.0]]
+
+
+def test_mixture_mode_of_several_dimensions():
+    pairs = ([0.9, 0.1, 0.2, 0.8], [0.4, 0.6, 0.6, 0.4])
+    multi = [MultiCategoricalDistribution([2, 2]).proba_distribution(logits(*p)) for p in pairs]
+    assert mixture_mode(multi).tolist() == [[0, 1]]
+    offset = [OffsetMultiCategoricalDistribution([2, 2], [5, -1]).proba_distribution(logits(*p)) for p in pairs]
+    assert mixture_mode(offset).tolist() == [[5, 0]]
+    bernoulli = [BernoulliDistribution(2).proba_distribution(th.tensor([b])) for b in ([4.0, -4.0], [-1.0, 0.5])]
+    assert mixture_mode(bernoulli).tolist() == [[1.0, 0.0]]
+
+
+def test_mixture_mode_leaves_the_distributions_as_they_are():
+    first, second = (CategoricalDistribution(2).proba_distribution(logits(*p)) for p in ([0.9, 0.1], [0.4, 0.6]))
+    before = first.distribution.probs.clone()
+    mixture_mode([first, second])
+    assert th.equal(first.distribution.probs, before)
+
+
+def test_mixture_of_gaussians():
+    gaussians = [
+        DiagGaussianDistribution(1).proba_distribution(th.full((2000, 1), mean), th.full((1,), -3.0))
+        for mean in (0.0, 4.0)
+    ]
+    assert mixture_mode(gaussians)[0].item() == 2.0
+    th.manual_seed(0)
+    samples = mixture_sample(gaussians)
+    # Half of the samples near each mean, none near the middle
+    assert ((samples > 3) | (samples < 1)).all()
+    assert (samples > 2).float().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_mixture_samples_have_the_averaged_probabilities():
+    th.manual_seed(0)
+    parts = [
+        OffsetCategoricalDistribution(3, 1).proba_distribution(logits(*p).expand(20_000, -1))
+        for p in ([0.8, 0.1, 0.1], [0.2, 0.2, 0.6])
+    ]
+    frequencies = np.bincount(mixture_sample(parts).numpy(), minlength=4)[1:] / 20_000
+    np.testing.assert_allclose(frequencies, [0.5, 0.15, 0.35], atol=0.02)

@@ -1,0 +1,551 @@
+"""Data-parallel training: real processes of torchrun learn what a single one does."""
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+import yaml
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import CallbackList, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv
+from torch.distributed import HashStore
+
+from sb3_mdpo import MDPO, mdpo
+from sb3_mdpo.callbacks import ResumableCheckpointCallback
+from sb3_mdpo.common.buffers import normalize_advantages
+from sb3_mdpo.common.ranks import ALONE
+from sb3_mdpo.distributed import process_group
+from sb3_mdpo.distributed.group import TorchRanks
+from sb3_mdpo.distributed.normalization import GlobalMeanStd
+from sb3_mdpo.distributed.reductions import normalized, powers, variance
+from sb3_mdpo.distributed.rendezvous import attempt_store
+from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
+from sb3_mdpo.zoo.torchrun_jobs import JOB, run_to_go_on_with, sign
+from tests.support.distributed_programs import CASES, N_ENVS, ROLLOUTS, SIZE, TENSORS, Hang, Poison, make_model
+from tests.support.faults import Training, differences
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 600  # seconds for a job of torchrun
+
+
+TOGETHER = ("--standalone", f"--nproc-per-node={SIZE}")
+
+
+def torchrun(*arguments: str, cwd: Path, machine: tuple[str, ...] = TOGETHER) -> "subprocess.Popen[str]":
+    """Start processes, by default two that find each other on a free port."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *machine, *arguments],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+
+
+def output_of(process: "subprocess.Popen[str]") -> str:
+    try:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torchrun ends its processes
+        raise
+    return output
+
+
+PROGRAMS = "tests.support.distributed_programs"
+
+
+def program(name: str, folder: Path, *options: str, timeout: float = TIMEOUT) -> tuple[int, str]:
+    process = torchrun(
+        *options, "-m", "tests.support.distributed_programs", name, str(folder), str(timeout), cwd=folder
+    )
+    output = output_of(process)
+    return process.returncode, output
+
+
+# What two processes learn
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("trained")
+    code, output = program("in_order", folder)
+    assert code == 0, output
+    return folder, output
+
+
+def by_member(parts: list[Any], n_policies: int, axis: int = 0) -> Any:
+    """Arrays of every process, with environments along an axis, as one process with all environments has them."""
+    members = [np.split(np.asarray(part), n_policies, axis) for part in parts]
+    return np.concatenate([part[k] for k in range(n_policies) for part in members], axis)
+
+
+class Replay(VecEnv):
+    """Says what the environments of all processes said, whatever is done."""
+
+    def __init__(self, records: list[dict[str, Any]], n_policies: int) -> None:
+        box = spaces.Box(-np.inf, np.inf, (4,), np.float32)
+        super().__init__(N_ENVS, box, spaces.Discrete(2))
+        self.n_policies = n_policies
+        self.resets = [by_member(parts, n_policies) for parts in zip(*(one["resets"] for one in records), strict=True)]
+        self.steps = list(zip(*(one["steps"] for one in records), strict=True))
+
+    def reset(self) -> Any:
+        return self.resets.pop(0)
+
+    def step_async(self, actions: Any) -> None:
+        pass
+
+    def step_wait(self) -> Any:
+        obs, rewards, dones, infos = zip(*self.steps.pop(0), strict=True)
+        arrays = (by_member(parts, self.n_policies) for parts in (obs, rewards, dones))
+        return *arrays, list(by_member(infos, self.n_policies))
+
+    def close(self) -> None:
+        pass
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        return [None] * self.num_envs
+
+    def set_attr(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError
+
+    def env_method(self, *args: Any, **kwargs: Any) -> list[Any]:
+        raise NotImplementedError
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        return [False] * self.num_envs
+
+
+def union(permutations: list[Any], batch_size: int) -> Any:
+    """One order of all samples of a member whose minibatches are the unions of those of the processes."""
+    share = batch_size // SIZE
+    n_samples = len(permutations[0])
+    minibatches = [
+        permutation[start : start + share] + rank * n_samples
+        for start in range(0, n_samples, share)
+        for rank, permutation in enumerate(permutations)
+    ]
+    return np.concatenate(minibatches)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("ignore:batch_size")
+def test_two_processes_learn_what_one_with_all_environments_does(
+    name: str, trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = trained
+    records = [th.load(folder / f"{name} {rank}.pt", weights_only=False) for rank in range(SIZE)]
+    one, other = records
+    assert one["peers"] == other["peers"]
+    assert not np.array_equal(one["permutations"][0], other["permutations"][0])
+    n_policies = CASES[name].get("n_policies", 2)
+    model = make_model(name, Replay(records, n_policies))
+    orders = [
+        union(list(parts), model.batch_size) for parts in zip(one["permutations"], other["permutations"], strict=True)
+    ]
+    peers = list(one["peers"])
+    monkeypatch.setattr(np.random, "permutation", lambda n: orders.pop(0))
+    monkeypatch.setattr(mdpo, "draw_peers", lambda *_: peers.pop(0))
+    train, updates = model.train, list(zip(one["updates"], other["updates"], strict=True))
+    assert len(updates) == ROLLOUTS
+
+    def train_on_theirs() -> None:
+        update, of_other = updates.pop(0)
+        th.testing.assert_close(dict(model.policy.state_dict()), update.before, rtol=1e-4, atol=1e-5)
+        th.testing.assert_close(update.after, of_other.after, rtol=0, atol=0)
+        for tensor in TENSORS:
+            theirs = by_member([update.buffer[tensor], of_other.buffer[tensor]], n_policies, axis=1)
+            ours = getattr(model.rollout_buffer, tensor)
+            if tensor in ("observations", "rewards", "episode_starts"):  # normalised by the statistics of all
+                np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+            ours[:] = th.as_tensor(theirs)
+        model.policy.load_state_dict(update.before)
+        train()
+        th.testing.assert_close(dict(model.policy.state_dict()), update.after, rtol=1e-4, atol=1e-5)
+        logged = {key: value for key, value in model.logger.name_to_value.items() if "/" in key}
+        assert {key: update.logged[key] for key in logged} == pytest.approx(logged, rel=1e-3, abs=1e-5)
+
+    model.train = train_on_theirs  # type: ignore[method-assign]
+    model.learn(ROLLOUTS * model.n_steps * N_ENVS, log_interval=None)
+    assert not updates
+    assert not orders
+    assert not peers
+    assert model.trained_samples == one["trained_samples"] == other["trained_samples"]
+    full = (
+        ROLLOUTS * model.n_epochs * model.n_steps * N_ENVS * min(n_policies, 2)
+    )  # forward and backward, with one peer
+    assert (model.trained_samples < full) == (name == "target_kl")  # else the case would show nothing
+    assert model.num_timesteps == one["num_timesteps"] == other["num_timesteps"] == ROLLOUTS * 16 * N_ENVS
+    normalize: Any = model.get_vec_normalize_env()
+    for record in records:
+        for rms in ("obs_rms", "ret_rms"):
+            for key, value in vars(getattr(normalize, rms)).items():
+                np.testing.assert_allclose(
+                    record[rms][key], value, rtol=1e-6, atol=1e-7
+                )  # SB3 adds up in single precision
+    assert one["episodes"] == other["episodes"]
+    # In a step, a single process counts member after member, and several process after process
+    ours = [sorted(episode["r"] for episode in episodes) for episodes in model.member_ep_info_buffers or []]
+    assert [sorted(episodes) for episodes in one["episodes"]] == ours
+    assert any(ours)
+
+
+def test_the_first_process_ends_the_training_of_all(trained: tuple[Path, str]) -> None:
+    folder, output = trained
+    (steps, seen, drawn), (steps_of_other, seen_of_other, drawn_of_other) = (
+        th.load(folder / f"stopped {rank}.pt", weights_only=False) for rank in range(SIZE)
+    )
+    assert steps == steps_of_other == 200
+    assert seen == list(range(4, 204, 4))
+    assert not seen_of_other
+    assert drawn != drawn_of_other
+    assert output.count("total_timesteps") == 3  # of 64, 128 and 192 steps, once each
+
+
+def test_models_of_several_processes_are_ordinary_files(trained: tuple[Path, str]) -> None:
+    folder, _ = trained
+    models = [MDPO.load(folder / f"two policies {rank}.zip") for rank in range(SIZE)]
+    th.testing.assert_close(dict(models[0].policy.state_dict()), dict(models[1].policy.state_dict()), rtol=0, atol=0)
+    assert models[0].num_timesteps == ROLLOUTS * 16 * N_ENVS
+
+
+# The zoo
+
+RUN = {
+    "CartPole-v1": {
+        "policy": "MlpPolicy",
+        "policy_kwargs": "dict(net_arch=[16])",
+        "normalize": True,
+        "n_envs": 8,
+        "n_steps": 32,
+        "batch_size": 64,
+        "n_epochs": 2,
+        "n_timesteps": 2560,
+        "learning_rate": "lin_1e-3",
+        "callback": [
+            {"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 256}},
+            "sb3_mdpo.callbacks.BudgetCallback",
+        ],
+    }
+}
+
+
+EVALUATION = ("--eval-freq=1000", "--eval-episodes=2", "--n-eval-envs=1")
+
+
+def zoo(
+    folder: Path, *options: str, machine: tuple[str, ...] = TOGETHER, seed: tuple[str, ...] = ("--seed", "1")
+) -> "subprocess.Popen[str]":
+    folder.mkdir(exist_ok=True)
+    (folder / "run.yml").write_text(yaml.safe_dump(RUN))
+    command = "train --algo mdpo --env CartPole-v1 -conf run.yml -f logs -tb tb --device cpu --num-threads 1"
+    return torchrun(*options, "-m", "sb3_mdpo.zoo", *command.split(), *seed, *EVALUATION, cwd=folder, machine=machine)
+
+
+def processes_of(launcher: "subprocess.Popen[str]") -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()]
+
+
+def kill_one(launcher: "subprocess.Popen[str]", folder: Path) -> None:
+    """Kill the launcher's last process as soon as there is a checkpoint to go on from."""
+    run = folder / "logs" / "mdpo" / "CartPole-v1_1"
+    deadline = time.monotonic() + TIMEOUT
+    while len(list(run.glob("checkpoints/checkpoint_*[1-9]*.zip"))) < 1:
+        assert launcher.poll() is None, output_of(launcher)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(processes_of(launcher)[-1], signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str, str]:
+    """Runs of two processes: one left alone, and one of which a process was killed."""
+    folder = tmp_path_factory.mktemp("runs")
+    alone = zoo(folder / "alone")
+    output = output_of(alone)
+    assert alone.returncode == 0, output
+    killed = zoo(folder / "killed", "--max-restarts=1")
+    kill_one(killed, folder / "killed")
+    output_of_killed = output_of(killed)
+    assert killed.returncode == 0, output_of_killed
+    return folder / "alone", folder / "killed", output, output_of_killed
+
+
+def files(folder: Path) -> set[str]:
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {name for name in found if "tfevents" not in name}
+
+
+def test_a_killed_process_is_restarted_and_all_end_where_they_would_have(runs: tuple[Path, Path, str, str]) -> None:
+    alone, killed, _, output = runs
+    assert "Going on from step" in output
+    assert differences(Training("CartPole-v1", alone), Training("CartPole-v1", killed)) == []
+    assert MDPO.load(killed / "logs/mdpo/CartPole-v1_1/CartPole-v1.zip").num_timesteps == 2560
+    assert files(alone) == files(killed)
+    statistics = pickle.loads((killed / "logs/mdpo/CartPole-v1_1/CartPole-v1/vecnormalize.pkl").read_bytes())
+    assert type(statistics.obs_rms) is RunningMeanStd  # no process is needed to read it
+
+
+def test_a_process_killed_on_one_machine_is_restarted_on_all(runs: tuple[Path, Path, str, str], tmp_path: Path) -> None:
+    """Two launchers on this one. Each counts its own restarts, so theirs may differ."""
+    alone, *_ = runs
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    machine = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}")
+    options = ("--max-restarts=2", "--rdzv-id=interrupted")
+    launchers = [zoo(tmp_path, *options, machine=machine) for _ in range(2)]
+    kill_one(launchers[1], tmp_path)
+    outputs = [output_of(launcher) for launcher in launchers]
+    assert [launcher.returncode for launcher in launchers] == [0, 0], "".join(outputs)
+    assert "Going on from step" in "".join(outputs)
+    assert differences(Training("CartPole-v1", alone), Training("CartPole-v1", tmp_path)) == []
+    assert files(alone) == files(tmp_path)
+
+
+def test_processes_go_on_by_hand_with_a_run_that_broke_off(runs: tuple[Path, Path, str, str], tmp_path: Path) -> None:
+    alone, *_ = runs
+    folder = tmp_path / "broken"
+    broken = zoo(folder)
+    kill_one(broken, folder)
+    assert "train --resume" in output_of(broken)
+    assert broken.returncode != 0
+    resumed = torchrun("-m", "sb3_mdpo.zoo", "train", "--resume", "logs/mdpo/CartPole-v1_1", cwd=folder)
+    output = output_of(resumed)
+    assert resumed.returncode == 0, output
+    assert output.count("Going on from step") == 1
+    assert differences(Training("CartPole-v1", alone), Training("CartPole-v1", folder)) == []
+
+
+def test_a_single_process_of_torchrun_is_restarted_too(tmp_path: Path) -> None:
+    """Also with a random seed, which the zoo draws in every process."""
+    machine = ("--standalone", "--nproc-per-node=1", "--max-restarts=1")
+    killed = zoo(tmp_path, machine=machine, seed=())
+    kill_one(killed, tmp_path)
+    output = output_of(killed)
+    assert killed.returncode == 0, output
+    assert "Going on from step" in output
+    logs = tmp_path / "logs" / "mdpo"
+    assert [path.name for path in logs.iterdir()] == ["CartPole-v1_1"]
+    assert MDPO.load(logs / "CartPole-v1_1" / "CartPole-v1.zip").num_timesteps == 2560
+
+
+def test_a_job_that_is_started_again_goes_on_with_its_run(tmp_path: Path) -> None:
+    machine = ("--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--rdzv-id=requeued")
+    killed = zoo(tmp_path, machine=machine)
+    kill_one(killed, tmp_path)
+    output_of(killed)
+    logs = tmp_path / "logs" / "mdpo"
+    before = {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
+    other = zoo(tmp_path, machine=machine, seed=("--seed", "2"))
+    assert "--rdzv-id=requeued is that of logs/mdpo/CartPole-v1_1, which was begun as" in output_of(other)
+    assert other.returncode != 0
+    assert before == {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
+    again = zoo(tmp_path, machine=machine)
+    output = output_of(again)
+    assert again.returncode == 0, output
+    assert "Going on from step" in output
+    assert [path.name for path in logs.iterdir()] == ["CartPole-v1_1"]
+    assert MDPO.load(logs / "CartPole-v1_1" / "CartPole-v1.zip").num_timesteps == 2560
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """In place of torchrun, in a folder with a run that it began."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "sb3_mdpo.zoo", "train", "-f", "here"])
+    (tmp_path / "here" / "mdpo" / "Env_1" / "checkpoints").mkdir(parents=True)
+    sign(Path("here/mdpo/Env_1"))
+    return monkeypatch
+
+
+def sign_anew(run: Path) -> None:
+    (run / JOB).unlink()
+    sign(run)
+
+
+def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
+    assert run_to_go_on_with() is None  # without checkpoints
+    Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
+    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    launcher.setattr(sys, "orig_argv", [*sys.orig_argv, "--seed", "2"])
+    with pytest.raises(ValueError, match=r"--rdzv-id=7 is that of here/mdpo/Env_1, which was begun as `.* -f here`: "):
+        run_to_go_on_with()
+    launcher.setenv("TORCHELASTIC_RUN_ID", "8")
+    assert run_to_go_on_with() is None
+
+
+def test_runs_of_jobs_without_an_id(launcher: pytest.MonkeyPatch) -> None:
+    Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
+    launcher.setenv("TORCHELASTIC_RUN_ID", "none")
+    sign_anew(Path("here/mdpo/Env_1"))
+    assert run_to_go_on_with() is None  # perhaps of an earlier process with the launcher's number
+    launcher.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_1/0/error.json")
+    assert run_to_go_on_with() is None  # of another launcher
+    sign_anew(Path("here/mdpo/Env_1"))
+    launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_2/0/error.json")
+    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_two/attempt_2/0/error.json")
+    assert run_to_go_on_with() is None
+    launcher.setenv("GROUP_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="on several machines torchrun needs a --rdzv-id"):
+        run_to_go_on_with()
+    launcher.delenv("TORCHELASTIC_RUN_ID")
+    assert run_to_go_on_with() is None
+
+
+def test_only_the_first_process_writes(runs: tuple[Path, Path, str, str]) -> None:
+    alone, _, output, _ = runs
+    run = alone / "logs" / "mdpo" / "CartPole-v1_1"
+    assert [path.name for path in run.parent.iterdir()] == ["CartPole-v1_1"]
+    assert len(list(run.glob("*.monitor.csv"))) == 4  # of its own environments
+    assert len(list((alone / "tb").rglob("*tfevents*"))) == 1
+    assert output.count("Saving to logs") == 1
+    assert output.count("Eval num_timesteps=1000") == 1
+
+
+def test_a_checkpoint_of_several_processes_is_refused_by_one(runs: tuple[Path, Path, str, str]) -> None:
+    alone, *_ = runs
+    checkpoints = alone / "logs" / "mdpo" / "CartPole-v1_1" / "checkpoints"
+    model = MDPO("MlpPolicy", make_vec_env("CartPole-v1", 4), n_steps=32, batch_size=64)
+    with pytest.raises(ValueError, match=r"on 2 processes, and this one has 1: .* Start as many with torchrun"):
+        model.learn(1, ResumableCheckpointCallback(checkpoints, resume=True))
+
+
+# Processes in trouble
+
+
+def test_a_process_that_hangs_ends_all_with_a_message(tmp_path: Path) -> None:
+    code, output = program("hang", tmp_path, timeout=20)
+    assert code != 0
+    assert "hanging" in output
+    assert "rank 0 of 2 waited" in output
+    assert "in vain for the end of an environment step of the other ranks" in output
+
+
+def test_nan_in_one_process_ends_all(tmp_path: Path) -> None:
+    code, output = program("poison", tmp_path)
+    assert code != 0
+    assert "NonFiniteError: NaN or infinity in weights of member 1" in output
+
+
+def test_restarted_processes_do_not_look_for_the_dead_ones(tmp_path: Path) -> None:
+    """The first one is there before the other, whose dead namesake's address torchrun's store still has."""
+    code, output = program("late", tmp_path, "--max-restarts=1")
+    assert code == 0, output
+    assert output.count("all [0, 1] are here") == 2
+
+
+# One process at a time
+
+
+def fake_ranks(rank: int = 0, size: int = 2) -> TorchRanks:
+    return TorchRanks(rank, size, rank)
+
+
+def test_moments_of_several_processes_by_hand() -> None:
+    # 1, 2 in one process and 3, 6 in the other: mean 3, variance (4 + 1 + 0 + 9) / 4 = 3.5, of a sample 14 / 3
+    averaged = (powers(th.tensor([[1.0, 2.0]])) + powers(th.tensor([[3.0, 6.0]]))) / 2
+    th.testing.assert_close(averaged, th.tensor([[3.0], [12.5]], dtype=th.float64))
+    th.testing.assert_close(variance(averaged), th.tensor([3.5], dtype=th.float64))
+    ours = normalized(th.tensor([[3.0, 6.0]]), averaged, 2)
+    th.testing.assert_close(ours, th.tensor([[0.0, 3 / (14 / 3) ** 0.5]]))
+    th.testing.assert_close(ours[0], normalize_advantages(th.tensor([1.0, 2.0, 3.0, 6.0]))[2:])
+
+
+def test_a_single_sample_of_all_processes_is_not_normalised() -> None:
+    alone = th.tensor([[5.0], [7.0]])
+    th.testing.assert_close(normalized(alone, powers(alone), 1), alone)
+    th.testing.assert_close(ALONE.normalize(list(alone)), list(alone))
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_statistics_of_all_environments_are_those_of_one_process(shape: tuple[int, ...]) -> None:
+    """Also far from 0, where squares lose their digits."""
+    rng = np.random.default_rng(0)
+    expected, start = RunningMeanStd(shape=shape), RunningMeanStd(shape=shape)
+    waiting: list[Any] = []
+    first = GlobalMeanStd(start.copy(), lambda sums: waiting.append(sums) or sums, 2)
+    for _ in range(20):
+        batches = rng.normal(1e6, 0.1, (2, 4, *shape))
+        expected.update(batches.reshape(8, *shape))
+        # The other process computes its sums around the same mean
+        offsets = batches[1] - first.mean
+        theirs = np.stack([offsets.mean(axis=0), np.square(offsets).mean(axis=0)])
+        first._average = lambda sums, theirs=theirs: (sums + theirs) / 2
+        first.update(batches[0])
+    np.testing.assert_allclose(first.mean, expected.mean, rtol=1e-12)
+    np.testing.assert_allclose(first.var, expected.var, rtol=1e-6)
+    assert first.count == expected.count
+    assert type(pickle.loads(pickle.dumps(first))) is RunningMeanStd
+
+
+def test_no_two_processes_have_the_same_seeds() -> None:
+    seeds = [environment_seed(3, rank, 7) + idx for rank in range(100) for idx in range(7)]
+    assert len(set(seeds)) == 700
+    assert max(seeds) < 2**31
+    assert environment_seed(3, 0, 7) != environment_seed(4, 0, 7)
+    drawn = []
+    for rank in range(4):
+        seed_generators(3, rank, 4)
+        drawn += [np.random.random(), th.rand(()).item()]
+    assert len(set(drawn)) == 8
+
+
+def test_every_attempt_has_a_store_of_its_own() -> None:
+    store = HashStore()
+    with pytest.raises(RuntimeError, match="ranks 1, 2 did not start"):
+        attempt_store(store, 0, 3, timeout=0.05)
+    for attempt in ("first", "second"):
+        with ThreadPoolExecutor(3) as pool:
+            parts = list(pool.map(lambda rank: attempt_store(store, rank, 3, timeout=60), range(3)))
+        assert not any(part.check(["who"]) for part in parts)
+        parts[2].set("who", attempt)
+        assert [part.get("who") for part in parts] == [attempt.encode()] * 3
+
+
+def test_what_cannot_be_shared_out_says_what_divides_what() -> None:
+    assert fake_ranks().share(8, "n_envs") == 4
+    with pytest.raises(ValueError, match=r"batch_size=65 .* among 2 processes: .* multiple of 2, e\.g\. 64 or 66"):
+        fake_ranks().share(65, "batch_size")
+    with pytest.raises(ValueError, match="GPUs"):
+        fake_ranks(1)._check_device(th.device("cuda:0"))
+    fake_ranks(1)._check_device(th.device("cuda:1"))
+
+
+def test_callbacks_that_say_so_run_in_every_process() -> None:
+    everywhere, checkpoints = Hang(0, 0), ResumableCheckpointCallback()
+    given = CallbackList([checkpoints, EvalCallback(make_vec_env("CartPole-v1")), CallbackList([everywhere])])
+    assert fake_ranks(0).callbacks(given) is given
+    assert fake_ranks(1).callbacks(given) == [checkpoints, [everywhere]]
+    assert fake_ranks(1).callbacks(lambda *_: True) is None
+    assert fake_ranks(1).callbacks(Poison(0, 0)) is not None
+
+
+def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    with process_group() as ranks:
+        assert ranks is ALONE
+        assert ranks.share(7, "n_envs") == 7
+    monkeypatch.setenv("SB3_MDPO_TIMEOUT", "soon")
+    with (
+        pytest.raises(ValueError, match="SB3_MDPO_TIMEOUT='soon' must be a positive number of seconds"),
+        process_group(),
+    ):
+        pass

@@ -1,0 +1,631 @@
+"""Evaluation on training and unseen levels: numbers, isolation, accounting, the callback, the zoo, the command."""
+
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch as th
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, StopTrainingOnRewardThreshold
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
+
+from sb3_mdpo import MDPO
+from sb3_mdpo.callbacks import BudgetCallback, GeneralizationEvalCallback
+from sb3_mdpo.cli.main import main
+from sb3_mdpo.envs import ProcgenVecEnv, make_levels
+from sb3_mdpo.lab import (
+    evaluate_generalization,
+    normalized_score,
+    open_trained,
+    paper_returns,
+)
+from sb3_mdpo.lab.generalization.divergence import ObservationSample, kl_from_peers
+from sb3_mdpo.lab.generalization.evaluation import LevelsResult, PolicyResult
+from sb3_mdpo.lab.generalization.policies import members_of
+from sb3_mdpo.lab.generalization.scores import score_range
+from sb3_mdpo.lab.generalization.table import COLUMNS, read_table, write_table
+from sb3_mdpo.utils.random_state import undisturbed
+from tests.support.helpers import assert_same_parameters, both
+
+ENV_ID = "procgen-starpilot-easy-v0"  # whose episodes are short, whatever a policy does
+RL_ZOO3 = str(Path(sys.executable).with_name("rl_zoo3"))
+TINY = {
+    "n_steps": 16,
+    "batch_size": 32,
+    "n_epochs": 1,
+    "seed": 0,
+    "device": "cpu",
+    "policy_kwargs": {"net_arch": [8]},
+}
+
+
+def levels(n_envs: int = 4, **env_kwargs) -> VecMonitor:
+    return make_levels(ENV_ID, n_envs, 0, **{"num_levels": 20, "start_level": 3, "num_threads": 0} | env_kwargs)
+
+
+def small(algorithm=MDPO, env=None, **kwargs):
+    return algorithm("MlpPolicy", levels() if env is None else env, **TINY | kwargs)
+
+
+def in_this_thread(n_envs: int, seed: int, **env_kwargs) -> VecMonitor:
+    """The environments that are evaluated in by default, without threads that would wait for busy processors."""
+    return make_levels(ENV_ID, n_envs, seed, num_threads=0, **env_kwargs)
+
+
+def evaluated(model, episodes: int = 2, **kwargs):
+    settings = {"train_levels": 20, "start_level": 3, "make_env": in_this_thread} | kwargs
+    return evaluate_generalization(model, ENV_ID, episodes=episodes, **settings)
+
+
+def callback(folder: Path | None, eval_freq: int = 64, **kwargs) -> GeneralizationEvalCallback:
+    settings = {"episodes": 2, "log_path": folder, "make_env": in_this_thread, "verbose": 0} | kwargs
+    return GeneralizationEvalCallback(eval_freq, **settings)
+
+
+@pytest.fixture(scope="module")
+def model() -> MDPO:
+    return small(n_policies=3)
+
+
+class LevelsSeen(VecEnvWrapper):
+    """Writes down the level of every episode that ended, per environment, and who was asked for what."""
+
+    asked: list = []  # noqa: RUF012
+
+    def __init__(self, n_envs: int, seed: int, **env_kwargs) -> None:
+        super().__init__(levels(n_envs, **env_kwargs))
+        self.venv.seed(seed)
+        self.played: list[list[int]] = [[] for _ in range(n_envs)]
+        LevelsSeen.asked.append((n_envs, seed, env_kwargs, self.played))
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        observations, rewards, dones, infos = self.venv.step_wait()
+        for played, info, done in zip(self.played, infos, dones, strict=True):
+            if done:
+                played.append(info["prev_level_seed"])
+        return observations, rewards, dones, infos
+
+
+# Scores
+
+
+def test_scores_by_hand():
+    assert score_range("procgen-bigfish-easy-v0") == (1, 40)
+    assert normalized_score(14.0, "procgen-bigfish-easy-v0") == pytest.approx(1 / 3)
+    assert normalized_score(10.0, "procgen-bigfish-v0") == 0.25  # hard, 0 to 40
+    assert normalized_score(-0.5, "procgen-fruitbot-hard-v0") == 0
+    assert normalized_score(4.0, "procgen-coinrun-easy-v0") == pytest.approx(-0.2)
+    assert normalized_score(0.7, "TexturedGrid-v0") == 0.7
+
+
+@pytest.mark.parametrize(
+    "env_id", ["procgen-maze-exploration-v0", "procgen-maze-memory-v0", "CartPole-v1", "nothing-v0"]
+)
+def test_no_score_where_nobody_set_a_range(env_id):
+    assert normalized_score(1.0, env_id) is None
+
+
+def test_returns_of_the_paper():
+    returns = paper_returns()
+    assert set(returns) == {"ppo", "ppo_l2", "ppo_dropout", "mdpo"}
+    assert {len(games) for games in returns.values()} == {8}
+    assert returns["mdpo"]["bigfish"] == 15.6
+    assert returns["ppo"]["fruitbot"] == -0.4
+
+
+# Statistics
+
+
+def test_statistics_by_hand():
+    result = LevelsResult((1.0, 2.0, 3.0, 6.0), 0.25, None)
+    assert result.mean == 3
+    assert result.stderr == pytest.approx(np.sqrt(14 / 3) / 2)
+    half = stats.t.ppf(0.975, 3) * np.sqrt(14 / 3) / 2
+    assert result.interval == pytest.approx((3 - half, 3 + half))
+    policy = PolicyResult("policy 0", result, LevelsResult((0.0, 1.0), None, 0.5), 0.1)
+    assert policy.gap == 2.5
+    row = policy.row()
+    assert (row["training_success"], row["unseen_success"], row["unseen_normalized"]) == (0.25, None, 0.5)
+    assert set(row) == set(COLUMNS[4:])
+
+
+def test_kl_between_members_by_hand(model):
+    observations = np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), dtype=np.uint8)
+    members = members_of(model)
+    with th.no_grad():
+        logits = [
+            member.get_distribution(th.as_tensor(observations)).distribution.logits for member in members.values()
+        ]
+        divergence = {
+            (j, k): (logits[j].exp() * (logits[j] - logits[k])).sum(1).mean().item() for j in range(3) for k in range(3)
+        }
+    kls = kl_from_peers(members, dict.fromkeys(members, observations))
+    for k, name in enumerate(members):
+        expected = np.mean([divergence[j, k] for j in range(3) if j != k])
+        assert kls[name] == pytest.approx(expected, rel=1e-3)
+        assert kls[name] > 0
+    assert kl_from_peers({"policy 0": members["policy 0"]}, {}) == {"policy 0": None}
+
+
+@given(st.integers(1, 30), st.integers(1, 60))
+def test_sample_of_a_stream_has_no_observation_twice(size, length):
+    sample = ObservationSample(size, seed=0)
+    for k in range(length):
+        sample.add(np.array([k]))
+    kept = [int(observation[0]) for observation in sample.kept]
+    assert len(kept) == len(set(kept)) == min(size, length)
+    assert set(kept) <= set(range(length))
+
+
+def test_sample_of_a_stream_is_uniform():
+    counts = np.zeros(10)
+    for seed in range(2000):
+        sample = ObservationSample(3, seed)
+        for k in range(10):
+            sample.add(np.array([k]))
+        counts[[int(observation[0]) for observation in sample.kept]] += 1
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+# Evaluation
+
+
+def test_members_and_ensemble_meet_the_same_levels(model):
+    LevelsSeen.asked = []
+    result = evaluate_generalization(
+        model,
+        ENV_ID,
+        20,
+        episodes=7,
+        n_envs=3,
+        seed=5,
+        start_level=3,
+        make_env=LevelsSeen,
+        env_kwargs={"use_backgrounds": False},
+    )
+    assert [policy.policy for policy in result.policies] == ["policy 0", "policy 1", "policy 2", "ensemble"]
+    assert [member.policy for member in result.members] == ["policy 0", "policy 1", "policy 2"]
+    on_training, on_unseen = LevelsSeen.asked[0::2], LevelsSeen.asked[1::2]
+    training_kwargs = {"use_backgrounds": False, "num_levels": 20, "start_level": 3}
+    assert all(asked[:3] == (3, 5, training_kwargs) for asked in on_training)
+    assert all(asked[2] == {"use_backgrounds": False, "num_levels": 0, "start_level": 0} for asked in on_unseen)
+    for asked in (on_training, on_unseen):
+        played = [[levels_of_one[:2] for levels_of_one in per_env] for *_, per_env in asked]
+        assert played == [played[0]] * 4
+    seen = {level for *_, per_env in on_training for played in per_env for level in played}
+    unseen = {level for *_, per_env in on_unseen for played in per_env for level in played}
+    assert seen <= set(range(3, 23))
+    assert not unseen & seen
+    for policy in result.policies:
+        assert len(policy.training.returns) == len(policy.unseen.returns) == 7
+        assert policy.unseen.normalized == pytest.approx((policy.unseen.mean - 2.5) / 61.5)
+        assert policy.unseen.success_rate is not None
+        assert (policy.kl is None) == (policy.policy == "ensemble")
+
+
+def test_evaluation_repeats_itself_and_disturbs_nothing(model):
+    model.policy.set_training_mode(True)
+    model.policy.members[1].set_training_mode(False)
+    th.manual_seed(1), np.random.seed(1), random.seed(1)
+    expected = th.rand(3), np.random.random(3), random.random()
+    modes = [module.training for module in model.policy.modules()]
+
+    th.manual_seed(1), np.random.seed(1), random.seed(1)
+    first = evaluated(model, seed=2)
+    assert th.equal(th.rand(3), expected[0])
+    assert np.array_equal(np.random.random(3), expected[1])
+    assert random.random() == expected[2]
+    assert [module.training for module in model.policy.modules()] == modes
+    assert evaluated(model, seed=2) == first
+    assert evaluated(model, seed=3) != first
+
+
+def test_undisturbed_also_where_the_evaluation_fails(model):
+    th.manual_seed(1)
+    state = th.get_rng_state()
+    training = model.policy.training
+
+    def fail() -> None:
+        with undisturbed(model.policy, 7):
+            th.rand(1)
+            model.policy.train(not training)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert model.policy.training == training
+    assert th.equal(th.get_rng_state(), state)
+
+
+def test_a_single_policy_has_neither_peers_nor_ensemble():
+    for single in (small(PPO), small(n_policies=1)):
+        (policy,) = evaluated(single).policies
+        assert (policy.policy, policy.kl) == ("policy 0", None)
+
+
+def test_models_that_see_more_than_the_bare_environments(tmp_path):
+    stacked = small(env=VecFrameStack(levels(), 2))
+    with pytest.raises(ValueError, match=r"not what the model was trained in.*make_env"):
+        evaluate_generalization(stacked, ENV_ID, 20, episodes=2)
+    result = evaluate_generalization(
+        stacked, ENV_ID, 20, episodes=2, make_env=lambda n_envs, seed, **kw: VecFrameStack(levels(n_envs, **kw), 2)
+    )
+    assert len(result.policies) == 3
+    normalized = small(env=VecNormalize(levels(), norm_obs=True), policy_kwargs={"net_arch": [2]})
+    with pytest.raises(ValueError, match="Observation spaces do not match"):
+        normalized.learn(1, callback=callback(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"env_id": "CartPole-v1"}, "no levels to choose from"),
+        ({"env_id": "procgen-maze-exploration-v0"}, "no levels to choose from"),
+        ({"env_id": "nothing-v0"}, "no levels to choose from"),
+        ({"train_levels": None}, "train_levels=None"),
+        ({"train_levels": 0}, "has seen whatever it could be tested on"),
+        ({"train_levels": 2.5}, "train_levels=2.5"),
+        ({"episodes": 1}, "evaluate at least 2"),
+        ({"episodes": 4, "n_envs": 5}, "use 1 to 4 environments"),
+        ({"n_envs": 0}, "0 environments"),
+        ({"seed": -1}, "seed=-1"),
+        ({"start_level": -1}, "start_level=-1"),
+    ],
+)
+def test_bad_input(model, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_generalization(model, **{"env_id": ENV_ID, "train_levels": 20, "episodes": 2} | wrong)
+
+
+# Accounting
+
+
+class Counting(BaseCallback):
+    """Counts samples at the features extractors themselves: where a gradient arrives, samples have gone both ways."""
+
+    def _on_training_start(self) -> None:
+        self.count = 0
+        members = self.model.policy.members if isinstance(self.model, MDPO) else [self.model.policy]
+        for member in members:
+            # Each sample goes through one network of each member: its heads, which have weights
+            member.action_net.register_forward_hook(self._forward)
+
+    def _forward(self, _module, _inputs, output):
+        if output.requires_grad:
+            output.register_hook(self._backward)
+
+    def _backward(self, gradient):
+        self.count += len(gradient)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("settings", "per_sample"),
+    [
+        ({"n_policies": 1}, 1),
+        ({"n_policies": 2}, 2),
+        ({"n_policies": 3}, 3),
+        ({"n_policies": 3, "distill_mode": "random"}, 2),
+        ({"n_policies": 3, "detach_peers": True}, 1),
+        ({"n_policies": 2, "distill_coef": 0.0}, 1),
+    ],
+)
+def test_images_that_went_forward_and_backward(settings, per_sample):
+    counting = Counting()
+    model = small(env=make_vec_env("CartPole-v1", 6), n_epochs=3, **settings).learn(96, callback=counting)
+    assert model.trained_samples == counting.count == 96 * 3 * per_sample
+
+
+@pytest.mark.parametrize("algorithm", [PPO, MDPO])
+@pytest.mark.parametrize("target_kl", [None, 1e-3, 1e-9])
+def test_images_are_counted_where_updates_end_early(algorithm, target_kl, tmp_path):
+    """Minibatches of 20, 20 and 8 (or 20 and 4) samples, and members that stop after some of them."""
+    model = small(
+        algorithm, make_vec_env("CartPole-v1", 3 if algorithm is PPO else 6, seed=0),
+        n_steps=16, batch_size=20, n_epochs=4, target_kl=target_kl, learning_rate=3e-2,
+    )  # fmt: skip
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    counting = Counting()
+    model.learn(192, callback=[counting, BudgetCallback()])
+    with (tmp_path / "progress.csv").open() as file:
+        (*_, last) = csv.DictReader(file)
+    assert int(float(last["budget/trained_images"])) == counting.count
+    full = 192 * 4 * (1 if algorithm is PPO else 2)
+    assert counting.count == full if target_kl is None else counting.count < full
+
+
+@both
+def test_budget_of_a_training_that_goes_on(algorithm, tmp_path):
+    model = small(algorithm, make_vec_env("CartPole-v1", 4), n_epochs=2)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    budget = BudgetCallback()
+    callback = CallbackList([budget])
+    model.learn(64, callback=callback)
+    model.learn(64, callback=callback, reset_num_timesteps=False)
+    budget.on_training_end()  # as the zoo does once more
+    with (tmp_path / "progress.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["budget/timesteps"]]
+    members, networks = (2, 2) if algorithm is MDPO else (1, 1)
+    assert [int(float(row["budget/timesteps"])) for row in rows] == [64, 64, 128, 128]
+    assert [float(row["budget/timesteps_per_policy"]) for row in rows] == [t / members for t in (64, 64, 128, 128)]
+    assert [float(row["budget/trained_images"]) for row in rows] == [n * 128 * networks for n in (0, 1, 1, 2)]
+    assert all(float(row["budget/seconds"]) > 0 for row in rows)
+    assert not algorithm("MlpPolicy", model.env, **TINY).policy.optimizer._optimizer_step_post_hooks
+    assert not model.policy.optimizer._optimizer_step_post_hooks
+
+
+def test_trained_samples_are_saved_and_counted_anew(tmp_path):
+    model = small(env=make_vec_env("CartPole-v1", 4)).learn(64)
+    model.save(tmp_path / "model")
+    assert MDPO.load(tmp_path / "model").trained_samples == model.trained_samples == 128
+    assert model.learn(64).trained_samples == 128
+
+
+def test_the_budget_of_other_algorithms_is_not_known():
+    with pytest.raises(TypeError, match="budget of A2C is not known"):
+        A2C("MlpPolicy", "CartPole-v1", n_steps=4).learn(4, callback=BudgetCallback())
+
+
+# Callback
+
+
+@both
+def test_training_is_the_same_with_and_without_evaluation(algorithm, tmp_path):
+    observed = small(algorithm).learn(128, callback=callback(tmp_path))
+    alone = small(algorithm).learn(128)
+    assert_same_parameters(observed.policy, alone.policy)
+    assert np.array_equal(observed._last_obs, alone._last_obs)
+    assert len(read_table(tmp_path / "generalization.csv")) == 3 * (3 if algorithm is MDPO else 1)
+
+
+def test_table_logs_and_best_model_tell_the_same(tmp_path, capsys):
+    """In the folder of the monitor, with the levels and the drawing of the training environments."""
+    (tmp_path / "run").mkdir()
+    env = VecMonitor(levels(use_backgrounds=False).venv, str(tmp_path / "run" / "monitor.csv"))
+    model = small(env=env)
+    model.set_logger(configure(str(tmp_path / "log"), ["csv"]))
+    saved: list[tuple[float, int]] = []
+
+    class OnNewBest(BaseCallback):
+        def _on_step(self) -> bool:
+            saved.append((self.parent.best_mean_reward, self.model.num_timesteps))
+            return True
+
+    evaluation = callback(None, 100, callback_on_new_best=OnNewBest(), verbose=1)
+    model.learn(256, callback=evaluation)
+    evaluation.on_training_end()  # as the zoo does once more
+    assert (evaluation.last_result.train_levels, evaluation.last_result.start_level) == (20, 3)
+
+    rows = read_table(tmp_path / "run" / "generalization.csv")
+    assert list(rows[0]) == list(COLUMNS)
+    # Rollouts of 64 steps: due at 100 and 200, evaluated at the end of the updates
+    assert [row["timesteps"] for row in rows] == [t for t in (0, 128, 256) for _ in range(3)]
+    assert [row["trained_images"] for row in rows[::3]] == [0, 2 * 128, 2 * 256]
+    assert [row["timesteps_per_policy"] for row in rows[::3]] == [0, 64, 128]
+    assert rows[0]["seconds"] < rows[3]["seconds"] < rows[6]["seconds"]
+    last = evaluated(model, env_kwargs={"use_backgrounds": False})
+    assert [{key: row[key] for key in COLUMNS[4:]} for row in rows[6:]] == [policy.row() for policy in last.policies]
+
+    with (tmp_path / "log" / "progress.csv").open() as file:
+        logs = [row for row in csv.DictReader(file) if row["eval_unseen/mean_return"]]
+    for log, (zero, one, ensemble) in zip(logs, (rows[:3], rows[3:6], rows[6:]), strict=True):
+        assert float(log["time/total_timesteps"]) == zero["timesteps"]
+        for key, column in (
+            ("eval_train/{}mean_return", "training_return"),
+            ("eval_unseen/{}mean_return", "unseen_return"),
+            ("eval_unseen/{}normalized_score", "unseen_normalized"),
+            ("eval_unseen/{}success_rate", "unseen_success"),
+            ("eval/{}gap", "gap"),
+            ("eval/{}kl", "kl"),
+        ):
+            assert float(log[key.format("")]) == pytest.approx((zero[column] + one[column]) / 2)
+            assert float(log[key.format("policy_1_")]) == pytest.approx(one[column])
+        assert float(log["eval/ensemble_gap"]) == pytest.approx(ensemble["gap"])
+        assert "eval/ensemble_kl" not in log
+
+    unseen = [(rows[i]["unseen_return"] + rows[i + 1]["unseen_return"]) / 2 for i in (0, 3, 6)]
+    records = [(max(unseen[: i + 1]), t) for i, t in enumerate((0, 128, 256)) if i == 0 or unseen[i] > max(unseen[:i])]
+    assert saved == records
+    assert MDPO.load(tmp_path / "run" / "best_model.zip").num_timesteps == records[-1][1]
+    assert capsys.readouterr().out.count("Eval num_timesteps=128, policy 1: training levels") == 1
+
+
+def test_training_that_goes_on_keeps_its_table(tmp_path):
+    model = small(PPO).learn(64, callback=callback(tmp_path))
+    first = read_table(tmp_path / "generalization.csv")
+    model.learn(64, callback=(again := callback(tmp_path)), reset_num_timesteps=False)
+    rows = read_table(tmp_path / "generalization.csv")
+    assert rows[:2] == first
+    assert [row["timesteps"] for row in rows] == [0, 64, 128]
+    assert again.best_mean_reward == max(row["unseen_return"] for row in rows)
+    # The costs go on as well: every epoch trains on every sample
+    assert [row["trained_images"] for row in rows] == [0, 64 * model.n_epochs, 128 * model.n_epochs]
+    assert rows[2]["seconds"] > rows[1]["seconds"]
+    model.learn(64, callback=callback(tmp_path))
+    assert [row["timesteps"] for row in read_table(tmp_path / "generalization.csv")] == [0, 64]
+
+
+def test_drawing_is_that_of_the_training_whatever_its_id_is_called(tmp_path):
+    same = callback(tmp_path, env_id="procgen-bigfish-v0", train_levels=9)
+    same.model = small(PPO, env=make_levels("procgen-bigfish-hard-v0", 2, 0, num_levels=9, use_backgrounds=False))
+    same._init_callback()
+    assert same._env_kwargs["use_backgrounds"] is False
+    other = callback(tmp_path, env_id="procgen-bigfish-easy-v0", train_levels=9)
+    other.model = same.model
+    other._init_callback()
+    assert other._env_kwargs == {}
+
+
+def test_models_of_other_algorithms_are_refused(tmp_path):
+    DQN("MlpPolicy", "CartPole-v1", buffer_size=10).save(tmp_path / "dqn.zip")
+    with pytest.raises(ValueError, match=r"dqn.zip was not saved by MDPO or PPO"):
+        open_trained(tmp_path / "dqn.zip", ENV_ID)
+
+
+def test_callbacks_of_evaluations_can_stop_the_training(tmp_path):
+    model = small(PPO)
+    model.learn(640, callback=callback(tmp_path, callback_on_new_best=StopTrainingOnRewardThreshold(-1.0)))
+    assert model.num_timesteps == 4  # by the evaluation before the first step
+
+
+def test_callback_without_what_it_needs(tmp_path):
+    def learn(env, *others: BaseCallback, **kwargs) -> None:
+        small(env=env).learn(1, callback=[callback(kwargs.pop("log_path", None), **kwargs), *others])
+
+    with pytest.raises(ValueError, match="do not say what they are: pass env_id and train_levels"):
+        learn(make_vec_env("CartPole-v1", 4), log_path=tmp_path)
+    with pytest.raises(ValueError, match="CartPole-v1 has no levels"):
+        learn(make_vec_env("CartPole-v1", 4), log_path=tmp_path, env_id="CartPole-v1", train_levels=5)
+    with pytest.raises(ValueError, match="trained on all levels"):
+        learn(levels(num_levels=0, start_level=0), log_path=tmp_path)
+    with pytest.raises(ValueError, match="pass log_path"):
+        learn(levels())
+    with pytest.raises(ValueError, match="eval_freq=0"):
+        GeneralizationEvalCallback(0)
+    with pytest.raises(ValueError, match="evaluate at least 2"):
+        GeneralizationEvalCallback(64, episodes=1)
+    other = EvalCallback(levels(), best_model_save_path=str(tmp_path))
+    with pytest.raises(ValueError, match="--eval-freq -1"):
+        learn(levels(), other, log_path=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_engines_know_how_to_be_made_again():
+    env = ProcgenVecEnv(2, "maze", num_levels=7, start_level=2, distribution_mode="easy", center_agent=False)
+    assert env.get_attr("env_id") == ["procgen-maze-easy-v0"] * 2
+    again = make_levels(env.env_id, 2, **env.env_kwargs).venv
+    assert again.options == env.options
+
+
+def test_table_survives_being_written_and_read(tmp_path):
+    rows = [dict.fromkeys(COLUMNS) | {"policy": "ensemble", "timesteps": 3, "unseen_return": 0.1 + 0.2}]
+    write_table(tmp_path / "deep" / "table.csv", rows)
+    assert read_table(tmp_path / "deep" / "table.csv") == rows
+
+
+# The zoo, and the command
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run of the zoo with the callback in its YAML, rewards normalised."""
+    workdir = tmp_path_factory.mktemp("generalization")
+    settings = {
+        "policy": "MlpPolicy",
+        "env_kwargs": {"num_levels": 20, "start_level": 3},
+        "normalize": "dict(norm_obs=False, norm_reward=True)",
+        "n_timesteps": 96,
+        "n_envs": 4,
+        "n_steps": 16,
+        "batch_size": 32,
+        "n_epochs": 1,
+        "policy_kwargs": "dict(net_arch=[8])",
+        "callback": [
+            {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 64, "episodes": 2}},
+            "sb3_mdpo.callbacks.BudgetCallback",
+        ],
+    }
+    (workdir / "mine.yml").write_text(yaml.dump({ENV_ID: settings}))
+    command = [RL_ZOO3, "train", "--algo", "mdpo", "--env", ENV_ID, "-conf", "mine.yml", "--eval-freq", "-1"]
+    result = subprocess.run(
+        [*command, "--seed", "1", "--num-threads", "1", "--device", "cpu"],
+        cwd=workdir, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    assert result.stdout.count("Eval num_timesteps=128, policy 0") == 1
+    assert "budget/" in result.stdout
+    assert "eval_unseen/" in result.stdout
+    return workdir / "logs" / "mdpo" / f"{ENV_ID}_1"
+
+
+def test_callback_in_the_file_of_the_zoo(run):
+    rows = read_table(run / "generalization.csv")
+    assert [row["timesteps"] for row in rows] == [t for t in (0, 64, 128) for _ in range(3)]
+    assert [row["policy"] for row in rows[:3]] == ["policy 0", "policy 1", "ensemble"]
+    assert (run / "best_model.zip").is_file()
+    # The last rows are of the model that was saved
+    trained = open_trained(run, device="cpu")
+    result = evaluate_generalization(trained.model, ENV_ID, 20, episodes=2, start_level=3, make_env=trained.make_env)
+    assert [policy.row() for policy in result.policies] == [{key: row[key] for key in COLUMNS[4:]} for row in rows[6:]]
+
+
+def evaluate(*arguments: object) -> None:
+    main(["evaluate", *map(str, arguments), "--device", "cpu"])
+
+
+def test_command_evaluates_a_run(run, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    evaluate(run, "--episodes", 2, "--seed", 4, "-o", tmp_path / "out" / "r.json")
+    printed = capsys.readouterr().out
+    written = json.loads((tmp_path / "out" / "r.json").read_text())
+    assert written["settings"] == {
+        "model": str(run), "env_id": ENV_ID, "train_levels": 20, "start_level": 3,
+        "episodes": 2, "n_envs": 2, "seed": 4, "deterministic": False,
+    }  # fmt: skip
+    assert printed.startswith(f"{ENV_ID}: training levels 3 to 22,")
+    assert max(map(len, printed.splitlines())) <= 80
+    for policy in written["policies"]:
+        unseen = " ".join(f"{policy[f'unseen_{key}']:.2f}" for key in ("return", "low", "high"))
+        assert f"unseen {unseen}" in " ".join(printed.replace(" to ", " ").split())
+        assert np.mean(policy["unseen_returns"]) == policy["unseen_return"]
+        assert policy["gap"] == policy["training_return"] - policy["unseen_return"]
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_command_evaluates_the_best_model_and_saved_files(run, tmp_path, capsys):
+    evaluate(run, "--load-best", "--episodes", 2, "--deterministic", "-o", tmp_path / "best.csv")
+    file = ["--env", ENV_ID, "--levels", 20, "--start-level", 3, "--episodes", 2, "--deterministic"]
+    evaluate(run / "best_model.zip", *file, "-o", tmp_path / "file.csv")
+    of_run, of_file = (list(csv.DictReader((tmp_path / name).open())) for name in ("best.csv", "file.csv"))
+    assert {row.pop("model") for row in of_run} == {str(run)}
+    assert {row.pop("model") for row in of_file} == {str(run / "best_model.zip")}
+    assert of_run == of_file
+    assert {row["deterministic"] for row in of_run} == {"True"}
+    assert "most probable actions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{run}", "-o", "table.txt"], "table.txt has no known format: use a name that ends in .csv or .json."),
+        (["{run}", "--levels", "0"], "train_levels=0 must be"),
+        (["{run}", "--episodes", "1"], "1 episode(s) give no interval"),
+        (["{run}", "--episodes", "4", "--n-envs", "9"], "use 1 to 4 environments"),
+        (["{run}", "--env", "CartPole-v1"], "leave the id out"),
+        (["{run}/best_model.zip"], "pass its environment's id as well (--env)"),
+        (
+            ["{run}/best_model.zip", "--env", ENV_ID],
+            "does not say how many levels it was trained on: pass their number",
+        ),
+        (["{run}/best_model.zip", "--env", "CartPole-v1"], "CartPole-v1 has no levels to choose from"),
+        (["{run}/generalization.csv", "--env", ENV_ID], "is no saved model"),
+        (["{run}/nothing"], "There is no folder"),
+        (["{run}/.."], "is no run folder"),
+    ],
+)
+def test_command_says_what_is_wrong(run, arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_info:
+        evaluate(*(argument.format(run=run) for argument in arguments))
+    assert exit_info.value.code == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("sb3-mdpo evaluate: ")
+    assert message in line
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,312 @@
+"""Perturbations of images by hand, and other renderings of the states of real Procgen."""
+
+import colorsys
+import math
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sb3_mdpo.envs import ProcgenVecEnv
+from sb3_mdpo.envs.procgen_options import GAMES
+from sb3_mdpo.lab.perturbations import (
+    brightness,
+    contrast,
+    convolve,
+    hue,
+    image_perturbations,
+    random_convolution,
+    random_filters,
+    renderings,
+    saturation,
+)
+from sb3_mdpo.lab.perturbations.images import STRENGTHS
+from sb3_mdpo.lab.perturbations.procgen_state import read_state
+from sb3_mdpo.lab.perturbations.renderings import (
+    BACKGROUNDS,
+    RENDERINGS,
+    draw_states,
+    other_backgrounds,
+    render,
+    why_not,
+    with_background,
+    with_monochrome_assets,
+    without_background,
+)
+
+MONOCHROME = {"use_monochrome_assets": True}
+
+channel = st.floats(0, 1, width=32)
+pixels = st.tuples(channel, channel, channel)
+
+
+def seeded(seed: int = 0) -> th.Generator:
+    return th.Generator().manual_seed(seed)
+
+
+def image(*columns: tuple[float, float, float]) -> th.Tensor:
+    """One RGB image, a single row of pixels."""
+    return th.tensor(columns).T[None, :, None]
+
+
+def noise(batch: int = 2, channels: int = 3) -> th.Tensor:
+    return th.rand(batch, channels, 5, 7, generator=seeded(9))
+
+
+def test_brightness_by_hand():
+    th.testing.assert_close(brightness(image((0.2, 0.4, 0.8)), 1.5), image((0.3, 0.6, 1.0)))
+
+
+def test_contrast_by_hand():
+    """The mean luminance of red and black is 0.2989 / 2 = 0.14945."""
+    changed = contrast(image((1.0, 0.0, 0.0), (0.0, 0.0, 0.0)), 0.5)
+    low, red = 0.5 * 0.14945, 0.5 + 0.5 * 0.14945
+    th.testing.assert_close(changed, image((red, low, low), (low, low, low)))
+
+
+def test_contrast_is_of_each_image_alone():
+    images = th.cat([image((0.0, 0.0, 0.0)), image((1.0, 1.0, 1.0))])
+    th.testing.assert_close(contrast(images, 0.0), images, atol=2e-4, rtol=0)  # the weights add up to 0.9999
+
+
+def test_saturation_by_hand():
+    """Luminance 0.2989 * 0.5 + 0.587 * 0.2 + 0.114 * 0.1 = 0.27825."""
+    pixel, gray = (0.5, 0.2, 0.1), 0.27825
+    th.testing.assert_close(saturation(image(pixel), 0.0), image((gray, gray, gray)))
+    expected = tuple(min(max(2 * value - gray, 0), 1) for value in pixel)
+    th.testing.assert_close(saturation(image(pixel), 2.0), image(expected))
+
+
+def test_hue_by_hand():
+    """A third of a turn leads from red to green; half of one from red to cyan; grey stays grey."""
+    red, green, gray = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.3, 0.3, 0.3)
+    th.testing.assert_close(hue(image(red, gray), 1 / 3), image(green, gray))
+    th.testing.assert_close(hue(image(red), 0.5), image((0.0, 1.0, 1.0)))
+
+
+@given(st.lists(pixels, min_size=1, max_size=8), st.floats(-0.5, 0.5))
+@settings(max_examples=100, deadline=None)
+def test_hue_is_that_of_colorsys(row, shift):
+    def shifted(pixel) -> tuple[float, float, float]:
+        hue_of, saturation_of, value = colorsys.rgb_to_hsv(*pixel)
+        return colorsys.hsv_to_rgb((hue_of + shift) % 1, saturation_of, value)
+
+    th.testing.assert_close(hue(image(*row), shift), image(*map(shifted, row)), atol=1e-5, rtol=0)
+
+
+@given(st.lists(pixels, min_size=1, max_size=8))
+@settings(max_examples=30, deadline=None)
+def test_neutral_strengths_change_nothing_and_all_strengths_give_images(row):
+    images = image(*row)
+    for function, neutral in ((brightness, 1), (contrast, 1), (saturation, 1), (hue, 0)):
+        th.testing.assert_close(function(images, neutral), images, atol=1e-6, rtol=0)
+    for perturbation in image_perturbations(1, 3, seeded())[1:]:
+        changed = perturbation(images)
+        assert changed.min() >= 0
+        assert changed.max() <= 1 + 1e-6
+
+
+def test_random_convolution_is_a_convolution_with_xavier_weights_and_without_bias():
+    images, generator = noise(), seeded()
+    layers = []
+    for _ in range(4):
+        layer = nn.Conv2d(3, 3, 3, padding=1, bias=False)
+        nn.init.xavier_normal_(layer.weight, generator=generator)
+        layers.append(layer)
+    changed = random_convolution(images, 4, seeded())
+    assert changed.shape == (4, 2, 3, 5, 7)
+    th.testing.assert_close(changed, th.stack([layer(images) for layer in layers]).detach())
+    assert changed.min() < 0  # not clipped
+
+
+def test_random_filters_have_xavier_variance():
+    """Fan in and out are 27 each, so the standard deviation is sqrt(2 / 54)."""
+    filters = random_filters(500, 3, seeded())
+    assert filters.mean().item() == pytest.approx(0, abs=3e-3)
+    assert filters.std().item() == pytest.approx(math.sqrt(1 / 27), rel=0.02)
+    assert filters.abs().max() > 4 * math.sqrt(1 / 27)  # Gaussian, not uniform nor cut
+
+
+def test_randomness_is_that_of_the_generator():
+    images = noise()
+    first, again, other = (random_convolution(images, 2, seeded(seed)) for seed in (0, 0, 1))
+    assert th.equal(first, again)
+    assert not th.equal(first, other)
+    assert not th.equal(first[0], first[1])
+
+
+def test_all_perturbations_have_one_signature():
+    images = noise()
+    perturbations = image_perturbations(6, 3, seeded())
+    assert [(p.name, p.strength) for p in perturbations] == [
+        ("random convolution", None),
+        *((name, strength) for name, strengths in STRENGTHS.items() for strength in strengths),
+    ]
+    for perturbation in perturbations:
+        changed = perturbation(images)
+        assert changed.shape == (6 if perturbation.strength is None else 1, *images.shape)
+        assert not th.equal(changed[0], images)
+        assert th.equal(changed, perturbation(images))  # drawn once
+    th.testing.assert_close(perturbations[0](images), convolve(images, random_filters(6, 3, seeded())))
+
+
+def test_stacked_frames_are_changed_alike():
+    frames = [noise(), noise().flip(0)]
+    for perturbation in image_perturbations(2, 3, seeded()):
+        separate = th.cat([perturbation(frame) for frame in frames], dim=2)
+        th.testing.assert_close(perturbation(th.cat(frames, dim=1), frame_channels=3), separate)
+
+
+def test_gray_images_have_neither_saturation_nor_hue():
+    perturbations = image_perturbations(1, 1, seeded())
+    assert {p.name for p in perturbations} == {"random convolution", "brightness", "contrast"}
+    gray = th.tensor([[[[0.0, 1.0]]]])
+    th.testing.assert_close(contrast(gray, 0.5), th.tensor([[[[0.25, 0.75]]]]))
+    for perturbation in perturbations:
+        assert perturbation(gray).shape == (1, 1, 1, 1, 2)
+
+
+def test_what_cannot_be_perturbed_is_refused():
+    with pytest.raises(ValueError, match="0 random convolutions: use at least 1"):
+        image_perturbations(0, 3, seeded())
+    with pytest.raises(ValueError, match="Images with 4 channels"):
+        image_perturbations(1, 4, seeded())
+
+
+def started(game: str, n_envs: int = 4, **options) -> ProcgenVecEnv:
+    """Some random steps into its first levels."""
+    env = ProcgenVecEnv(n_envs, game, distribution_mode="hard", seed=5, num_threads=0, **options)
+    env.reset()
+    walk(env, 12, seed=0)
+    return env
+
+
+def walk(env: ProcgenVecEnv, n_steps: int, seed: int) -> list:
+    rng = np.random.default_rng(seed)
+    return [env.step(rng.integers(0, 15, env.num_envs)) for _ in range(n_steps)]
+
+
+def edits(game: str) -> dict[str, Callable[[bytes], bytes]]:
+    every = {"no background": without_background, "monochrome assets": with_monochrome_assets}
+    if BACKGROUNDS[game] > 1:
+        every["other background"] = lambda state: with_background(state, other_backgrounds(state)[-1])
+    return every
+
+
+def restored(state: bytes, original: bytes) -> bytes:
+    names = ("use_backgrounds", "use_monochrome_assets", "background_index")
+    return read_state(state).with_values(**{name: read_state(original)[name] for name in names})
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_other_renderings_differ_and_leave_the_game_as_it_is(game):
+    env = started(game)
+    states = env.get_state()
+    original = draw_states(states)
+    np.testing.assert_array_equal(original, env._engine.observe()[1]["rgb"])
+    expected = walk(env, 60, seed=1)
+    states_afterwards = env.get_state()
+    for name, edit in edits(game).items():
+        edited = [edit(state) for state in states]
+        assert (draw_states(edited) != original).any(axis=(1, 2, 3)).all(), name
+        env._engine.set_state(edited)
+        for (_, *ours), (_, *theirs) in zip(walk(env, 60, seed=1), expected, strict=True):
+            np.testing.assert_equal(ours, theirs)  # rewards, ends, levels
+        back = map(restored, env.get_state(), states_afterwards)
+        assert all(state == after for state, after in zip(back, states_afterwards, strict=True)), name
+    env.close()
+
+
+def test_edited_states_have_the_pictures_of_the_engines_own_options():
+    """The same seed plays the same levels whatever is drawn."""
+    usual, black, flat = (started("coinrun", **kw) for kw in ({}, {"use_backgrounds": False}, MONOCHROME))
+    for own, edit in ((black, without_background), (flat, with_monochrome_assets)):
+        np.testing.assert_array_equal(draw_states([edit(s) for s in usual.get_state()]), draw_states(own.get_state()))
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_the_number_of_backgrounds_is_the_engines(game):
+    """Many levels use them all, and each can be drawn."""
+    env = started(game, n_envs=64)
+    used = set()
+    for _ in range(12):
+        env.reset()
+        used |= {read_state(state)["background_index"] for state in env.get_state()}
+    assert used == set(range(BACKGROUNDS[game]))
+    state = env.get_state()[0]
+    assert len(draw_states([with_background(state, k) for k in range(BACKGROUNDS[game])])) == BACKGROUNDS[game]
+    beyond = f"no background {BACKGROUNDS[game]}: use 0 to {BACKGROUNDS[game] - 1}"
+    with pytest.raises(ValueError, match=beyond):
+        with_background(state, BACKGROUNDS[game])
+    env.close()
+
+
+def test_draws_of_other_backgrounds_are_different_ones():
+    states = started("bigfish").get_state()
+    images = render("other background", states, 4, seeded())
+    assert images.shape == (4, 4, 64, 64, 3)
+    assert images.dtype == np.uint8
+    for of_one_state in images.swapaxes(0, 1):
+        assert len({image.tobytes() for image in of_one_state}) == 4
+    np.testing.assert_array_equal(images, render("other background", states, 4, seeded()))
+    assert not np.array_equal(images, render("other background", states, 4, seeded(1)))
+    assert len(render("other background", states, 100, seeded())) == BACKGROUNDS["bigfish"] - 1
+    assert render("no background", states, 100, seeded()).shape == (1, 4, 64, 64, 3)
+
+
+def test_more_states_than_an_engine_draws_at_once(monkeypatch):
+    states = started("maze").get_state()
+    together = draw_states(states)
+    monkeypatch.setattr(renderings, "MAX_ENGINE_SIZE", 3)
+    np.testing.assert_array_equal(draw_states(states), together)
+
+
+@pytest.mark.parametrize(
+    ("game", "options", "rendering", "reason"),
+    [
+        ("chaser", {}, "other background", "chaser has a single background"),
+        ("maze", {"use_backgrounds": False}, "no background", "drawn without backgrounds already"),
+        ("maze", {"use_backgrounds": False}, "other background", "drawn without backgrounds already"),
+        ("maze", {"use_monochrome_assets": True}, "monochrome assets", "monochrome already"),
+    ],
+)
+def test_renderings_that_cannot_be_had_are_refused(game, options, rendering, reason):
+    states = started(game, **options).get_state()
+    assert reason in why_not(rendering, states[0])
+    with pytest.raises(ValueError, match=reason):
+        render(rendering, states, 1, seeded())
+    possible = [name for name in RENDERINGS if why_not(name, states[0]) is None]
+    assert rendering not in possible
+    assert possible
+
+
+def test_what_is_no_state_is_refused():
+    state = started("maze", 1).get_state()[0]
+    with pytest.raises(ValueError, match="no state of Procgen's engine"):
+        read_state(state[:300])
+    with pytest.raises(ValueError, match="version 7 of the format, game 'maze'"):
+        read_state(b"\7" + state[1:])
+    with pytest.raises(ValueError, match="laid out otherwise"):
+        read_state(read_state(state).with_values(use_backgrounds=5))
+    with pytest.raises(ValueError, match="no rendering 'upside down'"):
+        why_not("upside down", state)
+    with pytest.raises(ValueError, match="States of maze, miner"):
+        draw_states([state, started("miner", 1).get_state()[0]])
+    with pytest.raises(ValueError, match="States of no game"):
+        draw_states([])
+
+
+def test_states_that_the_engine_does_not_have_are_refused():
+    with pytest.raises(ValueError, match="cannot save states with generated assets"):
+        started("coinrun", 1, use_generated_assets=True).get_state()
+    single: Any = gym.make("procgen-coinrun-easy-v0", use_generated_assets=True).unwrapped
+    single.reset(seed=0)
+    with pytest.raises(ValueError, match="cannot save states with generated assets"):
+        single.get_state()
+    assert ProcgenVecEnv(1, "coinrun").get_state() == []

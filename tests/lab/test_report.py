@@ -1,0 +1,433 @@
+"""sb3-mdpo report: its page in a real browser, its figures, and what it refuses."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from sb3_mdpo.cli.main import main
+from sb3_mdpo.lab.report.data import read_report_data
+from sb3_mdpo.lab.report.method_style import COLORS, looks
+from sb3_mdpo.lab.report.page import make_page
+from sb3_mdpo.lab.report.sections import SECTIONS
+from sb3_mdpo.lab.statistics.aggregates import aggregate_scores, probability_of_improvement
+from sb3_mdpo.lab.statistics.scores import final_scores, score_matrices
+from tests.support.browser import PHONE, open_page, start_browser
+from tests.support.results import BIGFISH, STEPS, synthetic_features, synthetic_results, synthetic_robustness
+
+GRID = "TexturedGrid-v0"
+REPS = 50
+HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with start_browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A study of one short run, of two policies."""
+    folder = tmp_path_factory.mktemp("trained")
+    study = {
+        "environments": [GRID],
+        "num_levels": [20],
+        "methods": ["mdpo"],
+        "seeds": [3],
+        "timesteps": 2048,
+        "hyperparams": {"n_envs": 8, "n_steps": 64, "batch_size": 256},
+        "evaluation": {"freq": 1024, "episodes": 4, "n_envs": 4},
+    }
+    (folder / "short.yml").write_text(yaml.safe_dump(study))
+    program = [str(Path(sys.executable).parent / "sb3-mdpo"), "study", "run", "short.yml"]
+    environ = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(program, cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder / "studies" / "short"
+
+
+def run_folder(trained: Path) -> Path:
+    return next(path for path in trained.iterdir() if path.name.startswith(GRID))
+
+
+def write_study(folder: Path, results: pd.DataFrame) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    results.to_csv(folder / "results.csv", index=False)
+    return folder
+
+
+def add_analyses(study: Path, results: pd.DataFrame) -> None:
+    """robustness.json, features.json and saliency.png of every run, whose folder is made for them."""
+    runs = results[["run", "method", "env_id", "seed"]].drop_duplicates()
+    for run in runs.itertuples():
+        settings = study / run.run / run.env_id
+        settings.mkdir(parents=True)
+        for name, text in {"args.yml": "algo: mdpo", "config.yml": "gamma: 0.999", "command.txt": "train it"}.items():
+            (settings / name).write_text(f"{text} # {run.seed}\n")
+        policies = ["policy 0", "policy 1"]
+        level = 0.1 + 0.1 * list(results["method"].unique()).index(run.method)
+        (settings.parent / "robustness.json").write_text(json.dumps(synthetic_robustness(policies, level)))
+        (settings.parent / "features.json").write_text(json.dumps(synthetic_features(policies, level)))
+        Image.new("RGB", (40, 20), "#88aacc").save(settings.parent / "saliency.png")
+
+
+def report(folder: Path, output: Path, *options: str) -> Path:
+    main(["report", str(folder), "-o", str(output), "--reps", str(REPS), *options])
+    return output
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
+    """The page of a study that has everything but models, and the study's table."""
+    folder, results = tmp_path_factory.mktemp("complete"), synthetic_results()
+    study = write_study(folder / "study", results)
+    (study / "study.yml").write_text("name: synthetic # as asked for")
+    add_analyses(study, results)
+    report(study, folder / "report.html", "--figures", str(folder / "figures"))
+    return folder / "report.html", results
+
+
+@pytest.fixture(scope="module")
+def page(browser, complete):
+    """The complete page, open for all tests that only look at it."""
+    with open_page(browser, complete[0]) as opened:
+        yield opened
+
+
+def rows_of(page, section: str, place: int = 0) -> list[list[str]]:
+    """The texts of a table's cells."""
+    table = page.locator(f"#{section} table").nth(place)
+    return table.evaluate("table => [...table.rows].map(row => [...row.cells].map(cell => cell.textContent))")
+
+
+def traces(page, chart: str) -> list[dict]:
+    """What plotly has drawn, without bands."""
+    every = page.evaluate(
+        "id => document.getElementById(id).data.map(t => ({name: t.name, x: t.x, y: t.y, fill: t.fill || '', "
+        "symbol: t.marker ? t.marker.symbol : '', color: (t.line && t.line.color) || (t.marker && t.marker.color), "
+        "dash: t.line ? t.line.dash || '' : ''}))",
+        chart,
+    )
+    return [trace for trace in every if not trace["fill"]]
+
+
+def test_summary_and_curves_show_the_table(page):
+    assert page.title() == "synthetic"
+    facts = dict(rows_of(page, "summary"))
+    assert facts["methods"] == "mdpo, twins, ppo"
+    assert facts["seeds"] == "0, 1, 2"
+    assert facts["runs"] == "18"
+    assert ["mdpo", "3", "2,000", "1,000", "12,000", "40"] in rows_of(page, "summary", 1)
+    unseen, training, paper = (trace for trace in traces(page, "chart-curves-0") if trace["name"].startswith("mdpo"))
+    assert unseen["x"] == list(STEPS)
+    assert unseen["y"] == pytest.approx([40 * (0.6 * step / 2000 + 0.01) for step in STEPS])
+    assert training["y"] == pytest.approx([y + 8 for y in unseen["y"]])
+    assert paper["y"] == [15.6, 15.6]
+    assert "read off its figure" in paper["name"]
+
+
+def test_menu_changes_the_horizontal_axis(page):
+    chart = page.locator("#chart-curves-1")
+    for label, per_step in (("steps per policy", 0.5), ("images trained on", 6), ("seconds", 1 / 50)):
+        chart.locator(".updatemenu-header").click()
+        chart.locator(".updatemenu-dropdown-button", has_text=label).click()
+        chart.locator(".xtitle", has_text=label).wait_for()
+        x = traces(page, "chart-curves-1")[0]["x"]
+        assert x == pytest.approx([step * per_step for step in STEPS])
+
+
+def test_comparison_shows_the_estimates(page, complete):
+    _, results = complete
+    scores = final_scores(results)
+    matrices = score_matrices(scores[scores["policies"] == "members"])
+    table = rows_of(page, "aggregates")
+    assert table[0] == ["method", "IQM", "median", "mean", "optimality gap"]
+    for (method, _), row in aggregate_scores(matrices, REPS).set_index(["method", "metric"]).iterrows():
+        cells = next(cells for cells in table if cells[0] == method)
+        assert f"{row['estimate']:.2f} ({row['low']:.2f} to {row['high']:.2f})" in cells
+    drawn = {(trace["y"][0], round(trace["x"][0], 6)) for trace in traces(page, "chart-aggregates")}
+    estimates = aggregate_scores(matrices, REPS)
+    assert drawn == {(row.method, round(row.estimate, 6)) for row in estimates.itertuples()}
+    assert [row[0] for row in rows_of(page, "aggregates", 1)[1:]] == ["mdpo", "twins"]  # which have ensembles
+    iqm = next(trace for trace in traces(page, "chart-efficiency") if trace["name"] == "ppo")
+    assert iqm["y"] == pytest.approx([0.3 * step / 2000 + 0.01 for step in STEPS])
+    expected = probability_of_improvement(matrices, "mdpo", REPS)
+    cells = [
+        [row.method, row.other, f"{row.probability:.2f}", f"{row.low:.2f} to {row.high:.2f}"]
+        for row in expected.itertuples()
+    ]
+    assert rows_of(page, "improvement")[1:] == cells
+    profile = next(trace for trace in traces(page, "chart-profiles") if trace["name"] == "mdpo")
+    above = dict(zip(np.round(profile["x"], 2), profile["y"], strict=True))
+    assert (above[0.0], above[0.5], above[0.6], above[0.7]) == pytest.approx((1, 1, 1 / 3, 0))
+
+
+def test_games_gap_and_distance_show_the_table(page):
+    games = {tuple(row[:3]): row[3:] for row in rows_of(page, "games")}
+    task = f"{BIGFISH}, 500 levels"
+    head = games["environment", "method", "policies"]
+    assert head[-1] == "the paper's (read off its figure)"
+    mdpo = dict(zip(head, games[task, "mdpo", "members"], strict=True))
+    assert mdpo["unseen return"] == "23.80 \u00b1 0.40"
+    assert mdpo["training return"] == "31.80 \u00b1 0.40"
+    assert mdpo[head[-1]] == "15.60"
+    assert games[task, "twins", "members"][-1] == ""
+    stars = [trace for trace in traces(page, "chart-games") if trace["symbol"] == "star-open"]
+    assert {(trace["y"][0], trace["x"][0]) for trace in stars} == {
+        ("mdpo", 15.6),
+        ("ppo", 0.3),
+        ("mdpo", 6.5),
+        ("ppo", 4.3),
+    }
+    assert [task, "ppo", "members", "8.00 \u00b1 0.00"] in rows_of(page, "gap")
+    assert traces(page, "chart-gap-0")[0]["y"] == pytest.approx([8] * len(STEPS))
+    assert [task, "mdpo", "0.0125"] in rows_of(page, "distillation")
+    distance = traces(page, "chart-distillation-0")
+    assert [trace["name"] for trace in distance] == ["mdpo", "twins"]
+    assert distance[0]["y"] == pytest.approx([0.5 * (1 - step / 2000) for step in STEPS])
+
+
+def test_analyses_show_what_the_runs_hold(page):
+    # Two policies in each of three runs, in each environment: the means are 0.1 + 0.3 and 0.01 more
+    row = ["brightness", "0.3", "mdpo", "6", "0.405", "1.230", "0.203", "0.615"]
+    assert [f"{BIGFISH}, 500 levels", *row] in rows_of(page, "robustness")
+    assert next(t for t in traces(page, "chart-robustness-1") if t["name"] == "ppo")["y"] == pytest.approx(
+        [0.405, 0.605]
+    )
+    assert [f"{BIGFISH}, 500 levels", "twins", "6", "0.205 \u00b1 0.005", "12.5 \u00b1 0.0", "64"] in rows_of(
+        page, "representation"
+    )
+    assert [f"{BIGFISH}, 500 levels", "mdpo", "policy 0", "policy 1", "0.875"] in rows_of(page, "representation", 1)
+    assert len(traces(page, "chart-tsne-0")) == 4
+    pictures = page.locator("#representation img")
+    assert pictures.count() == 3
+    assert pictures.first.evaluate("image => image.naturalWidth") == 40
+    page.locator("#configuration summary", has_text="All commands (18)").click()
+    assert page.get_by_text("train it # 2").first.is_visible()
+    assert "as asked for" in page.locator("#configuration").text_content()
+    assert "gamma: 0.999 # 0" in page.locator("#configuration").text_content()
+    assert "No frames of mdpo" in page.locator("#frames .note").first.text_content()
+
+
+def test_methods_look_the_same_in_all_charts(page):
+    for chart in ("chart-curves-0", "chart-efficiency", "chart-profiles", "chart-gap-1", "chart-robustness-0"):
+        colors = {trace["name"].split(",")[0]: trace["color"] for trace in traces(page, chart)}
+        assert colors == {"mdpo": COLORS[0], "twins": COLORS[1], "ppo": COLORS[2]}, chart
+
+
+def test_colors_that_come_again_come_with_another_mark():
+    names = [f"method {k}" for k in range(2 * len(COLORS))]
+    assert len({(look.color, look.symbol) for look in looks(names).values()}) == len(names)
+
+
+def test_a_phone_scrolls_in_one_direction_only(browser, complete):
+    path, _ = complete
+    with open_page(browser, path, PHONE) as page:
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.locator("#games .scroll").first.evaluate("box => box.scrollWidth > box.clientWidth")
+        widths = page.evaluate("[...document.querySelectorAll('.chart svg.main-svg')].map(svg => svg.clientWidth)")
+        assert widths
+        assert all(200 < width <= 390 for width in widths)
+
+
+def test_figures_are_there_for_print_and_screen(complete):
+    path, _ = complete
+    files = sorted((path.parent / "figures").iterdir())
+    names = ["aggregates", "gap", "inter_policy_kl", "learning_curves", "performance_profiles"]
+    names += ["probability_of_improvement", "sample_efficiency"]
+    assert [file.name for file in files] == [f"{name}.{kind}" for name in names for kind in ("pdf", "png")]
+    for file in files:
+        if file.suffix == ".pdf":
+            assert file.read_bytes().startswith(b"%PDF")
+        else:
+            with Image.open(file) as image:
+                assert min(image.size) > 100
+                assert len(image.convert("RGB").getcolors(1 << 24)) > 3  # something is drawn
+
+
+def test_the_same_data_make_the_same_page(complete):
+    path, _ = complete
+    again = make_page(read_report_data(path.parent / "study", REPS))
+    assert again == path.read_text()
+
+
+def test_names_from_files_are_text(browser, tmp_path):
+    results = synthetic_results(methods=["mdpo", "twins"], seeds=[0, 1], env_ids=[BIGFISH], steps=[100, 200])
+    results = results.replace({"twins": HOSTILE, "synthetic": HOSTILE})
+    results["run"] = results["run"].str.replace("twins", "other")
+    study = write_study(tmp_path / "study", results)
+    add_analyses(study, results)
+    for file in study.rglob("*.json"):
+        file.write_text(file.read_text().replace("policy 1", HOSTILE).replace("no background", HOSTILE))
+    for file in study.rglob("*.txt"):
+        file.write_text(f"</pre>{HOSTILE}")
+    with open_page(browser, report(study, tmp_path / "report.html")) as page:
+        assert page.evaluate("window.hacked") is None
+        assert page.title() == HOSTILE
+        assert HOSTILE in [row[0] for row in rows_of(page, "aggregates")]
+        assert page.locator("#chart-curves-0 .legendtext", has_text="<script>window.hacked").count() == 1
+
+
+def test_sections_with_nothing_to_show_say_what_to_do(browser, tmp_path):
+    results = synthetic_results(methods=["ppo"], env_ids=[BIGFISH])
+    path = report(write_study(tmp_path / "study", results), tmp_path / "report.html")
+    with open_page(browser, path) as page:
+        hints = {
+            section.anchor: page.locator(f"#{section.anchor} .hint").all_text_contents()
+            for section in SECTIONS
+            if page.locator(f"#{section.anchor} .hint").count()
+        }
+        assert {"improvement", "distillation", "robustness", "representation", "frames", "configuration"} == set(hints)
+        assert "sb3-mdpo robustness RUN" in hints["robustness"][0]
+        assert "sb3-mdpo features RUN" in hints["representation"][0]
+        assert all("sb3-mdpo" in hint[0] for hint in hints.values())
+        assert page.evaluate("[...document.querySelectorAll('.plotly-graph-div')].every(div => div.data.length)")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "lacking", "note"),
+    [
+        ((4,), None, "1 seed(s) give no interval"),
+        ((0, 1), ("ppo", 1), "ppo on procgen-bigfish-hard-v0, 500 levels lacks"),
+    ],
+)
+def test_too_few_runs_show_a_note_instead_of_intervals(browser, tmp_path, seeds, lacking, note):
+    results = synthetic_results(seeds=seeds, env_ids=[BIGFISH], steps=[100, 200])
+    if lacking:
+        results = results[(results["method"] != lacking[0]) | (results["seed"] != lacking[1])]
+    path = report(write_study(tmp_path / "study", results), tmp_path / "report.html", "--figures", str(tmp_path / "f"))
+    with open_page(browser, path) as page:
+        assert note in page.locator("#aggregates .note").text_content()
+        assert ["mdpo", *[f"{0.6 + 0.01 * seeds[0]:.2f}"] * 3, f"{0.4 - 0.01 * seeds[0]:.2f}"] in rows_of(
+            page, "aggregates"
+        )
+        assert page.locator("#improvement .hint").count() == 1
+        assert page.locator("#profiles .chart").count() == 0
+        assert page.locator("#games .chart").count() == 1
+    assert not (tmp_path / "f" / "aggregates.png").exists()
+    assert (tmp_path / "f" / "learning_curves.png").exists()
+
+
+def test_returns_that_cannot_be_averaged_are_not(browser, tmp_path):
+    results = synthetic_results()
+    results[["unseen_normalized", "training_normalized"]] = np.nan
+    path = report(write_study(tmp_path / "study", results), tmp_path / "report.html")
+    with open_page(browser, path) as page:
+        assert "not normalised" in page.locator("#aggregates .note").text_content()
+        assert page.locator("#aggregates table").count() == 0
+
+
+def test_a_study_that_was_run_shows_its_policies_at_play(browser, trained, tmp_path):
+    path = report(trained, tmp_path / "report.html")
+    with open_page(browser, path) as page:
+        assert f"{GRID}, 20 levels" in dict(rows_of(page, "summary"))["environments"]
+        evaluations = pd.read_csv(trained / "results.csv")
+        members = evaluations[evaluations["policy"] != "ensemble"]
+        unseen = members.groupby("timesteps")["unseen_return"].mean()
+        drawn = traces(page, "chart-curves-0")[0]
+        assert drawn["x"] == unseen.index.tolist()
+        assert drawn["y"] == pytest.approx(unseen.tolist())
+        strip = page.locator("#frames img")
+        assert strip.evaluate("image => image.naturalWidth") > 800
+        assert "n_envs" in page.locator("#configuration").text_content()
+        assert "--algo mdpo" in page.locator("#configuration").text_content()
+        assert f"sb3-mdpo robustness {run_folder(trained)}" in page.locator("#robustness .hint").text_content()
+    frames = run_folder(trained) / "frames.png"
+    with Image.open(frames) as image:
+        colors = image.convert("RGB").getcolors(1 << 24)
+        assert len(colors) > 10
+    drawn_at = frames.stat().st_mtime_ns
+    report(trained, path)
+    assert frames.stat().st_mtime_ns == drawn_at  # kept
+    os.utime(frames, (0, 0))
+    report(trained, path)
+    assert frames.stat().st_mtime_ns > drawn_at  # older than the model
+
+
+def test_a_run_of_the_zoo_has_a_page_too(browser, trained, tmp_path):
+    run = shutil.copytree(run_folder(trained), tmp_path / run_folder(trained).name)
+    with open_page(browser, report(run, tmp_path / "report.html")) as page:
+        assert page.title() == run.name
+        assert dict(rows_of(page, "summary"))["seeds"] == "3"
+        assert "1 seed(s) give no interval" in page.locator("#aggregates .note").text_content()
+    (run / "generalization.csv").unlink()
+    with open_page(browser, report(run, tmp_path / "report.html")) as page:
+        assert f"One run on {GRID}, seed 3." in page.locator("#summary").text_content()
+        episodes = pd.read_csv(run / "monitor.csv", skiprows=1)
+        curve = traces(page, "chart-curves-0")[0]
+        assert curve["name"].startswith("training")
+        assert curve["x"][-1] == episodes["l"].sum()
+        assert page.locator("#games .hint").count() == 1
+    with pytest.raises(SystemExit):
+        report(run, tmp_path / "report.html", "--figures", str(tmp_path / "figures"))
+
+
+def test_a_run_of_a_study_is_of_the_method_that_the_study_says(browser, tmp_path):
+    results = synthetic_results(methods=["twins", "ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
+    study = write_study(tmp_path / "study", results)
+    add_analyses(study, results)
+    run = study / results[results["method"] == "ppo"]["run"].iloc[0]
+    args = {"algo": "mdpo", "env": BIGFISH, "env_kwargs": None, "gym_packages": [], "seed": 0}
+    (run / BIGFISH / "args.yml").write_text(yaml.safe_dump(args))
+    (run / f"{BIGFISH}.zip").write_bytes(b"")
+    with open_page(browser, report(run, tmp_path / "report.html")) as page:
+        assert page.title() == run.name
+        assert dict(rows_of(page, "summary"))["methods"] == "ppo"
+        assert {row[1] for row in rows_of(page, "games")[1:]} == {"ppo"}
+
+
+def test_features_of_several_runs_are_no_single_runs(tmp_path, capsys):
+    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
+    study = write_study(tmp_path / "study", results)
+    add_analyses(study, results)
+    path = next(study.glob("*/features.json"))
+    content = json.loads(path.read_text())
+    content["settings"]["runs"] = ["one", "another"]
+    path.write_text(json.dumps(content))
+    assert "is about one, another together: write it anew" in refused(capsys, str(study))
+
+
+def refused(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as error:
+        main(["report", *arguments])
+    assert error.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_is_neither_study_nor_run_is_refused(tmp_path, capsys):
+    assert "There is no folder" in refused(capsys, str(tmp_path / "nowhere"))
+    message = refused(capsys, str(tmp_path))
+    assert "has no results.csv" in message
+    assert "logs/mdpo/CartPole-v1_1" in message
+    assert "reps=0 must be at least 1" in refused(capsys, str(tmp_path), "--reps", "0")
+    write_study(tmp_path / "study", synthetic_results(seeds=[0], steps=[100]))
+    assert "is a folder" in refused(capsys, str(tmp_path / "study"), "-o", str(tmp_path))
+
+
+def test_runs_are_looked_for_in_the_study_only(tmp_path, capsys):
+    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
+    study = write_study(tmp_path / "study", results.assign(run="../elsewhere"))
+    assert "no name of a folder in it" in refused(capsys, str(study))
+
+
+def test_a_broken_file_is_named_and_the_old_report_stays(tmp_path, capsys):
+    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
+    study = write_study(tmp_path / "study", results)
+    add_analyses(study, results)
+    (tmp_path / "report.html").write_text("old")
+    broken = next(study.rglob("robustness.json"))
+    wrong = broken.read_text().replace("64", '"many"')
+    for text in ("{", '{"rows": 3}', '{"settings": {}}', '{"rows": [{"policy": "policy 0"}]}', wrong):
+        broken.write_text(text)
+        assert str(broken) in refused(capsys, str(study), "-o", str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

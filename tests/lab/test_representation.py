@@ -1,0 +1,538 @@
+"""Representations: the measures by hand and by their properties, real models on real Procgen, the command."""
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch as th
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from matplotlib.image import imread
+from stable_baselines3 import PPO
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecFrameStack
+
+from sb3_mdpo import MDPO, ImpalaCnnPolicy
+from sb3_mdpo.cli.features import output_folder, tables
+from sb3_mdpo.cli.main import main
+from sb3_mdpo.envs import make_levels
+from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
+from sb3_mdpo.lab.perturbations import image_perturbations
+from sb3_mdpo.lab.representation.analysis import analyse_features, named_policies
+from sb3_mdpo.lab.representation.embedding import draw_embeddings, embed
+from sb3_mdpo.lab.representation.features import (
+    UNCHANGED,
+    collect_observations,
+    features_of,
+    features_of_versions,
+    frame_channels,
+)
+from sb3_mdpo.lab.representation.measures import distance_ratio, effective_rank, is_constant, linear_cka
+from sb3_mdpo.lab.representation.results import FeatureAnalysis, PolicyFeatures
+from sb3_mdpo.lab.representation.saliency import draw_saliency, saliency_of
+
+COINRUN = "procgen-coinrun-easy-v0"
+ROLLOUT = {"n_steps": 8, "batch_size": 8, "device": "cpu"}
+SMALL = {"features_extractor_kwargs": {"channels": (4, 4), "features_dim": 8}}
+
+NUMBERS = st.floats(-10, 10, width=32).map(lambda x: round(x, 3))
+FEATURES = st.tuples(st.integers(2, 8), st.integers(1, 5)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=NUMBERS)
+)
+VERSIONS = arrays(np.float64, st.tuples(st.integers(2, 5), st.integers(3, 5), st.integers(1, 3)), elements=NUMBERS)
+
+
+def rotation(dim: int, seed: int) -> np.ndarray:
+    """A random orthogonal map, rotation or reflection."""
+    return np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))[0]
+
+
+def test_distance_ratio_by_hand():
+    # Within the first 2, 4, 2, within the second 0, 6, 6: mean 10/3. Between, without pairs under the same
+    # perturbation: 0-10, 0-16, 2-10, 2-16, 4-10, 4-10, mean 10
+    features = np.array([[[0.0], [2.0], [4.0]], [[10.0], [10.0], [16.0]]])
+    assert distance_ratio(features) == pytest.approx(1 / 3)
+    # In the plane: the corners of a triangle with sides 3, 4 and 5, and thrice the origin
+    features = np.array([[[0.0, 0.0], [3.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]])
+    assert distance_ratio(features) == pytest.approx(((3 + 4 + 5) / 6) / ((0 + 3 + 5) / 3))
+
+
+def test_distance_ratio_of_features_that_ignore_the_perturbation_or_the_observation():
+    rng = np.random.default_rng(0)
+    assert distance_ratio(np.repeat(rng.normal(size=(20, 1, 8)), 5, axis=1)) == 0
+    assert distance_ratio(np.repeat(rng.normal(size=(1, 5, 8)), 20, axis=0)) == pytest.approx(1)
+    assert distance_ratio(rng.normal(size=(40, 10, 8))) == pytest.approx(1, abs=0.02)
+
+
+@given(VERSIONS, st.floats(0.01, 100), st.integers(0, 9))
+def test_distance_ratio_knows_no_scale_place_or_direction(features, scale, seed):
+    ratio = distance_ratio(features)
+    moved = scale * features @ rotation(features.shape[-1], seed) + 1
+    if is_constant(features.reshape(-1, features.shape[-1])):
+        assert np.isnan(ratio)
+    else:
+        assert 0 <= ratio <= 2 + 1e-12  # by the triangle inequality
+        assert distance_ratio(moved) == pytest.approx(ratio, rel=1e-5, abs=1e-9)
+
+
+def test_linear_cka_by_hand():
+    x = np.array([[1.0], [-1.0], [0.0]])
+    y = np.array([[1.0, 1.0], [0.0, 0.0], [-1.0, -1.0]])
+    # y'x = (1, 1), |x'x| = 2, y'y = [[2, 2], [2, 2]] with norm 4: 2 / (2 * 4)
+    assert linear_cka(x, y) == pytest.approx(1 / 4)
+    assert linear_cka(x + 5, y - 3) == pytest.approx(1 / 4)
+    uncorrelated = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    assert linear_cka(uncorrelated[:, :1], uncorrelated[:, 1:]) == 0
+
+
+@given(FEATURES, st.integers(1, 4), st.floats(0.01, 100), st.integers(0, 9))
+def test_linear_cka_knows_no_scale_place_or_direction(x, dim, scale, seed):
+    y = np.random.default_rng(seed).normal(size=(len(x), dim))
+    cka = linear_cka(x, y)
+    if is_constant(x):
+        assert np.isnan(cka)
+        return
+    assert 0 <= cka <= 1
+    assert linear_cka(y, x) == pytest.approx(cka)
+    assert linear_cka(x, x) == pytest.approx(1)
+    moved = scale * x @ rotation(x.shape[1], seed) + 1
+    assert linear_cka(moved, y) == pytest.approx(cka, rel=1e-5, abs=1e-9)
+    assert linear_cka(x, moved) == pytest.approx(1)
+
+
+def test_effective_rank_by_hand():
+    # Singular values 3 and 1 (columns are orthogonal): exp of the entropy of 3/4 and 1/4
+    features = np.array([[1.5, 0.5], [1.5, -0.5], [-1.5, 0.5], [-1.5, -0.5]])
+    assert effective_rank(features) == pytest.approx((4 / 3) ** (3 / 4) * 4 ** (1 / 4))
+    assert effective_rank(features + 100) == pytest.approx(effective_rank(features))
+    assert effective_rank(features / [3, 1]) == pytest.approx(2)
+    assert effective_rank(np.outer(np.arange(5), [1, 2, 3])) == pytest.approx(1)
+
+
+@given(FEATURES, st.floats(0.01, 100))
+def test_effective_rank_is_between_one_and_the_dimension(features, scale):
+    rank = effective_rank(features)
+    if is_constant(features):
+        assert rank == 0
+    else:
+        n_observations, dim = features.shape
+        assert 1 - 1e-9 <= rank <= min(n_observations - 1, dim) * (1 + 1e-9)
+        assert effective_rank(scale * features) == pytest.approx(rank)
+
+
+def test_a_collapsed_encoder_is_no_convergent_one():
+    """It maps everything to one line: perturbations hardly move it, twins agree, and the rank tells."""
+    rng = np.random.default_rng(0)
+    direction, other = rng.normal(size=(2, 64))
+    states = rng.normal(size=(100, 1, 1))
+    noise = 1e-3 * rng.normal(size=(100, 4, 64))
+    collapsed, twin = states * direction + noise, states * other + noise
+    assert distance_ratio(collapsed) < 0.01
+    assert linear_cka(collapsed[:, 0], twin[:, 0]) > 0.99
+    assert effective_rank(collapsed[:, 0]) < 1.1
+    assert effective_rank(rng.normal(size=(100, 64))) > 40
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e9])
+def test_constant_features(value):
+    features = np.full((6, 3), value) + np.float32(1e-7) * value * np.arange(6)[:, None] / 6  # rounding
+    assert is_constant(features)
+    assert effective_rank(features) == 0
+    assert np.isnan(distance_ratio(features.reshape(2, 3, 3)))
+    assert np.isnan(linear_cka(features, np.eye(6)))
+    assert np.isnan(linear_cka(np.eye(6), features))
+
+
+def test_one_observation_or_two_perturbations_say_nothing():
+    one = np.array([[1.0, 2.0]])
+    assert np.isnan(effective_rank(one))
+    assert np.isnan(linear_cka(one, one))
+    assert np.isnan(distance_ratio(np.random.default_rng(0).normal(size=(1, 5, 3))))
+    assert np.isnan(distance_ratio(np.random.default_rng(0).normal(size=(5, 2, 3))))
+
+
+def test_cka_wants_the_same_observations():
+    with pytest.raises(ValueError, match="Features of 3 and of 4 observations"):
+        linear_cka(np.eye(3), np.eye(4))
+
+
+@pytest.fixture(scope="module")
+def model() -> MDPO:
+    env = make_levels(COINRUN, 4, seed=0, num_levels=20)
+    return MDPO("ImpalaCnnPolicy", env, seed=0, policy_kwargs=SMALL, **ROLLOUT)
+
+
+@pytest.fixture(scope="module")
+def twins(model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "twins.zip"
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ppo(twins) -> Path:
+    """Actor and critic have an encoder each, and other ones than the twins."""
+    path = twins.with_name("ppo.zip")
+    encoder = {"channels": (4,), "features_dim": 12}
+    kwargs = {"features_extractor_kwargs": encoder, "share_features_extractor": False}
+    PPO(ImpalaCnnPolicy, make_levels(COINRUN, 2, seed=0), seed=1, policy_kwargs=kwargs, **ROLLOUT).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(twins) -> Path:
+    """A run of the zoo as it lies on disk."""
+    folder = twins.parent / "logs" / "mdpo" / f"{COINRUN}_1"
+    settings = folder / COINRUN
+    settings.mkdir(parents=True)
+    config = {"n_envs": 4, "env_kwargs": {"num_levels": 20}, "vec_env_wrapper": "sb3_mdpo.envs.native_vec_env"}
+    args = {"algo": "mdpo", "env": COINRUN, "env_kwargs": None, "gym_packages": [], "seed": 0}
+    (settings / "config.yml").write_text(yaml.dump({"policy": "ImpalaCnnPolicy"} | config))
+    (settings / "args.yml").write_text(yaml.dump(args))
+    (settings / "command.txt").write_text(f"rl_zoo3 train --algo mdpo --env {COINRUN}")
+    shutil.copy(twins, folder / f"{COINRUN}.zip")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opened(twins, ppo) -> list[TrainedModel]:
+    return [open_trained(path, COINRUN, device="cpu") for path in (twins, ppo)]
+
+
+@pytest.fixture(scope="module")
+def analysis(opened) -> FeatureAnalysis:
+    return analyse_features(opened, observations=13, draws=3, seed=1, tsne_draws=5)
+
+
+def test_observations_are_from_unseen_levels_and_from_everybodys_play(opened, monkeypatch):
+    played = []
+
+    def make_env(self, n_envs, seed=None, **env_kwargs):
+        played.append((self.path.stem, n_envs, seed, env_kwargs))
+        return make_levels(self.env_id, n_envs, seed, **env_kwargs)
+
+    monkeypatch.setattr(TrainedModel, "make_env", make_env)
+    images = collect_observations(opened, 14, seed=5)
+    unseen = {"num_levels": 0, "start_level": 0}
+    assert played == [("twins", 5, 5, unseen), ("twins", 5, 6, unseen), ("ppo", 4, 7, unseen)]
+    assert (images.shape, images.dtype) == ((14, 3, 64, 64), np.uint8)
+    assert len(np.unique(images.reshape(14, -1), axis=0)) == 14
+    assert np.array_equal(collect_observations(opened, 14, seed=5), images)
+    assert not np.array_equal(collect_observations(opened, 14, seed=6)[:5], images[:5])
+
+
+def test_observations_are_twenty_steps_apart(model, opened):
+    """Replayed with the policy's actions: the first share is what 'policy 0' sees after 20 and after 40 steps."""
+    images = collect_observations(opened[:1], 2 * 70, seed=3)
+    set_random_seed(3)
+    env = make_levels(COINRUN, 64, 3)
+    observations, seen = env.reset(), []
+    for _ in range(40):
+        observations = env.step(model.policy.members[0].predict(observations)[0])[0]
+        seen.append(observations.transpose(0, 3, 1, 2))
+    env.close()
+    assert np.array_equal(images[:64], seen[19])
+    assert np.array_equal(images[64:70], seen[39][:6])
+
+
+def test_features_are_the_encoders_output_without_dropout():
+    encoder = {"channels": (4,), "features_dim": 8, "dropout": 0.5}
+    env = make_levels(COINRUN, 2, seed=0)
+    policy = PPO(ImpalaCnnPolicy, env, policy_kwargs={"features_extractor_kwargs": encoder}, **ROLLOUT).policy
+    images = policy.obs_to_tensor(env.reset())[0]
+    env.close()
+    policy.train()
+    features = features_of(policy, images.float())
+    policy.eval()
+    with th.no_grad():
+        np.testing.assert_array_equal(features, policy.features_extractor(images.float() / 255).numpy())
+
+
+def test_features_are_the_actors_where_the_critic_has_its_own_encoder(opened):
+    policy = opened[1].model.policy
+    images = th.full((1, 3, 64, 64), 200.0)
+    with th.no_grad():
+        expected = policy.pi_features_extractor(images / 255)
+        assert not th.allclose(expected, policy.vf_features_extractor(images / 255))
+    np.testing.assert_array_equal(features_of(policy, images), expected)
+
+
+def test_all_policies_see_the_same_versions(opened):
+    policies = named_policies(opened)
+    images = collect_observations(opened, 40, seed=0)
+    convolutions, *photometric = image_perturbations(4, 3, th.Generator().manual_seed(0))
+    made_by, features = features_of_versions(policies, images, [UNCHANGED, convolutions, photometric[0]])
+    assert made_by == ["none", *["random convolution"] * 4, "brightness"]
+    scaled = th.as_tensor(images) / 255
+    versions = [scaled, *convolutions(scaled), (0.5 * scaled)]
+    for name, policy in policies.items():
+        assert features[name].shape == (40, 6, 8 if "twins" in name else 12)
+        for v, version in enumerate(versions):
+            np.testing.assert_allclose(features[name][:, v], features_of(policy, 255 * version), atol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "of_one"), [(1, 1), (3, 3), (4, 1), (12, 3)])
+def test_channels_of_stacked_frames(channels, of_one):
+    assert frame_channels(np.zeros((2, channels, 8, 8), np.uint8)) == of_one
+
+
+def test_analysis_is_what_the_measures_say(opened, analysis):
+    policies = named_policies(opened)
+    images = collect_observations(opened, 13, seed=1)
+    originals = {name: features_of(policy, th.as_tensor(images).float()) for name, policy in policies.items()}
+    names = ["twins.zip policy 0", "twins.zip policy 1", "ppo.zip policy 0"]
+    assert [row.policy for row in analysis.policies] == names
+    assert [row.features_dim for row in analysis.policies] == [8, 8, 12]
+    for row in analysis.policies:
+        assert row.effective_rank == pytest.approx(effective_rank(originals[row.policy]), rel=1e-4)
+    assert [(row.a, row.b) for row in analysis.cka] == [
+        (names[0], names[1]),
+        (names[0], names[2]),
+        (names[1], names[2]),
+    ]
+    for row in analysis.cka:
+        assert row.cka == pytest.approx(linear_cka(originals[row.a], originals[row.b]), rel=1e-4)
+    generator = th.Generator().manual_seed(1)
+    convolutions, *photometric = image_perturbations(3, 3, generator)
+    for attribute, perturbations in (("distance_ratio", [convolutions]), ("distance_ratio_photometric", photometric)):
+        _, features = features_of_versions(policies, images, perturbations)
+        for row in analysis.policies:
+            assert getattr(row, attribute) == pytest.approx(distance_ratio(features[row.policy]), rel=1e-4)
+
+
+def test_analysis_can_be_repeated(opened, analysis):
+    again = analyse_features(opened, observations=13, draws=3, seed=1, tsne_draws=5)
+    assert again.as_dict() == analysis.as_dict()
+    for name, saliency in analysis.saliency.items():
+        np.testing.assert_array_equal(again.saliency[name], saliency)
+
+
+def test_policies_of_one_model_keep_their_names(opened):
+    assert list(named_policies(opened[:1])) == ["policy 0", "policy 1"]
+
+
+def test_runs_of_the_same_name_are_told_apart(opened):
+    paths = ["logs/mdpo/coinrun_1", "logs/ppo/coinrun_1", "more/ppo/coinrun_2"]
+    runs = [replace(opened[1], path=Path(path)) for path in paths]
+    assert list(named_policies(runs[1:])) == ["coinrun_1 policy 0", "coinrun_2 policy 0"]
+    assert list(named_policies(runs)) == [
+        f"{tail} policy 0" for tail in ("mdpo/coinrun_1", "ppo/coinrun_1", "ppo/coinrun_2")
+    ]
+
+
+def test_t_sne_keeps_apart_what_is_apart():
+    rng = np.random.default_rng(0)
+    centres = np.repeat(20 * rng.normal(size=(3, 1, 16)), 15, axis=1)
+    places = embed((centres + rng.normal(size=centres.shape)).reshape(45, 16), seed=0).reshape(3, 15, 2)
+    assert distance_ratio(places) < 0.3
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (6, 1), (12, 40)])
+def test_t_sne_of_few_images_or_features(shape):
+    features = np.random.default_rng(0).normal(size=shape)
+    places = embed(features, seed=2)
+    assert places.shape == (shape[0], 2)
+    assert np.isfinite(places).all()
+    assert np.array_equal(places, embed(features, seed=2))
+    assert len(np.unique(places, axis=0)) == shape[0]
+
+
+def test_t_sne_of_a_collapsed_encoder_is_a_point():
+    assert not embed(np.full((10, 5), 0.3)).any()
+    with pytest.raises(ValueError, match="t-SNE of 3 images: give at least 4"):
+        embed(np.eye(3))
+
+
+def test_saliency_depends_on_the_frame_and_on_the_policy(opened):
+    images = collect_observations(opened[:1], 3)
+    of = [saliency_of(policy, images, seed=0) for policy in opened[0].model.policy.members]
+    for saliency in of:
+        assert saliency.shape == (3, 64, 64)
+        assert (saliency >= 0).all()
+        assert (saliency.max(axis=(1, 2)) > 0).all()
+    assert np.abs(of[0][0] - of[0][1]).max() > 0.1 * of[0][0].max()
+    assert np.abs(of[0] - of[1]).max() > 0.1 * of[0].max()
+    # The noise alone makes no such difference
+    other_noise = saliency_of(opened[0].model.policy.members[0], images, seed=1)
+    assert np.corrcoef(other_noise.ravel(), of[0].ravel())[0, 1] > 0.9
+    th.manual_seed(5)
+    np.testing.assert_array_equal(saliency_of(opened[0].model.policy.members[0], images, seed=1), other_noise)
+
+
+def test_saliency_without_noise_is_the_gradient_of_the_most_probable_action(opened, monkeypatch):
+    monkeypatch.setattr("sb3_mdpo.lab.representation.saliency.NOISE", 0.0)
+    policy = opened[0].model.policy.members[1]
+    images = collect_observations(opened[:1], 3)
+    inputs = th.as_tensor(images).float().requires_grad_()
+    distribution = policy.get_distribution(inputs)
+    actions = distribution.mode()
+    assert set(actions.tolist()) != {0}
+    distribution.log_prob(actions).sum().backward()
+    expected = inputs.grad.abs().amax(dim=1).numpy()
+    np.testing.assert_allclose(saliency_of(policy, images), expected, rtol=1e-3, atol=1e-6 * expected.max())
+
+
+def test_saliency_is_where_the_policy_looks(twins, opened):
+    """It is blind to all colours but green, and to all but a rectangle of it."""
+    policy = open_trained(twins, COINRUN, device="cpu").model.policy.members[0]
+    encoder = policy.features_extractor
+    images = collect_observations(opened[:1], 2)[:1]
+
+    class Rectangle(th.nn.Module):
+        def forward(self, images):
+            masked = th.zeros_like(images)
+            masked[:, 1, :10, 20:30] = images[:, 1, :10, 20:30]
+            return encoder(masked)
+
+    policy.pi_features_extractor = Rectangle()
+    (saliency,) = saliency_of(policy, images)
+    assert (saliency[:10, 20:30] > 0).mean() > 0.5
+    saliency[:10, 20:30] = 0
+    assert not saliency.any()
+
+
+def test_saliency_leaves_no_trace(opened):
+    policy = opened[0].model.policy.members[0]
+    th.manual_seed(4)
+    expected = th.rand(1)
+    th.manual_seed(4)
+    saliency_of(policy, np.full((1, 3, 64, 64), 128, np.uint8))
+    assert th.equal(th.rand(1), expected)
+    assert all(parameter.grad is None for parameter in policy.parameters())
+
+
+def test_saliency_wants_discrete_actions():
+    policy = PPO("MlpPolicy", "Pendulum-v1", **ROLLOUT).policy
+    with pytest.raises(ValueError, match=r"the actions are Box\(-2.0, 2.0"):
+        saliency_of(policy, np.zeros((1, 3), np.uint8))
+
+
+def test_files(analysis, tmp_path):
+    files = analysis.write(tmp_path / "new")
+    assert [file.name for file in files] == ["features.json", "tsne.png", "saliency.png"]
+    assert sorted((tmp_path / "new").iterdir()) == sorted(files)
+    content = json.loads(files[0].read_text())
+    assert list(content) == ["settings", "policies", "cka", "tsne"]
+    assert content["settings"]["env_id"] == COINRUN
+    assert content["settings"]["observations"] == 13
+    assert content["policies"][2]["effective_rank"] == analysis.policies[2].effective_rank
+    assert content["cka"][0] == {"a": "twins.zip policy 0", "b": "twins.zip policy 1", "cka": analysis.cka[0].cka}
+    # Four observations, themselves and under five convolutions, of three policies
+    assert len(content["tsne"]) == 3 * 4 * 6
+    place = content["tsne"][6 + 3]
+    assert (place["policy"], place["observation"]) == ("twins.zip policy 0", 1)
+    assert place["perturbation"] == "random convolution"
+    assert [place["x"], place["y"]] == analysis.embeddings["twins.zip policy 0"][1, 3].tolist()
+    assert sum(place["perturbation"] == "none" for place in content["tsne"]) == 3 * 4
+
+
+def test_undefined_numbers_are_null(analysis, tmp_path):
+    blind = replace(analysis, policies=[PolicyFeatures("policy 0", float("nan"), float("nan"), 0.0, 8)])
+    content = json.loads(blind.write(tmp_path)[0].read_text(), parse_constant=pytest.fail)
+    assert content["policies"][0]["distance_ratio"] is None
+    assert content["policies"][0]["effective_rank"] == 0
+
+
+def test_pictures_show_all_policies_and_frames(analysis):
+    def shape(draw, *content) -> tuple[int, ...]:
+        file = io.BytesIO()
+        draw(file, *content)
+        file.seek(0)
+        return imread(file).shape[:2]
+
+    of_all = shape(draw_saliency, analysis.images, analysis.saliency)
+    of_one = shape(draw_saliency, analysis.images, dict(list(analysis.saliency.items())[:1]))
+    of_two_frames = shape(draw_saliency, analysis.images[:2], {k: v[:2] for k, v in analysis.saliency.items()})
+    assert of_all[0] - of_one[0] == 2 * 180  # a row of 1.5 inches each
+    assert of_all[1] - of_two_frames[1] == 4 * 180
+    columns = [shape(draw_embeddings, dict(list(analysis.embeddings.items())[:n]))[1] for n in (1, 3)]
+    assert columns[1] == 3 * columns[0]
+
+
+def test_grey_and_stacked_frames_can_be_drawn():
+    for channels in (1, 4, 12):
+        images = np.random.default_rng(0).integers(0, 256, (2, channels, 16, 16), dtype=np.uint8)
+        draw_saliency(io.BytesIO(), images, {"policy 0": np.zeros((2, 16, 16))})
+
+
+def test_tables_hold_all_numbers(analysis):
+    policies, cka = tables(analysis).split("\n\n")
+    for row, line in zip(analysis.policies, policies.splitlines()[1:], strict=True):
+        numbers = (row.distance_ratio, row.distance_ratio_photometric, row.effective_rank)
+        assert line.split() == [*row.policy.split(), *(f"{number:.3f}" for number in numbers), str(row.features_dim)]
+    for alignment in analysis.cka:
+        assert cka.count(f" {alignment.cka:.3f}") == 2
+    assert "CKA" not in tables(replace(analysis, cka=[]))
+
+
+def test_command(run, capsys):
+    main(["features", str(run), "--observations", "9", "--draws", "3", "--seed", "4", "--device", "cpu"])
+    out = capsys.readouterr().out
+    content = json.loads((run / "features.json").read_text())
+    assert [row["policy"] for row in content["policies"]] == ["policy 0", "policy 1"]
+    assert len(content["cka"]) == 1
+    settings = content["settings"]
+    assert [settings[key] for key in ("env_id", "observations", "draws", "seed")] == [COINRUN, 9, 3, 4]
+    assert len(content["tsne"]) == 2 * 4 * 101
+    for row in content["policies"]:
+        assert f"{row['distance_ratio']:.3f}" in out
+    for name in ("features.json", "tsne.png", "saliency.png"):
+        assert str(run / name) in out
+        assert (run / name).stat().st_size > 1000
+
+
+def test_results_lie_beside_what_they_are_of(run, twins, tmp_path):
+    assert output_folder(run, None) == run
+    assert output_folder(twins, None) == twins.parent
+    assert output_folder(twins, tmp_path / "new") == tmp_path / "new"
+
+
+def refused(capsys, *arguments: object) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(["features", *map(str, arguments), "--device", "cpu"])
+    assert stop.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sb3-mdpo features: ")]
+    return line
+
+
+def test_what_cannot_be_analysed(twins, ppo, run, tmp_path, capsys):
+    before = sorted(twins.parent.rglob("*"))
+    assert "does not say what it was trained on" in refused(capsys, twins)
+    assert "There is no folder" in refused(capsys, tmp_path / "nothing")
+    assert "say where to write it (-o)" in refused(capsys, twins, ppo, "--env", COINRUN)
+    assert "The same model twice" in refused(capsys, twins, twins, "--env", COINRUN, "-o", tmp_path)
+    assert "give at least 3 here" in refused(capsys, twins, ppo, "--env", COINRUN, "--observations", 2, "-o", tmp_path)
+    assert "use at least 3 draws" in refused(capsys, twins, "--env", COINRUN, "--draws", 2)
+    assert "There is no" in refused(capsys, run, "--load-best")
+    (tmp_path / "file").touch()
+    assert "file is no folder: give one with -o" in refused(capsys, run, "-o", tmp_path / "file")
+    assert sorted(twins.parent.rglob("*")) == before
+
+
+def test_models_of_different_environments_or_images_are_not_compared(opened):
+    other = replace(opened[1], env_id="procgen-maze-easy-v0")
+    with pytest.raises(ValueError, match=r"twins.zip is a model of procgen-coinrun.* of procgen-maze-easy-v0"):
+        analyse_features([opened[0], other], observations=4)
+    stacked = VecFrameStack(make_levels(COINRUN, 2), 2)
+    of_stacked = PPO(ImpalaCnnPolicy, stacked, policy_kwargs=SMALL, **ROLLOUT)
+    with pytest.raises(ValueError, match=r"shape \(6, 64, 64\), .*twins.zip of \(3, 64, 64\)"):
+        collect_observations([opened[0], replace(opened[1], model=of_stacked)], 4)
+
+
+def test_vectors_have_no_colours(opened):
+    model = PPO("MlpPolicy", "CartPole-v1", **ROLLOUT)
+    with pytest.raises(ValueError, match=r"ppo.zip observes Box\(.* are for images"):
+        collect_observations([replace(opened[1], model=model)], 4)
+
+
+def test_missing_packages_are_named(twins, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "sb3_mdpo.utils.optional_dependencies.find_spec", lambda name: None if name == "captum" else name
+    )
+    assert "captum is not installed: run pip install 'sb3-mdpo[lab]'." in refused(capsys, twins, "--env", COINRUN)

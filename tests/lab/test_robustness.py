@@ -1,0 +1,289 @@
+"""Robustness: distances by hand, real policies on real Procgen, the command."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
+
+from sb3_mdpo import MDPO
+from sb3_mdpo.cli.main import main
+from sb3_mdpo.envs import ProcgenVecEnv
+from sb3_mdpo.envs.native import UNSEEN_LEVELS
+from sb3_mdpo.lab.generalization.policies import all_policies
+from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
+from sb3_mdpo.lab.perturbations.images import STRENGTHS, Perturbation
+from sb3_mdpo.lab.perturbations.renderings import RENDERINGS, draw_states
+from sb3_mdpo.lab.robustness import moments
+from sb3_mdpo.lab.robustness.actions import log_probabilities
+from sb3_mdpo.lab.robustness.comparisons import Comparison, compare_images, missing_renderings
+from sb3_mdpo.lab.robustness.divergences import kl_divergence, total_variation
+from sb3_mdpo.lab.robustness.measure import make_row, measure_robustness
+from sb3_mdpo.lab.robustness.state_sampling import Moments, collect_moments, schedule
+from sb3_mdpo.lab.robustness.table import make_table
+from tests.support.envs import RandomSpacesEnv
+
+BIGFISH = "procgen-bigfish-easy-v0"
+TINY = {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "seed": 0, "device": "cpu", "policy_kwargs": {"net_arch": [8]}}
+COLOURS = sum(map(len, STRENGTHS.values()))
+
+
+def seeded(seed: int = 0) -> th.Generator:
+    return th.Generator().manual_seed(seed)
+
+
+def logs(*rows) -> th.Tensor:
+    return th.tensor(rows, dtype=th.float64).log()
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Moments close together, so that few steps suffice."""
+    monkeypatch.setattr(moments, "SPACING", 4)
+    monkeypatch.setattr(moments, "MIN_STEPS", 8)
+    monkeypatch.setattr(moments, "MAX_ENVS", 4)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """MDPO with two members that do not do the same everywhere, in a file."""
+    model = MDPO("MlpPolicy", ProcgenVecEnv(4, "bigfish", distribution_mode="easy", num_threads=0), **TINY)
+    with th.no_grad():
+        for member in model.policy.members:
+            member.action_net.weight.mul_(100)
+    path = tmp_path_factory.mktemp("robustness") / "model.zip"
+    model.save(path)
+    return path
+
+
+@pytest.fixture
+def trained(saved) -> TrainedModel:
+    return open_trained(saved, BIGFISH, device="cpu")
+
+
+def of_bigfish(env, algorithm=PPO, **kwargs) -> TrainedModel:
+    """A model that plays in the given kind of environments."""
+    model = algorithm("MlpPolicy", env(2, None), **TINY | kwargs)
+
+    class Trained(TrainedModel):
+        def make_env(self, n_envs, seed=None, **env_kwargs):
+            return env(n_envs, seed)
+
+    return Trained(model, BIGFISH, "nowhere")
+
+
+def test_distances_by_hand():
+    """p = (1/2, 1/2), q = (1/4, 3/4): KL = ln 2 / 2 + ln(2/3) / 2, total variation 1/4."""
+    p, q = logs((0.5, 0.5)), logs((0.25, 0.75))
+    assert kl_divergence(p, q).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+    assert kl_divergence(q, p).item() == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    assert total_variation(p, q).item() == total_variation(q, p).item() == pytest.approx(0.25)
+    certain = logs((1.0, 0.0))
+    assert kl_divergence(certain, p).item() == pytest.approx(math.log(2))  # 0 log 0 = 0
+    assert total_variation(certain, logs((0.0, 1.0))).item() == 1
+
+
+def test_rows_by_hand():
+    """
+    Two visits in three environments, two draws. Means of the draws 0.3 0 0.1 and 0.1 0.2 0.1, of the environments
+    0.2 0.1 0.1, their standard error 1/30 and the t quantile 4.3027.
+    """
+
+    def apart(*distances: float) -> th.Tensor:
+        return logs(*[(0.5 + distance, 0.5 - distance) for distance in distances])
+
+    perturbed = th.stack([apart(0.3, 0, 0.1, 0.1, 0.2, 0), apart(0.3, 0, 0.1, 0.1, 0.2, 0.2)])
+    row = make_row("policy 0", Comparison("hue", 0.1, apart(*[0] * 6), perturbed), visits=2)
+    assert (row.policy, row.perturbation, row.strength, row.n) == ("policy 0", "hue", 0.1, 6)
+    assert row.tv_mean == pytest.approx(2 / 15)
+    assert (row.tv_low, row.tv_high) == pytest.approx((2 / 15 - 4.3027 / 30, 2 / 15 + 4.3027 / 30), abs=1e-4)
+    assert row.tv_max == pytest.approx(0.3)
+    assert row.kl_max == pytest.approx(-0.5 * math.log(4 * 0.8 * 0.2))  # of the original to the perturbed, not back
+
+
+def test_networks_see_the_perturbed_images_in_the_units_of_their_own(trained):
+    (policy, *_) = all_policies(trained.model).values()
+    observations = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    nothing = Perturbation("nothing", None, lambda images: images[None])
+    darker = Perturbation("half, and a third", 0.5, lambda images: th.stack([images / 2, images / 3]))
+    same, dark = compare_images(policy, Moments(observations, None), [nothing, darker], 3)
+    th.testing.assert_close(same.perturbed, same.original[None], rtol=0, atol=1e-5)
+    images, _ = policy.obs_to_tensor(observations)
+    expected = [log_probabilities(policy, images / divisor) for divisor in (2, 3)]
+    th.testing.assert_close(dark.perturbed, th.stack(expected), rtol=0, atol=1e-5)
+    assert not th.allclose(dark.perturbed[0], dark.original, atol=1e-3)
+
+
+def test_moments_are_spread_over_environments_and_time(monkeypatch):
+    monkeypatch.undo()
+    few, many = schedule(10, seeded()), schedule(300, seeded())
+    assert (few.visits, few.n_envs, few.length) == (1, 10, 256)
+    assert (many.visits, many.n_envs, many.length) == (5, 60, 320)
+    for visit, steps in enumerate(many.steps):
+        assert steps.min() >= 64 * visit
+        assert steps.max() < 64 * (visit + 1)
+    assert len(np.unique(many.steps)) > 150
+
+
+def test_moments_are_what_the_policy_saw_with_the_states_behind_it(trained):
+    (policy, *_) = all_policies(trained.model).values()
+    when = schedule(8, seeded())
+
+    def collected() -> Moments:
+        env = trained.make_env(when.n_envs, 3, **UNSEEN_LEVELS)
+        taken = collect_moments(policy, env, when, seeded(), lambda: None)
+        env.close()
+        return taken
+
+    first, again = collected(), collected()
+    assert first.observations.shape == (8, 64, 64, 3)
+    assert len({image.tobytes() for image in first.observations}) == 8
+    np.testing.assert_array_equal(draw_states(first.states), first.observations)
+    np.testing.assert_array_equal(first.observations, again.observations)
+    assert missing_renderings(first) == {}
+
+
+def test_probabilities_are_those_the_policies_act_with(trained):
+    observations = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+    *members, ensemble = all_policies(trained.model).values()
+    images, _ = members[0].obs_to_tensor(observations)
+    probabilities = [log_probabilities(member, images).exp() for member in members]
+    for member, ours in zip(members, probabilities, strict=True):
+        th.testing.assert_close(ours.float(), member.get_distribution(images).distribution.probs)
+    th.testing.assert_close(log_probabilities(ensemble, images).exp(), sum(probabilities) / 2)
+    # Floats from 0 to 255 mean the same as bytes
+    th.testing.assert_close(log_probabilities(members[0], images.float()).exp(), probabilities[0])
+
+
+def test_measurement_on_procgen(trained):
+    robustness = measure_robustness(trained, states=8, draws=3, progress=False)
+    document = json.loads(robustness.to_json())
+    per_policy = 1 + COLOURS + len(RENDERINGS)
+    assert [row["policy"] for row in document["rows"]] == [
+        name for name in ("policy 0", "policy 1", "ensemble") for _ in range(per_policy)
+    ]
+    expected = [("random convolution", None), *((name, s) for name, ss in STRENGTHS.items() for s in ss)]
+    expected += [(name, None) for name in RENDERINGS]
+    assert [(row["perturbation"], row["strength"]) for row in document["rows"][:per_policy]] == expected
+    for row in document["rows"]:
+        assert row["n"] == 8
+        for distance in ("kl", "tv"):
+            mean, low, high, largest = (row[f"{distance}_{what}"] for what in ("mean", "low", "high", "max"))
+            assert low <= mean <= high
+            assert 0 < mean <= largest
+        assert row["tv_max"] <= 1
+        assert row["tv_mean"] <= math.sqrt(row["kl_mean"] / 2) + 1e-9  # Pinsker, and Jensen
+    assert document["settings"]["states"] == 8
+    assert document["settings"]["omitted"] == {}
+    assert robustness == measure_robustness(trained, states=8, draws=3, progress=False)
+    assert robustness != measure_robustness(trained, states=8, draws=3, seed=1, progress=False)
+
+
+def test_who_does_the_same_everywhere_is_robust(trained):
+    for member in trained.model.policy.members:
+        th.nn.init.zeros_(member.action_net.weight)
+    for row in measure_robustness(trained, states=4, draws=2, progress=False).rows:
+        assert (row.kl_max, row.tv_max) == pytest.approx((0, 0), abs=1e-12)
+
+
+def test_dropout_is_no_perturbation(trained):
+    """Rows compare the policies as they act: in evaluation mode, whatever they were in."""
+
+    class Noisy(th.nn.Module):
+        def forward(self, features):
+            return features + th.rand_like(features) if self.training else features
+
+    member = trained.model.policy.members[0]
+    member.mlp_extractor.policy_net.append(Noisy())
+    trained.model.policy.set_training_mode(True)
+    images = th.randint(256, (2, 3, 64, 64), generator=seeded())
+    th.testing.assert_close(log_probabilities(member, images), log_probabilities(member, images), rtol=0, atol=0)
+
+
+def test_stacked_frames_are_perturbed_frame_by_frame_and_not_rendered():
+    def stacked(n_envs, seed):
+        return VecFrameStack(ProcgenVecEnv(n_envs, "bigfish", seed=seed, num_threads=0), 2)
+
+    robustness = measure_robustness(of_bigfish(stacked), states=4, draws=2, progress=False)
+    assert len(robustness.rows) == 1 + COLOURS
+    assert set(robustness.settings["omitted"]) == set(RENDERINGS)
+    assert "stacked frames" in make_table(robustness)
+
+
+def images_of(*shape):
+    return lambda n_envs, _seed: DummyVecEnv(
+        [lambda: RandomSpacesEnv(spaces.Box(0, 255, shape, np.uint8), spaces.Discrete(3, start=5))] * n_envs
+    )
+
+
+def test_other_environments_have_no_renderings_and_grey_ones_no_colours():
+    robustness = measure_robustness(of_bigfish(images_of(16, 16, 1), MDPO), states=4, draws=2, progress=False)
+    assert {row.policy for row in robustness.rows} == {"policy 0", "policy 1", "ensemble"}
+    assert {row.perturbation for row in robustness.rows} == {"random convolution", "brightness", "contrast"}
+    assert set(robustness.settings["omitted"]) == {*RENDERINGS, "saturation", "hue"}
+    assert "No 'hue': the images are grey." in make_table(robustness)
+
+
+@pytest.mark.parametrize(
+    ("observations", "actions", "message"),
+    [
+        (spaces.Box(-1, 1, (3,)), spaces.Discrete(2), "perturbations are for images"),
+        (spaces.Box(0, 255, (8, 8, 3), np.uint8), spaces.MultiDiscrete([2, 2]), "use a model with Discrete actions"),
+        (spaces.Box(0, 255, (8, 8, 3), np.uint8), spaces.Box(-1, 1, (2,)), "use a model with Discrete actions"),
+    ],
+)
+def test_models_that_cannot_be_measured_are_refused(observations, actions, message):
+    def env(n_envs, _seed):
+        return DummyVecEnv([lambda: RandomSpacesEnv(observations, actions)] * n_envs)
+
+    with pytest.raises(ValueError, match=message):
+        measure_robustness(of_bigfish(env), states=4, draws=1)
+
+
+def test_too_few_states_or_draws_are_refused(trained):
+    with pytest.raises(ValueError, match=r"1 state\(s\) give no interval: use at least 2"):
+        measure_robustness(trained, states=1)
+    with pytest.raises(ValueError, match="0 random convolutions"):
+        measure_robustness(trained, draws=0)
+
+
+def test_command(saved, tmp_path, capsys):
+    arguments = ["robustness", str(saved), "--env", BIGFISH, "--states", "4", "--draws", "2", "--device", "cpu"]
+    main(arguments)
+    written = saved.with_name("robustness.json")
+    table = capsys.readouterr().out
+    assert f"Written: {written}" in table
+    document = json.loads(written.read_text())
+    assert table.count("\n") >= len(document["rows"]) + 2
+    assert set(document["rows"][0]) == {
+        *("policy", "perturbation", "strength", "n"),
+        *(f"{distance}_{what}" for distance in ("kl", "tv") for what in ("mean", "low", "high", "max")),
+    }
+    main([*arguments, "-o", str(tmp_path / "new" / "other.json")])
+    assert json.loads((tmp_path / "new" / "other.json").read_text()) == document
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no_such_folder"], "There is no folder no_such_folder"),
+        (["MODEL"], "pass its environment's id"),
+        (["MODEL", "--env", "CartPole-v1"], "CartPole-v1 has no levels"),
+        (["MODEL", "--env", BIGFISH, "--states", "1"], "use at least 2"),
+        (["MODEL", "--env", BIGFISH, "--device", "abacus"], "PyTorch knows no device abacus"),
+        (["MODEL", "MODEL", "--env", BIGFISH], "Several models would be written to"),
+    ],
+)
+def test_command_refuses_in_one_line(saved, tmp_path, capsys, arguments, message):
+    output = tmp_path / "robustness.json"
+    output.write_text("old")
+    with pytest.raises(SystemExit) as stop:
+        main(["robustness", *(str(saved) if word == "MODEL" else word for word in arguments), "-o", str(output)])
+    assert stop.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sb3-mdpo robustness: ")]
+    assert message in line
+    assert output.read_text() == "old"

@@ -1,0 +1,276 @@
+"""Statistics of studies: by hand on tiny tables, and against rliable."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from rliable import metrics
+
+from sb3_mdpo.lab.statistics.aggregates import (
+    aggregate_scores,
+    improvement_probability,
+    performance_profiles,
+    point_aggregates,
+    probability_of_improvement,
+)
+from sb3_mdpo.lab.statistics.curves import iqm_per_step, learning_curves, sample_efficiency
+from sb3_mdpo.lab.statistics.results import check_results, read_results, task_name
+from sb3_mdpo.lab.statistics.scores import (
+    ScoreMatrices,
+    common_seeds,
+    final_scores,
+    member_means,
+    score_column,
+    score_matrices,
+)
+from sb3_mdpo.lab.statistics.tables import paper_return, task_table
+from tests.support.results import BIGFISH, COINRUN, synthetic_results
+
+MATRIX = np.array([[0.0, 0.8], [0.2, 1.6]])  # two seeds on two tasks
+
+
+def matrices(**scores) -> ScoreMatrices:
+    arrays = {method: np.asarray(matrix, dtype=float) for method, matrix in scores.items()}
+    n_seeds, n_tasks = next(iter(arrays.values())).shape
+    return ScoreMatrices(arrays, list(range(n_seeds)), [f"task {k}" for k in range(n_tasks)])
+
+
+def members(results: pd.DataFrame) -> pd.DataFrame:
+    scores = final_scores(results)
+    return scores[scores["policies"] == "members"]
+
+
+def test_final_score_is_the_mean_over_the_last_part_and_over_the_members():
+    scores = final_scores(synthetic_results(seeds=[0, 2])).set_index(["env_id", "method", "seed", "policies"])
+    # The last 5 % of 2000 steps, evaluated every 100, are the evaluations at 1900 and at 2000
+    row = scores.loc[(BIGFISH, "mdpo", 2, "members")]
+    assert row["evaluations"] == 2
+    assert row["unseen_normalized"] == pytest.approx(0.6 * (0.95 + 1) / 2 + 0.02)
+    assert row["unseen_return"] == pytest.approx(40 * row["unseen_normalized"])
+    assert row["training_normalized"] - row["unseen_normalized"] == pytest.approx(0.2)
+    assert row["gap"] == pytest.approx(8)
+    assert row["kl"] == pytest.approx(0.0125)
+    ensemble = scores.loc[(BIGFISH, "mdpo", 2, "ensemble")]
+    assert ensemble["unseen_normalized"] == pytest.approx(row["unseen_normalized"] + 0.05)
+    assert np.isnan(ensemble["kl"])
+    assert (BIGFISH, "ppo", 2, "ensemble") not in scores.index
+
+
+def test_rare_evaluations_leave_the_last_one():
+    scores = members(synthetic_results(methods=["ppo"], seeds=[1], env_ids=[BIGFISH], steps=[500, 1000]))
+    assert scores["evaluations"].tolist() == [1]
+    assert scores["unseen_normalized"].tolist() == pytest.approx([0.31])
+
+
+def test_final_scores_refuse_percents():
+    with pytest.raises(ValueError, match=r"0\.05 is the last 5 %"):
+        final_scores(synthetic_results(), fraction=5)
+
+
+def test_aggregates_by_hand():
+    table = point_aggregates(matrices(mdpo=MATRIX)).set_index("metric")["estimate"]
+    assert table["IQM"] == pytest.approx((0.2 + 0.8) / 2)  # without the lowest and the highest quarter
+    assert table["median"] == pytest.approx((0.1 + 1.2) / 2)
+    assert table["mean"] == pytest.approx(0.65)
+    assert table["optimality gap"] == pytest.approx(1 - (0 + 0.8 + 0.2 + 1) / 4)
+
+
+def test_intervals_hold_what_the_bootstrap_can_draw():
+    table = aggregate_scores(matrices(mdpo=MATRIX, ppo=MATRIX / 2), reps=400)
+    assert (table["low"] <= table["estimate"]).all()
+    assert (table["estimate"] <= table["high"]).all()
+    mean = table.set_index(["method", "metric"]).loc[("mdpo", "mean")]
+    # Each task draws its two seeds by itself, so the ends are those of always the worse and always the better seed,
+    # which a sixteenth of all draws each are
+    assert (mean["low"], mean["high"]) == pytest.approx((0.4, 0.9))
+    iqm = table.set_index(["method", "metric"]).loc[("mdpo", "IQM")]
+    assert (iqm["low"], iqm["high"]) == pytest.approx((0.4, 0.9))
+
+
+def test_equal_runs_have_intervals_of_no_width():
+    table = aggregate_scores(matrices(mdpo=[[0.3, 0.5]] * 3), reps=50)
+    assert table["low"].to_numpy() == pytest.approx(table["estimate"].to_numpy())
+    assert table["high"].to_numpy() == pytest.approx(table["estimate"].to_numpy())
+
+
+def test_bootstrap_is_seeded_and_leaves_the_global_generator_alone():
+    scores = matrices(mdpo=np.random.RandomState(0).rand(5, 3), ppo=np.random.RandomState(1).rand(5, 3))
+    np.random.seed(3)
+    first = aggregate_scores(scores, reps=50, seed=1)
+    drawn = np.random.rand()
+    np.random.seed(3)
+    assert np.random.rand() == drawn
+    pd.testing.assert_frame_equal(aggregate_scores(scores, reps=50, seed=1), first)
+    assert not aggregate_scores(scores, reps=50, seed=2)["low"].equals(first["low"])
+    profiles = performance_profiles(scores, reps=50, seed=1)
+    pd.testing.assert_frame_equal(performance_profiles(scores, reps=50, seed=1), profiles)
+
+
+def test_probability_of_improvement_by_hand():
+    table = probability_of_improvement(matrices(mdpo=[[1, 2], [3, 4]], ppo=[[0, 2], [2, 5]]), reps=200)
+    # First task: 1 > 0, 1 < 2, 3 > 0, 3 > 2; second task: 2 = 2, 2 < 5, 4 > 2, 4 < 5
+    assert table["probability"].tolist() == pytest.approx([(3 / 4 + 1.5 / 4) / 2])
+    assert table[["method", "other"]].to_numpy().tolist() == [["mdpo", "ppo"]]
+    assert 0 <= table["low"][0] < table["probability"][0] < table["high"][0] <= 1
+    with pytest.raises(ValueError, match="no scores of twins: compare one of mdpo, ppo"):
+        probability_of_improvement(matrices(mdpo=MATRIX, ppo=MATRIX), "twins")
+
+
+scores_of_runs = st.integers(1, 4).flatmap(
+    lambda tasks: st.tuples(*(arrays(np.int64, (runs, tasks), elements=st.integers(0, 3)) for runs in (3, 4)))
+)
+
+
+@given(scores_of_runs)
+def test_probability_of_improvement_is_that_of_rliable(pair):
+    assert improvement_probability(*pair) == pytest.approx(metrics.probability_of_improvement(*pair))
+
+
+def test_performance_profiles_by_hand():
+    table = performance_profiles(matrices(mdpo=MATRIX), [0, 0.2, 0.5, 2], reps=100)
+    assert table["fraction"].tolist() == [0.75, 0.5, 0.5, 0]
+    assert (table["low"] <= table["fraction"]).all()
+    assert (table["fraction"] <= table["high"]).all()
+
+
+@given(arrays(np.float64, (4, 3, 5), elements=st.floats(-1, 1)))
+def test_iqm_per_step_is_that_of_rliable(scores):
+    expected = [metrics.aggregate_iqm(scores[..., step]) for step in range(5)]
+    assert iqm_per_step(scores) == pytest.approx(expected)
+
+
+def test_sample_efficiency_follows_training_at_common_steps():
+    results = synthetic_results(methods=["mdpo", "ppo"], steps=[100, 200, 400])
+    unfinished = (results["method"] == "ppo") & (results["seed"] == 1) & (results["timesteps"] == 400)
+    table = sample_efficiency(results[~unfinished], reps=50).set_index(["method", "timesteps"])
+    assert [index for index in table.index if index[0] == "ppo"] == [("ppo", 100), ("ppo", 200)]
+    # Of seeds 0, 1, 2 on two equal tasks the middle half has the mean 0.01
+    assert table["estimate"]["mdpo"].tolist() == pytest.approx([0.6 * part + 0.01 for part in (0.25, 0.5, 1)])
+    row = table.loc[("mdpo", 400)]
+    assert row["low"] < row["estimate"] < row["high"]
+    assert row["timesteps_per_policy"] == 200
+    shifted = results.copy()
+    shifted["timesteps"] += shifted["seed"]
+    with pytest.raises(ValueError, match="never evaluated at the same step"):
+        sample_efficiency(shifted, reps=50)
+
+
+def test_learning_curves_are_means_and_deviations_over_seeds():
+    results = synthetic_results(methods=["mdpo"], env_ids=[BIGFISH], steps=[100, 200])
+    results = results[(results["seed"] != 2) | (results["timesteps"] == 100)]
+    curves = learning_curves(results)
+    rows = curves[curves["policies"] == "members"].set_index("timesteps")
+    assert rows["n_seeds"].tolist() == [3, 2]
+    assert rows["unseen_normalized"].tolist() == pytest.approx([0.31, 0.605])
+    assert rows["unseen_normalized_std"].tolist() == pytest.approx([0.01, 0.01 / np.sqrt(2)])
+    assert rows["training_return"][200] == pytest.approx(40 * 0.805)
+
+
+def test_task_table_has_mean_and_deviation_over_seeds():
+    table = task_table(final_scores(synthetic_results(seeds=[0, 4]), fraction=0))
+    row = table.set_index(["env_id", "method", "policies"]).loc[(COINRUN, "twins", "members")]
+    assert row["n_seeds"] == 2
+    assert row["unseen_normalized"] == pytest.approx(0.42)
+    assert row["unseen_normalized_std"] == pytest.approx(0.04 / np.sqrt(2))
+    assert row["unseen_return"] == pytest.approx(5 + 5 * 0.42)
+    single = task_table(final_scores(synthetic_results(seeds=[0])))
+    assert single["unseen_return_std"].isna().all()
+
+
+def test_matrices_have_a_row_per_seed_and_a_column_per_task():
+    result = score_matrices(members(synthetic_results(methods=["ppo"], seeds=[5, 7], steps=[100])))
+    assert result.seeds == [5, 7]
+    assert result.tasks == ["procgen-bigfish-hard-v0, 500 levels", "procgen-coinrun-hard-v0, 500 levels"]
+    assert result.scores["ppo"] == pytest.approx(np.array([[0.35, 0.35], [0.37, 0.37]]))
+
+
+def test_matrices_need_the_same_seeds_everywhere():
+    results = synthetic_results()
+    lacking = results[(results["method"] != "ppo") | (results["seed"] != 1) | (results["env_id"] != COINRUN)]
+    with pytest.raises(ValueError, match=r"ppo on procgen-coinrun-hard-v0, 500 levels lacks seed 1: finish these runs"):
+        score_matrices(members(lacking))
+    assert score_matrices(common_seeds(members(lacking))).seeds == [0, 2]
+    with pytest.raises(ValueError, match="take members, or ensembles"):
+        score_matrices(final_scores(results))
+
+
+def test_a_missing_task_is_missing_for_all_seeds():
+    results = synthetic_results()
+    lacking = results[(results["method"] != "ppo") | (results["env_id"] != COINRUN)]
+    with pytest.raises(ValueError, match="lacks seed 0, 1, 2"):
+        score_matrices(members(lacking))
+    assert common_seeds(members(lacking)).empty
+
+
+@pytest.mark.parametrize("function", [aggregate_scores, probability_of_improvement, performance_profiles])
+def test_one_seed_gives_no_interval(function):
+    with pytest.raises(ValueError, match=r"1 seed\(s\) give no interval"):
+        function(score_matrices(members(synthetic_results(seeds=[3]))))
+
+
+def test_repetitions_are_checked():
+    with pytest.raises(ValueError, match="reps=0 must be at least 1"):
+        aggregate_scores(matrices(mdpo=MATRIX), reps=0)
+
+
+def test_returns_take_the_place_of_missing_scores_on_one_environment_only():
+    results = synthetic_results()
+    assert score_column(results) == "unseen_normalized"
+    assert score_column(results, "training") == "training_normalized"
+    results["unseen_normalized"] = np.nan
+    assert score_column(results[results["env_id"] == BIGFISH]) == "unseen_return"
+    with pytest.raises(ValueError, match="not normalised"):
+        score_column(results)
+
+
+def test_results_survive_the_file(tmp_path):
+    results = synthetic_results(methods=["mdpo", "None"])
+    results.to_csv(tmp_path / "results.csv", index=False)
+    read = read_results(tmp_path / "results.csv")
+    assert set(read["method"]) == {"mdpo", "None"}
+    pd.testing.assert_frame_equal(final_scores(read), final_scores(results), check_dtype=False)
+
+
+def test_what_is_no_table_of_results_is_refused(tmp_path):
+    results = synthetic_results()
+    path = tmp_path / "results.csv"
+    path.write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(ValueError, match="is no table"):
+        read_results(path)
+    with pytest.raises(ValueError, match="has no column unseen_return"):
+        check_results(results.drop(columns="unseen_return"))
+    with pytest.raises(ValueError, match="has no rows"):
+        check_results(results[:0])
+    with pytest.raises(ValueError, match="something else than numbers in kl"):
+        check_results(results.assign(kl="x"))
+    with pytest.raises(ValueError, match="rows without seed"):
+        check_results(results.assign(seed=np.nan))
+    with pytest.raises(ValueError, match="one seed is one run"):
+        check_results(pd.concat([results, results.assign(run="again")]))
+
+
+def test_member_means_keep_the_budgets():
+    means = member_means(synthetic_results(methods=["mdpo"], seeds=[0], env_ids=[BIGFISH], steps=[100]))
+    assert means[["policies", "timesteps", "trained_images"]].to_numpy().tolist() == [
+        ["members", 100, 600],
+        ["ensemble", 100, 600],
+    ]
+
+
+def test_paper_returns_are_those_of_its_protocol_only():
+    assert paper_return(BIGFISH, 500, 0, "mdpo") == 15.6
+    assert paper_return("procgen-bigfish-v0", 500, 0, "ppo") == 0.3
+    assert paper_return(BIGFISH, 200, 0, "mdpo") is None
+    assert paper_return(BIGFISH, 500, 7, "mdpo") is None
+    assert paper_return("procgen-bigfish-easy-v0", 500, 0, "mdpo") is None
+    assert paper_return(BIGFISH, 500, 0, "twins") is None
+    assert paper_return("procgen-maze-hard-v0", 500, 0, "mdpo") is None  # not published
+    assert paper_return("CartPole-v1", 500, 0, "mdpo") is None
+
+
+def test_tasks_have_names():
+    assert task_name("x", 1) == "x, 1 level"
+    assert task_name("x", 0) == "x, all levels"
+    assert task_name("x", 200, 10) == "x, 200 levels from 10"

@@ -1,0 +1,592 @@
+"""Studies: methods, study files, runs by the zoo's real command, interruptions, the table."""
+
+import ast
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sb3_mdpo import MDPO
+from sb3_mdpo.envs import make_levels
+from sb3_mdpo.lab.generalization.trained import open_trained
+from sb3_mdpo.lab.study.config import Evaluation, Variant, parse_study, read_study
+from sb3_mdpo.lab.study.folder import StudyFolder
+from sb3_mdpo.lab.study.methods import METHODS
+from sb3_mdpo.lab.study.policy_kwargs import Expression, read_policy_kwargs, write_policy_kwargs
+from sb3_mdpo.lab.study.runner import execute, tail
+from sb3_mdpo.lab.study.runs import CALLBACK, PlannedRun, plan_runs
+from sb3_mdpo.lab.study.status import Progress, remaining_seconds, table
+from sb3_mdpo.lab.study.table import RUN_COLUMNS
+from sb3_mdpo.zoo.register import hyperparams_folder
+from tests.support.helpers import assert_same_parameters
+from tests.support.studies import interrupted_study, results, study_command, wait_until, write_study
+
+GRID = "TexturedGrid-v0"
+MINIMAL = {"environments": [GRID], "methods": ["mdpo"], "seeds": [0]}
+# Runs of two and four updates of the file's grid agent, on less of everything
+TINY = {
+    "name": "tiny",
+    "environments": [GRID],
+    "num_levels": [8],
+    "methods": ["mdpo", "ppo"],
+    "seeds": [0],
+    "timesteps": 512,
+    "hyperparams": {"n_envs": 8, "n_steps": 32, "batch_size": 32, "n_epochs": 1},
+    "evaluation": {"freq": 256, "episodes": 4, "n_envs": 4},
+    "jobs": 2,
+    "device": "cpu",
+}
+
+
+def entry(file: str, env_id: str) -> dict:
+    return yaml.safe_load((hyperparams_folder() / file).read_text())[env_id]
+
+
+def write(path: Path, **changes) -> Path:
+    return write_study(path, TINY | changes)
+
+
+# ---------------------------------------------------------------- methods
+
+BASE = {
+    "policy": "ImpalaCnnPolicy", "n_envs": 12, "n_timesteps": 1200, "n_policies": 2, "distill_coef": 0.7, "gamma": 0.9,
+}  # fmt: skip
+ALONE = {"n_envs": 6, "n_timesteps": 600, "n_policies": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "changed"),
+    [
+        ("mdpo", {}),
+        ("twins", {"distill_coef": 0.0}),
+        ("mdpo_detached", {"detach_peers": True}),
+        ("mdpo_half", {"n_timesteps": 600}),
+        ("ppo", ALONE),
+        ("ppo_2x_data", ALONE | {"n_timesteps": 1200}),
+        ("ppo_l2", ALONE | {"policy_kwargs": {"optimizer_kwargs": {"eps": 1e-5, "weight_decay": 1e-4}}}),
+        ("ppo_dropout", ALONE | {"policy_kwargs": {"features_extractor_kwargs": {"dropout": 0.1}}}),
+        (
+            "ppo_2x_width",
+            ALONE | {"policy_kwargs": {"features_extractor_kwargs": {"channels": [32, 64, 64], "features_dim": 512}}},
+        ),
+    ],
+)
+def test_methods_change_what_they_say_and_nothing_else(method, changed):
+    before = dict(BASE)
+    adapted = METHODS[method].adapt(before)
+    if "policy_kwargs" in adapted:
+        adapted["policy_kwargs"] = ast.literal_eval(adapted["policy_kwargs"])
+    assert adapted == BASE | changed
+    assert before == BASE
+
+
+def test_all_methods_are_tested():
+    marks = test_methods_change_what_they_say_and_nothing_else.pytestmark
+    assert {case[0] for mark in marks for case in mark.args[1]} == set(METHODS)
+
+
+@pytest.mark.parametrize("env_id", ["procgen-bigfish-hard-v0", "procgen-maze-easy-v0", GRID])
+@pytest.mark.parametrize("method", ["ppo", "ppo_l2", "ppo_dropout"])
+def test_baselines_are_those_of_the_zoos_files(method, env_id):
+    """Two ways to the same settings: made from mdpo.yml, and written down in the baseline's own file."""
+    made = METHODS[method].adapt(entry("mdpo.yml", env_id))
+    written = entry(f"{method}.yml", env_id)
+    assert written.pop("policy") == f"sb3_mdpo.common.policies.{made.pop('policy')}"
+    assert eval(made.pop("policy_kwargs", "{}")) == eval(written.pop("policy_kwargs", "{}"))
+    assert made.pop("precision", "auto") == "auto"  # which SB3's PPO does not have
+    assert made == written | {"n_policies": 1, "distill_coef": 1.0}
+
+
+def test_three_policies_share_environments_and_steps():
+    base = BASE | {"n_policies": 3}
+    assert METHODS["ppo"].adapt(base) == base | {"n_envs": 4, "n_timesteps": 400, "n_policies": 1}
+    assert METHODS["mdpo_half"].adapt(base) == base | {"n_timesteps": 400}
+
+
+def test_what_the_file_says_of_the_network_stays():
+    extractor, optimizer = "features_extractor_kwargs=dict(channels=(4, 8))", "optimizer_kwargs={'eps': 1e-8}"
+    base = BASE | {"policy_kwargs": f"dict(activation_fn=nn.GELU, {extractor}, {optimizer})"}
+    wide = read_policy_kwargs(METHODS["ppo_2x_width"].adapt(base)["policy_kwargs"])
+    assert wide["features_extractor_kwargs"] == {"channels": [8, 16], "features_dim": 512}
+    assert wide["optimizer_kwargs"] == {"eps": 1e-8}
+    assert wide["activation_fn"] == Expression("nn.GELU")
+    l2 = METHODS["ppo_l2"].adapt(base)["policy_kwargs"]
+    assert "nn.GELU" in l2
+    assert "{'eps': 1e-08, 'weight_decay': 0.0001}" in l2
+    sgd = METHODS["ppo_l2"].adapt(BASE | {"policy_kwargs": "dict(optimizer_class=th.optim.SGD)"})["policy_kwargs"]
+    assert read_policy_kwargs(sgd)["optimizer_kwargs"] == {"weight_decay": 1e-4}  # SGD has no eps
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mdpo_takes_what_methods_give(method):
+    (run,) = plan_runs(parse_study(TINY | {"methods": [method]}, "x"))
+    hyperparams = dict(run.hyperparams)
+    kwargs = eval(hyperparams.pop("policy_kwargs", "{}"))
+    n_envs = hyperparams.pop("n_envs")
+    for key in ("callback", "n_timesteps", "vec_env_wrapper"):
+        del hyperparams[key]
+    with closing(make_levels(GRID, n_envs, 0, **hyperparams.pop("env_kwargs"))) as env:
+        model = MDPO(env=env, policy_kwargs=kwargs, device="cpu", **hyperparams)
+    members = model.policy.members
+    assert len(members) == (1 if method.startswith("ppo") else 2)
+    wide = method == "ppo_2x_width"
+    assert members[0].features_dim == (256 if wide else 128)
+    assert [layer.out_channels for layer in members[0].features_extractor.cnn if hasattr(layer, "stride")] == (
+        [32, 64] if wide else [16, 32]
+    )
+    assert members[0].features_extractor.linear[-1].p == (0.1 if method == "ppo_dropout" else 0.0)
+    assert model.policy.optimizer.defaults["weight_decay"] == (1e-4 if method == "ppo_l2" else 0)
+    assert model.policy.optimizer.defaults["eps"] == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_envs": 11}, "n_envs 11 cannot be divided among 2 policies"),
+        ({"policy": ["ImpalaCnnPolicy", "CnnPolicy"]}, "policy has an entry per member"),
+        ({"policy_kwargs": "[dict(), dict()]"}, "policy_kwargs has an entry per member"),
+        ({"policy": "MlpPolicy"}, "the features extractor has no channels and features_dim to change"),
+        ({"policy_kwargs": "dict(features_extractor_class=Mine)"}, "has no channels and features_dim to change"),
+        ({"policy_kwargs": "dict(a="}, "is no dictionary"),
+        ({"policy_kwargs": "64"}, "is no dictionary"),
+    ],
+)
+def test_networks_that_a_method_cannot_change_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        METHODS["ppo_2x_width"].adapt(BASE | changes)
+
+
+literals = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), literals, max_size=4))
+def test_policy_kwargs_survive_reading_and_writing(arguments):
+    assert read_policy_kwargs(write_policy_kwargs(arguments)) == arguments
+    assert read_policy_kwargs(arguments) == arguments
+
+
+# ---------------------------------------------------------------- study files
+
+
+def test_defaults_of_a_study():
+    study = parse_study(MINIMAL, "from_the_file")
+    assert (study.name, study.num_levels, study.start_level, study.timesteps) == ("from_the_file", (None,), 0, None)
+    assert (study.jobs, study.threads, study.device) == (1, 1, "auto")
+    assert study.evaluation == Evaluation(None, 256, None, False)
+    (run,) = plan_runs(study)
+    assert run.name == f"{GRID}_400_mdpo_0"
+    assert run.n_timesteps == 409_600
+    assert run.hyperparams["callback"][-1][CALLBACK]["eval_freq"] == 20_480
+
+
+def test_games_and_modes_become_ids():
+    study = parse_study(
+        {"games": ["bigfish", "maze"], "modes": ["easy", "hard"], "methods": ["mdpo"], "seeds": [0]}, "x"
+    )
+    assert study.environments == (
+        "procgen-bigfish-easy-v0", "procgen-bigfish-hard-v0", "procgen-maze-easy-v0", "procgen-maze-hard-v0",
+    )  # fmt: skip
+    assert [run.num_levels for run in plan_runs(study)] == [200, 500, 200, 500]
+
+
+def test_variants_replace_hyperparameters_after_the_study_and_the_method():
+    variant = {"name": "ppo_0.5", "method": "ppo", "hyperparams": {"n_envs": 10, "gamma": 0.5}}
+    document = MINIMAL | {"methods": ["ppo", variant], "hyperparams": {"n_envs": 8, "gamma": 0.9}, "timesteps": 1000}
+    study = parse_study(document, "x")
+    assert study.methods == (Variant("ppo", "ppo"), Variant("ppo_0.5", "ppo", {"n_envs": 10, "gamma": 0.5}))
+    ppo, replaced = plan_runs(study)
+    assert (ppo.hyperparams["n_envs"], ppo.hyperparams["gamma"], ppo.n_timesteps) == (4, 0.9, 500)
+    assert (replaced.hyperparams["n_envs"], replaced.hyperparams["gamma"], replaced.n_timesteps) == (10, 0.5, 500)
+
+
+def test_methods_are_evaluated_after_the_same_steps_per_policy():
+    document = MINIMAL | {"methods": list(METHODS), "evaluation": {"freq": 1000}}
+    for run in plan_runs(parse_study(document, "x")):
+        freq = run.hyperparams["callback"][-1][CALLBACK]["eval_freq"]
+        assert freq == 500 * run.hyperparams.get("n_policies", 2), run.name
+
+
+def test_levels_and_other_callbacks_reach_the_run():
+    hyperparams = {"callback": "sb3_mdpo.callbacks.HParamCallback"}
+    (run,) = plan_runs(parse_study(MINIMAL | {"hyperparams": hyperparams, "num_levels": 7, "start_level": 3}, "x"))
+    assert run.hyperparams["env_kwargs"] == {"num_levels": 7, "start_level": 3}
+    assert (run.num_levels, run.start_level) == (7, 3)
+    first, (second,) = run.hyperparams["callback"]
+    assert (first, second) == (hyperparams["callback"], CALLBACK)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    methods=st.lists(st.sampled_from(sorted(METHODS)), min_size=1, unique=True),
+    seeds=st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4, unique=True),
+    num_levels=st.lists(st.integers(1, 2**31 - 1), min_size=1, max_size=3, unique=True),
+    games=st.lists(st.sampled_from(["bigfish", "maze", "coinrun"]), min_size=1, unique=True),
+)
+def test_there_is_a_run_for_each_combination_with_a_name_of_its_own(methods, seeds, num_levels, games):
+    document = {"games": games, "methods": methods, "seeds": seeds, "num_levels": num_levels}
+    runs = plan_runs(parse_study(document, "x"))
+    assert len(runs) == len(methods) * len(seeds) * len(num_levels) * len(games)
+    assert len({run.name for run in runs}) == len(runs)
+    assert [run.seed for run in runs] == [seed for seed in seeds for _ in range(len(runs) // len(seeds))]
+    assert runs == plan_runs(parse_study(yaml.safe_load(yaml.safe_dump(document)), "x"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sedes": [0]}, r"no key 'sedes' \(did you mean seeds\?\); allowed are name, environments"),
+        ({"methods": ["mpdo"]}, r"no 'mpdo' \(did you mean mdpo\?\); there are mdpo, twins"),
+        ({"methods": [["mdpo"]]}, "an entry of methods is a mapping with the keys name"),
+        ({"methods": [{"name": "a"}]}, "says which method it is of"),
+        ({"methods": [{"name": "a/b", "method": "mdpo"}]}, "'a/b' becomes part of a folder's name"),
+        ({"methods": [{"method": "mdpo", "hyperparams": {"distil_coef": 1}}]}, "did you mean distill_coef"),
+        ({"methods": ["mdpo", {"method": "mdpo"}]}, "'mdpo' is there twice"),
+        ({"methods": []}, "methods is a list with at least one entry"),
+        ({"methods": "mdpo"}, "methods is a list"),
+        ({"seeds": [1, 1]}, "seeds: 1 is there twice"),
+        ({"seeds": [-1]}, "seeds: -1 is no whole number from 0"),
+        ({"seeds": ["0"]}, "seeds: '0' is no whole number"),
+        ({"num_levels": [0]}, "num_levels: 0 is no whole number from 1"),
+        ({"num_levels": [True]}, "num_levels: True is no whole number"),
+        ({"timesteps": "1e6"}, "1_000_000"),
+        ({"timesteps": 0.5}, "timesteps: 0.5 is no whole number"),
+        ({"jobs": 0}, "jobs: 0 is no whole number"),
+        ({"environments": ["TexturedGrids-v0"]}, r"no environment TexturedGrids-v0 \(did you mean TexturedGrid-v0\?\)"),
+        ({"environments": ["CartPole-v1"]}, "CartPole-v1 has no levels to choose from"),
+        ({"environments": ["procgen-maze-exploration-v0"]}, "has no levels to choose from"),
+        ({"games": ["maze"]}, "either environments"),
+        ({"modes": ["easy"]}, "modes belong to games"),
+        ({"hyperparams": {"n_timesteps": 5}}, "n_timesteps is the study's own timesteps: 5"),
+        ({"hyperparams": {"env_kwargs": {"num_levels": 5}}}, "num_levels, which are keys of the study"),
+        ({"hyperparams": {"env_kwargs": "num_levels"}}, "env_kwargs is a mapping"),
+        ({"hyperparams": [1]}, "hyperparams is a mapping"),
+        ({"hyperparams": {"n_policies": 0}}, "hyperparams: n_policies: 0 is no whole number"),
+        ({"hyperparams": {"n_envs": "64"}}, "n_envs: '64' is no whole number of at least 1 .without quotes"),
+        ({"hyperparams": {"policy": 3}}, "hyperparams: policy is written as in the zoo's files, not 3"),
+        ({"methods": [{"method": "mdpo", "hyperparams": {"n_timesteps": "1e6"}}]}, "mdpo: n_timesteps: '1e6'"),
+        ({"evaluation": {"frequency": 5}}, r"'frequency' \(did you mean freq\?\)"),
+        ({"evaluation": {"episodes": 1}}, "must be at least 2"),
+        ({"evaluation": {"episodes": 4, "n_envs": 5}}, r"no less than n_envs \(5\)"),
+        ({"evaluation": {"deterministic": "no"}}, "deterministic is true or false, not 'no'"),
+        ({"name": "../up"}, "becomes part of a folder's name"),
+        ({"device": 0}, "device: 0 is no text"),
+        ({"methods": ["ppo"], "hyperparams": {"n_envs": 7}}, "ppo on TexturedGrid-v0: n_envs 7 cannot be divided"),
+    ],
+)
+def test_bad_study_files_end_as_one_line_that_names_the_key(changes, message, tmp_path, capsys):
+    path = tmp_path / "bad.yml"
+    path.write_text(yaml.safe_dump(MINIMAL | changes))
+    with pytest.raises(ValueError, match=message):
+        plan_runs(read_study(path))
+    assert study_command("run", path, "-o", tmp_path / "study") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sb3-mdpo study: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("text", ["a: [", "[1, 2]", "", "\x00"])
+def test_files_that_are_no_mapping(text, tmp_path):
+    path = tmp_path / "bad.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"is no YAML|is a mapping"):
+        read_study(path)
+    with pytest.raises(OSError, match="No such file"):
+        read_study(tmp_path / "missing.yml")
+
+
+def test_the_example_is_a_study():
+    runs = plan_runs(read_study(Path(__file__).parents[2] / "examples" / "study_small.yml"))
+    assert {run.method for run in runs} == {"mdpo", "twins", "ppo"}
+    assert {run.env_id for run in runs} == {GRID}
+
+
+# ---------------------------------------------------------------- runs
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """Folder of a complete study of two runs, which nobody may change."""
+    folder = tmp_path_factory.mktemp("study")
+    assert study_command("run", write(folder / "tiny.yml"), "-o", folder / "out") == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+def test_results_hold_every_evaluation_of_every_run_once(finished):
+    rows = results(finished)
+    assert {row["study"] for row in rows} == {"tiny"}
+    members = ["policy 0", "policy 1", "ensemble"]
+    expected = [("mdpo", t, t // 2, policy) for t in (0, 256, 512) for policy in members]
+    expected += [("ppo", t, t, "policy 0") for t in (0, 128, 256)]
+    keys = ("method", "timesteps", "timesteps_per_policy", "policy")
+    assert [tuple(row[key] for key in keys) for row in rows] == [tuple(map(str, row)) for row in expected]
+    for run in ("mdpo", "ppo"):
+        name = f"{GRID}_8_{run}_0"
+        with (finished / name / "generalization.csv").open(newline="") as file:
+            own = list(csv.DictReader(file))
+        ours = [row for row in rows if row["run"] == name]
+        assert [{key: row[key] for key in own[0]} for row in ours] == own
+        key = {"study": "tiny", "env_id": GRID, "num_levels": "8", "start_level": "0", "method": run, "seed": "0"}
+        assert all({column: row[column] for column in RUN_COLUMNS} == key | {"run": name} for row in ours)
+
+
+def test_a_run_is_a_run_of_the_zoo_with_its_log_and_settings(finished):
+    folder = finished / f"{GRID}_8_ppo_0"
+    trained = open_trained(folder, device="cpu")
+    assert trained.model.n_policies == 1
+    assert trained.model.num_timesteps == 256
+    assert trained.model.seed == 0
+    assert trained.env_kwargs == {"num_levels": 8, "start_level": 0}
+    assert yaml.safe_load((folder / "run.yml").read_text())[GRID]["n_envs"] == 4
+    assert "Eval num_timesteps=256" in (folder / "run.log").read_text()
+    command = (folder / GRID / "command.txt").read_text()
+    assert (
+        f"-m sb3_mdpo.zoo train --algo mdpo --env {GRID} -conf run.yml -f . --seed 0 --eval-freq -1 --device cpu"
+        in command
+    )
+    assert not list(finished.glob("unfinished/*"))
+
+
+def test_what_is_complete_is_not_trained_again(copied, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in copied.glob("Textured*/**/*")}
+    table_before = (copied / "results.csv").read_bytes()
+    (copied / "results.csv").unlink()
+    file = write(tmp_path / "tiny.yml", threads=2, jobs=1)  # how it is run may change
+    assert study_command("run", file, "-o", copied, "--jobs", 2) == 0
+    assert {path: path.stat().st_mtime_ns for path in copied.glob("Textured*/**/*")} == before
+    assert (copied / "results.csv").read_bytes() == table_before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"timesteps": 1024}, "_mdpo_0 with n_timesteps 512, but the study (or mdpo.yml) says 1024 now"),
+        ({"start_level": 5}, "_mdpo_0 with callback"),
+        ({"evaluation": {"episodes": 8}}, "_mdpo_0 with callback"),
+        ({"methods": [{"name": "ppo", "method": "ppo_2x_data"}]}, "_ppo_0 with n_timesteps 256"),
+    ],
+)
+def test_changes_of_complete_runs_are_refused(copied, tmp_path, capsys, changes, message):
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    assert study_command("run", write(tmp_path / "tiny.yml", **changes), "-o", copied) == 2
+    assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_fails_is_reported_and_another_attempt_can_succeed(copied, tmp_path, capfd):
+    variant = {"name": "big", "method": "mdpo", "hyperparams": {"batch_size": 4096}}
+    name = f"{GRID}_8_big_0"
+    file = write(tmp_path / "tiny.yml", methods=["mdpo", variant, "ppo"])
+    left_over = copied / "unfinished" / name / "mdpo" / "left_over"
+    left_over.mkdir(parents=True)
+    assert study_command("run", file, "-o", copied) == 1
+    captured = capfd.readouterr()
+    assert f"{name} failed, the end of {copied}/failed/{name}/run.log:" in captured.out + captured.err
+    assert "batch_size" in captured.out + captured.err
+    assert "2 of 3 runs are complete" in captured.out
+    assert not left_over.exists()
+    assert "failed/" in status(file, copied, capfd)
+
+    variant["hyperparams"]["batch_size"] = 64
+    assert study_command("run", write(file, methods=["mdpo", variant, "ppo"]), "-o", copied) == 0
+    assert [row["method"] for row in results(copied)] == ["mdpo"] * 9 + ["big"] * 9 + ["ppo"] * 3
+    assert not (copied / "failed" / name).exists()
+    assert "remaining" not in status(file, copied, capfd)
+
+
+def status(file: Path, folder: Path, capture: pytest.CaptureFixture) -> str:
+    capture.readouterr()
+    assert study_command("status", file, "-o", folder) == 0
+    return capture.readouterr().out
+
+
+def test_interrupted_study_ends_its_runs_and_can_be_continued(copied, tmp_path, capfd):
+    long = {"name": "long", "method": "ppo", "hyperparams": {"n_timesteps": 10**9}}
+    file = write(tmp_path / "tiny.yml", methods=["mdpo", long])
+    name = f"{GRID}_8_long_0"
+
+    def meanwhile() -> None:
+        wait_until(lambda: list((copied / "unfinished" / name).glob("mdpo/*/generalization.csv")))
+        shown = status(file, copied, capfd).splitlines()
+        assert shown[2].split() == [GRID, "8", "long", "-", "1", "-", "-"]
+        assert study_command("run", file, "-o", copied) == 2
+        assert "is being run already" in capfd.readouterr().err
+        assert processes_in(copied / "unfinished" / name)
+
+    code, output = interrupted_study(meanwhile, "run", file, "-o", copied)
+    assert code == 130, output
+    assert "the same command continues" in output
+    assert not processes_in(copied / "unfinished" / name)
+    assert not (copied / name).exists()
+    assert status(file, copied, capfd).splitlines()[2].split()[-1] == "1"  # missing
+    assert {row["method"] for row in results(copied)} == {"mdpo", "ppo"}  # the table before the interruption
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Processes that work in a folder."""
+    links = map(str, Path("/proc").glob("[0-9]*/cwd"))
+    result = subprocess.run(["readlink", *links], capture_output=True, text=True, check=False)
+    return [line for line in result.stdout.splitlines() if line == str(folder.resolve())]
+
+
+def test_a_command_that_succeeds_without_the_whole_training_has_failed(tmp_path, monkeypatch):
+    """As an interrupted training of the zoo does, which saves what it has."""
+    monkeypatch.setattr(PlannedRun, "arguments", lambda *_: ["hyperparams"])
+    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
+    assert execute(run, folder, 1, "cpu", stopped=lambda: True) == "interrupted"
+    assert folder.unfinished(run).is_dir()
+    assert execute(run, folder, 1, "cpu") == "failed"
+    assert tail(folder.failed(run) / "run.log") == str(hyperparams_folder())
+    assert not folder.unfinished(run).exists()
+    assert not folder.complete(run).exists()
+
+
+def test_half_a_run_goes_on_elsewhere_with_the_same_result(finished, tmp_path):
+    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
+    begun = folder.unfinished(run) / "mdpo" / f"{GRID}_1" / "generalization.csv"
+    assert execute(run, folder, 1, "cpu", stopped=begun.exists) == "interrupted"
+    assert folder.resumable(run) == begun.parent
+    folder = StudyFolder(folder.path.rename(tmp_path / "elsewhere"))
+    assert execute(run, folder, 1, "cpu") == "done"
+    assert not (tmp_path / "out").exists()
+    evaluations = [StudyFolder(path).evaluations(run).read_text().splitlines() for path in (finished, folder.path)]
+    assert len({len(lines) for lines in evaluations}) == 1
+    assert "Going on from step" in (folder.complete(run) / "run.log").read_text()
+    assert not (folder.complete(run) / "checkpoints").exists()
+    alone, resumed = (MDPO.load(path / f"{GRID}.zip") for path in (finished / run.name, folder.complete(run)))
+    assert_same_parameters(resumed.policy, alone.policy)
+
+
+def test_half_a_run_with_other_settings_is_started_again(tmp_path):
+    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
+    begun = folder.unfinished(run) / "mdpo" / f"{GRID}_1" / "generalization.csv"
+    assert execute(run, folder, 1, "cpu", stopped=begun.exists) == "interrupted"
+    (other, _) = plan_runs(parse_study(TINY | {"timesteps": 256}, "x"))
+    assert folder.resumable(other) is None
+    assert execute(other, folder, 1, "cpu") == "done"
+    assert folder.budget(other)[0] == 256
+
+
+def test_a_command_on_a_leash_ends_when_its_owner_is_killed(tmp_path):
+    code = (
+        "import subprocess, sys, time\n"
+        "leash = [sys.executable, '-m', 'sb3_mdpo.lab.study.parent_watchdog', 'sleep', '300']\n"
+        f"subprocess.Popen(leash, stdin=subprocess.PIPE, cwd={str(tmp_path)!r}, start_new_session=True)\n"
+        "time.sleep(300)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", code])
+    wait_until(lambda: len(processes_in(tmp_path)) == 2)
+    owner.kill()
+    owner.wait()
+    wait_until(lambda: not processes_in(tmp_path), 10)
+
+
+@pytest.mark.parametrize(("code", "expected"), [("exit 3", 3), ("kill -9 $$", 137)])
+def test_a_leash_passes_the_exit_code_on(code, expected):
+    command = [sys.executable, "-m", "sb3_mdpo.lab.study.parent_watchdog", "sh", "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.wait(timeout=30) == expected
+
+
+def test_a_training_that_is_killed_has_not_failed(tmp_path):
+    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
+
+    def kill() -> bool:
+        here = folder.unfinished(run).resolve()
+        ours = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cwd") if is_link_to(path, here)]
+        if len(ours) == 2:  # the leash and what it holds
+            os.kill(max(ours), signal.SIGKILL)
+        return False
+
+    assert execute(run, folder, 1, "cpu", stopped=kill) == "interrupted"
+    assert folder.unfinished(run).is_dir()
+    assert not folder.failed(run).exists()
+
+
+def is_link_to(link: Path, target: Path) -> bool:
+    try:
+        return link.readlink() == target
+    except OSError:  # has ended since
+        return False
+
+
+def test_tail_of_a_log(tmp_path):
+    log = tmp_path / "run.log"
+    log.write_bytes(b"one\n\ntwo \nthr\xffee\n\n")
+    assert tail(log, 2) == "two\nthr\ufffdee"
+
+
+# ---------------------------------------------------------------- status
+
+
+def planned(method: str, n_timesteps: int, seed: int = 0) -> PlannedRun:
+    levels = {"num_levels": 8, "start_level": 0}
+    return PlannedRun("tiny", GRID, method, seed, {"n_timesteps": n_timesteps, "env_kwargs": levels})
+
+
+def test_remaining_time_by_hand():
+    progress = [
+        Progress(planned("mdpo", 100), "done", 100, 50.0),
+        Progress(planned("mdpo", 100, 1), "running", 20, 10.0),
+        Progress(planned("ppo", 100), "missing"),
+    ]
+    # mdpo: 60 s for 120 steps, so 40 s for 80 more; ppo as the average, 50 s for 100
+    assert remaining_seconds(progress, jobs=1) == pytest.approx(90)
+    assert remaining_seconds(progress, jobs=4) == pytest.approx(50)  # no faster than the longest run
+    assert remaining_seconds(progress[2:], jobs=1) is None
+    assert remaining_seconds(progress[:1], jobs=1) == 0
+
+
+def test_table_counts_runs_per_method():
+    progress = [
+        Progress(planned("mdpo", 1), "done"),
+        Progress(planned("mdpo", 1, 1), "failed"),
+        Progress(planned("mdpo", 1, 2), "done"),
+        Progress(planned("ppo_2x_data", 1), "missing"),
+    ]
+    assert [line.split() for line in table(progress).splitlines()] == [
+        ["environment", "levels", "method", "done", "running", "failed", "missing"],
+        [GRID, "8", "mdpo", "2", "-", "1", "-"],
+        [GRID, "8", "ppo_2x_data", "-", "-", "-", "1"],
+    ]
+
+
+def test_status_before_the_first_run(tmp_path, capsys):
+    shown = status(write(tmp_path / "tiny.yml"), tmp_path / "nothing", capsys)
+    assert "remaining: not known yet" in shown
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_the_default_folder_is_named_after_the_study(tmp_path, monkeypatch, finished, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, tmp_path / "studies" / "tiny")
+    assert study_command("status", write(tmp_path / "tiny.yml")) == 0
+    assert "remaining" not in capsys.readouterr().out
+
+
+def test_a_lock_is_given_back(tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    assert not folder.is_running()
+    with folder.lock():
+        assert folder.is_running()
+        with pytest.raises(OSError, match="is being run already"), StudyFolder(folder.path).lock():
+            pass
+    assert not folder.is_running()

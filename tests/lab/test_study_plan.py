@@ -1,0 +1,224 @@
+"""The plan of a study: counts against trainings, a probe of a real run, totals by hand."""
+
+import json
+import math
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sb3_mdpo import MDPO
+from sb3_mdpo.callbacks import GeneralizationEvalCallback
+from sb3_mdpo.envs import make_levels
+from sb3_mdpo.lab.study.config import parse_study, read_study
+from sb3_mdpo.lab.study.costs import Costs, costs_of, evaluation_of, kind_of
+from sb3_mdpo.lab.study.plan import makespan
+from sb3_mdpo.lab.study.plan_text import amount, duration
+from sb3_mdpo.lab.study.runs import plan_runs
+from sb3_mdpo.lab.study.table import RUN_COLUMNS
+from sb3_mdpo.zoo.hyperparams import preprocess_hyperparams
+from sb3_mdpo.zoo.register import hyperparams_folder
+from tests.support.studies import study_command, write_study
+
+GRID = "TexturedGrid-v0"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+STUDY = {
+    "name": "tiny",
+    "environments": [GRID],
+    "num_levels": [8],
+    "methods": ["mdpo"],
+    "seeds": [0, 1],
+    "timesteps": 500,
+    "hyperparams": {"n_envs": 12, "n_steps": 8, "batch_size": 20, "n_epochs": 2},
+    "evaluation": {"freq": 150, "episodes": 2, "n_envs": 2},
+    "jobs": 2,
+    "device": "cpu",
+}
+
+
+def variant(method: str = "mdpo", **hyperparams) -> dict:
+    return {"name": "variant", "method": method, "hyperparams": hyperparams}
+
+
+def write(path: Path, **changes) -> Path:
+    return write_study(path, STUDY | changes)
+
+
+def plan_command(*arguments: object) -> int:
+    return study_command("plan", *arguments)
+
+
+# ---------------------------------------------------------------- counts
+
+
+def test_costs_by_hand():
+    (run, _) = plan_runs(parse_study(STUDY, "x"))
+    # Rollouts of 96 steps: six for 500. In each of 2 epochs, 2 members with 48 samples each answer for themselves and
+    # for the other one. Evaluations before, when 150, 300 and 450 are passed, and at the end
+    assert costs_of(run) == Costs(576, 288, 6 * 2 * 48 * (2 + 2), 6, 1 + 3 + 1)
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        variant(),
+        variant("twins"),
+        variant("mdpo_detached"),
+        variant("ppo"),
+        variant(n_policies=3),
+        variant(n_policies=3, distill_mode="random"),
+        variant(distill_coef="lin_1.0"),
+        variant(distill_coef="lin_1.0", n_timesteps=576),
+        variant(distill_coef="warmup_1.0_0.5"),
+        variant(n_timesteps=96, n_steps=16, batch_size=64),
+    ],
+    ids=str,
+)
+def test_costs_are_what_a_training_logs(of, tmp_path):
+    (run, _) = plan_runs(parse_study(STUDY | {"methods": [of]}, "x"))
+    hyperparams = dict(run.hyperparams)
+    for key in ("callback", "n_timesteps", "vec_env_wrapper"):
+        del hyperparams[key]
+    preprocess_hyperparams(hyperparams)
+    with closing(make_levels(GRID, hyperparams.pop("n_envs"), 0, **hyperparams.pop("env_kwargs"))) as env:
+        model = MDPO(
+            env=env, device="cpu", policy_kwargs={"features_extractor_kwargs": {"channels": [2]}}, **hyperparams
+        )
+        callback = GeneralizationEvalCallback(**evaluation_of(run), log_path=tmp_path, verbose=0)
+        model.learn(run.n_timesteps, callback)
+    last = callback.rows[-1]
+    evaluated = {row["timesteps"] for row in callback.rows}
+    counted = Costs(*(last[key] for key in ("timesteps", "timesteps_per_policy", "trained_images")), 0, len(evaluated))
+    assert vars(costs_of(run)) | {"rollouts": 0} == vars(counted)
+
+
+def test_kinds_are_runs_that_take_the_same():
+    document = {"games": ["bigfish", "maze"], "modes": ["easy", "hard"], "methods": ["mdpo", "ppo"], "seeds": [0, 1]}
+    runs = plan_runs(parse_study(document | {"num_levels": [1, 2]}, "x"))
+    assert len({kind_of(run) for run in runs}) == 4  # modes differ in their steps, methods in everything
+    (grid, *_) = plan_runs(parse_study(STUDY, "x"))
+    assert kind_of(grid) not in {kind_of(run) for run in runs}
+
+
+def test_the_papers_matrix_is_a_study_of_480_runs():
+    runs = plan_runs(read_study(EXAMPLES / "paper_matrix.yml"))
+    assert len({run.name for run in runs}) == len(runs) == 16 * 6 * 5
+    assert len({kind_of(run) for run in runs}) == 6
+    per_rollout = 128 * 256
+    full, half = (math.ceil(steps / share) * share for steps, share in ((10**8, per_rollout), (5 * 10**7, 64 * 256)))
+    steps = sum(costs_of(run).timesteps for run in runs[:6])  # each method once
+    assert {run.method for run in runs[:6]} == {run.method for run in runs}
+    assert steps == (2 * full + math.ceil(10**8 / (64 * 256)) * 64 * 256 + 3 * half)
+    mdpo = costs_of(next(run for run in runs if run.method == "mdpo"))
+    assert mdpo.trained_images == 2 * 3 * full  # three epochs, each sample through both policies
+    entry = yaml.safe_load((hyperparams_folder() / "mdpo.yml").read_text())["procgen-maze-hard-v0"]
+    assert entry["n_envs"] * entry["n_steps"] == per_rollout
+
+
+# ---------------------------------------------------------------- time
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=12), st.integers(1, 5))
+def test_makespan_is_between_its_bounds(seconds, slots):
+    total = makespan(seconds, slots)
+    assert max(max(seconds), sum(seconds) / slots) <= total * (1 + 1e-9) + 1e-9
+    assert total <= sum(seconds) / slots + max(seconds) + 1e-9
+
+
+def test_makespan_by_hand():
+    assert makespan([3, 1, 1, 2], 2) == 4  # 3 and 1, 1, 2 beside it: the last begins after 2
+    assert makespan([], 3) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(0, "0 "), (999, "999 "), (1000, "1.00 k"), (999_600, "1.00 M"), (3.6e10, "36.0 G")],
+)
+def test_amounts_have_three_digits(number, expected):
+    assert amount(number) == expected
+
+
+def test_durations():
+    assert duration(None) == "-"
+    assert duration(90_061) == "1 day, 1:01:01"
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_plan_with_stated_throughput_starts_one_run_of_each_kind(tmp_path, capsys):
+    assert plan_command(write(tmp_path / "tiny.yml"), "--steps-per-second", 2, "--machines", 2, "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    (group,) = plan["groups"]
+    assert group["runs"] == [f"{GRID}_8_mdpo_0", f"{GRID}_8_mdpo_1"]
+    assert (group["timesteps"], group["evaluations"]) == (576, 5)
+    assert group["seconds"] == pytest.approx(576 / 2 + group["needs"]["start_seconds"])
+    assert plan["wall_seconds"] == {
+        "1": group["seconds"],
+        "2": group["seconds"],
+    }  # both at once on one machine
+    needs = group["needs"]
+    assert (needs["rollout_seconds"], needs["monitor"], needs["log"]) == (None, None, None)
+    assert needs["memory"] > 100e6  # torch alone
+    assert 2 * needs["model"] == group["disk"]
+    assert group["disk_under_way"] == group["disk"] + 2 * needs["checkpoint"]
+    assert needs["model"] > 10_000
+    assert needs["checkpoint"] > 10_000
+
+
+def test_plan_with_a_probe_measures_time_memory_and_logs(tmp_path, capsys):
+    assert plan_command(write(tmp_path / "tiny.yml"), "--probe", 2) == 0
+    header, row, _, *totals = capsys.readouterr().out.splitlines()
+    assert header.split()[:4] == ["method", "runs", "steps", "per"]
+    assert row.split()[:4] == ["mdpo", "2", "576", "288"]
+    assert "-" not in row.split()
+    assert ">" not in row
+    assert totals[0] == "In all: 2 runs, 1.15 k environment steps, 4.61 k images trained on"
+    assert totals[1].startswith("On 1 machine, 2 at a time on each: 0:")
+    assert len(totals) == 2
+
+
+def test_a_measured_study_gives_rates_per_method(tmp_path, monkeypatch, capsys):
+    rows = [
+        *[("mdpo", "a", 0, 1.0), ("mdpo", "a", 100, 10.0), ("mdpo", "b", 300, 30.0)],  # 10 per second
+        *[("ppo", "c", 100, 5.0), ("ppo", "c", 100, 5.0)],
+    ]
+    lines = [",".join(map(str, (GRID, *row))) for row in rows]
+    table = tmp_path / "results.csv"
+    table.write_text("\n".join(["env_id,method,run,timesteps,seconds", *lines, "Other-v0,mdpo,d,100,1.0"]))
+    from sb3_mdpo.lab.study.plan import measured_rates
+
+    study = read_study(write(tmp_path / "tiny.yml", methods=["mdpo", "ppo"]))
+    assert measured_rates(tmp_path, study) == {"mdpo": 10.0, "ppo": 20.0}
+    with pytest.raises(ValueError, match=r"not tell the throughput of twins in the study's environments: probe it"):
+        measured_rates(tmp_path, read_study(write(tmp_path / "tiny.yml", methods=["mdpo", "twins"])))
+    assert {"env_id", "method", "run"} < set(RUN_COLUMNS)  # the names in real tables
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps-per-second", "0"], "'0' is no throughput"),
+        (["--steps-per-second", "mdpo=x"], "'mdpo=x' is no throughput: write 1500 or mdpo=1500"),
+        (["--steps-per-second", "nan"], "'nan' is no throughput"),
+        (["--steps-per-second", "ppo=5"], "the throughput of mdpo is not known"),
+        (["--steps-per-second", "5", "ppo=5"], "the study has no method ppo; it has mdpo"),
+        (["--measured", "nowhere"], "nowhere has no results.csv"),
+        (["--measured", "nowhere", "--probe"], "not allowed with"),
+        (["--machines", "0"], "'0' is no whole number of at least 1"),
+    ],
+)
+def test_bad_arguments_of_a_plan(arguments, message, tmp_path, capsys):
+    assert plan_command(write(tmp_path / "tiny.yml"), *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_be_tried_says_why(tmp_path, capsys):
+    file = write(tmp_path / "tiny.yml", methods=[variant(batch_size=4096)])
+    assert plan_command(file) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"sb3-mdpo study: {GRID}_8_variant_0 cannot be tried: ")
+    assert "batch_size" in error

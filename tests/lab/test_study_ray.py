@@ -1,0 +1,272 @@
+"""Studies on Ray: a real cluster of several nodes on this machine, one of which is killed in the middle."""
+
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from sb3_mdpo.lab.study.checkpoint_sync import Mirror
+from sb3_mdpo.lab.study.config import Resources, parse_study
+from sb3_mdpo.lab.study.remote_run import pack, unpack
+from tests.support.studies import interrupted_study, results, study_command, wait_until, write_study
+
+GRID = "TexturedGrid-v0"
+SMALL_STORE = 80 * 2**20
+STUDY = {
+    "name": "tiny",
+    "environments": [GRID],
+    "num_levels": [8],
+    "methods": ["ppo"],
+    "seeds": [0, 1, 2],
+    "timesteps": 8192,
+    "hyperparams": {
+        "n_envs": 8,
+        "n_steps": 32,
+        "batch_size": 128,
+        "n_epochs": 1,
+        "callback": [{"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 512}}],
+    },
+    "evaluation": {"freq": 4096, "episodes": 4, "n_envs": 4},
+    "device": "cpu",
+}
+TIMES = ("seconds",)
+PATIENCE = 600
+
+
+def write(path: Path, **changes) -> Path:
+    return write_study(path, STUDY | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """Folder of the study, trained without Ray, which nobody may change."""
+    folder = tmp_path_factory.mktemp("here")
+    assert study_command("run", write(folder / "tiny.yml", jobs=2), "-o", folder / "out") == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """What Ray writes: the paths of sockets must be short."""
+    with tempfile.TemporaryDirectory(prefix="ray_", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def cluster(short_folder, monkeypatch) -> Iterator[Cluster]:
+    """A head that runs nothing."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_TMPDIR", str(short_folder))
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's workers are polite, even to each other
+    settings = {"num_cpus": 0, "object_store_memory": SMALL_STORE, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=settings)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd):
+    """Two nodes train one run each when one of them is killed with all its processes."""
+    nodes = [cluster.add_node(num_cpus=1, object_store_memory=SMALL_STORE) for _ in range(2)]
+    begun = tmp_path / "storage"
+    killed = threading.Event()
+
+    def kill_one() -> None:
+        wait_until(
+            lambda: len({path.parents[1] for path in begun.glob("*/mdpo/*/checkpoints/*[1-9]*.zip")}) == 2, PATIENCE
+        )
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        killed.set()
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    on_ray = ["--engine", "ray", "--address", cluster.address, "--storage", f"file://{begun}"]
+    code = study_command("run", write(tmp_path / "tiny.yml"), "-o", tmp_path / "out", *on_ray)
+    killer.join()
+    print(capfd.readouterr())
+    assert code == 0
+    assert killed.is_set()
+    assert results(tmp_path / "out", TIMES) == results(finished, TIMES)
+    assert sorted(path.name for path in (tmp_path / "out").glob("Textured*")) == sorted(
+        path.name for path in finished.glob("Textured*")
+    )
+    logs = [path.read_text() for path in (tmp_path / "out").glob("*/run.log")]
+    assert sum("Going on from step" in log for log in logs) == 1
+    assert not list(begun.iterdir())
+    assert not list((tmp_path / "out" / "unfinished").iterdir())
+
+
+def test_a_run_that_fails_on_ray_is_shown_and_the_others_go_on(short_folder, tmp_path, monkeypatch, capfd):
+    """On this machine alone, with half-done runs in the study's own folder."""
+    monkeypatch.setenv("RAY_TMPDIR", str(short_folder))
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    bad = {"name": "bad", "method": "ppo", "hyperparams": {"batch_size": 4096}}
+    file = write(tmp_path / "tiny.yml", methods=[bad, "ppo"], seeds=[0], timesteps=256, evaluation={"episodes": 2})
+    assert study_command("run", file, "-o", tmp_path / "out", "--engine", "ray") == 1
+    captured = capfd.readouterr()
+    name = f"{GRID}_8_bad_0"
+    assert f"{name} failed, the end of {tmp_path}/out/failed/{name}/run.log:" in captured.out + captured.err
+    assert "batch_size" in captured.out + captured.err
+    assert "1 of 2 runs are complete" in captured.out
+    assert {row["method"] for row in results(tmp_path / "out")} == {"ppo"}
+    assert not list((tmp_path / "out" / "unfinished").iterdir())
+    assert not ray.is_initialized()
+
+    file = write(tmp_path / "tiny.yml", methods=["ppo"], seeds=[1], resources={"gpus": 1000})
+    assert study_command("run", file, "-o", tmp_path / "other", "--engine", "ray") == 2
+    assert "a run wants 1000 GPUs, but Ray finds 0 on this machine" in capfd.readouterr().err
+
+
+def test_an_interrupted_study_on_ray_ends_its_runs_with_a_last_checkpoint(short_folder, tmp_path):
+    often = [{"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 25_600}}]
+    hyperparams = {**STUDY["hyperparams"], "n_timesteps": 10**9, "callback": often}
+    variant = {"name": "long", "method": "ppo", "hyperparams": hyperparams}
+    file = write(tmp_path / "tiny.yml", methods=[variant], seeds=[0], evaluation={"freq": 10**9, "episodes": 2})
+
+    def steps() -> list[int]:
+        files = (tmp_path / "out" / "unfinished").glob("*/mdpo/*/checkpoints/checkpoint_*.zip")
+        return [int(path.stem.removeprefix("checkpoint_")) for path in files]
+
+    def meanwhile() -> None:
+        wait_until(lambda: max(steps(), default=0) >= 25_600, PATIENCE)
+        time.sleep(1)  # some rollouts more
+
+    environment = {"RAY_TMPDIR": str(short_folder), "RAY_worker_niceness": "0"}
+    code, output = interrupted_study(meanwhile, "run", file, "-o", tmp_path / "out", "--engine", "ray", **environment)
+    assert code == 130, output
+    assert "the same command continues" in output
+    assert max(steps()) % 25_600  # between two that the callback would have written
+
+
+# ---------------------------------------------------------------- the storage
+
+
+def make_work(folder: Path, *steps: int) -> Path:
+    """A working folder as a training leaves it, with checkpoints of these steps."""
+    run = folder / "mdpo" / f"{GRID}_1"
+    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (run / "monitor.csv").write_text(f"after {max(steps)} steps")
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    for step in steps:
+        (run / "checkpoints" / f"checkpoint_{step:012d}.zip").write_text(str(step))
+    return folder
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("protocol", ["", "file://", "memory://"])
+def test_a_mirror_is_what_another_machine_goes_on_with(protocol, tmp_path):
+    url = f"{protocol}{tmp_path}/storage/run"
+    work = make_work(tmp_path / "here", 1, 2)
+    mirror = Mirror(url, work)
+    mirror.update()
+    Mirror(url, tmp_path / "there").fetch()
+    assert content(tmp_path / "there") == content(work)
+
+    make_work(work, 2, 3)  # as with keep=2
+    (work / ".run.yml.1.tmp").write_text("half written")
+    mirror.update()
+    Mirror(url, tmp_path / "elsewhere").fetch()
+    assert content(tmp_path / "elsewhere") == {key: text for key, text in content(work).items() if "tmp" not in key}
+
+    mirror.remove()
+    mirror.remove()
+    Mirror(url, tmp_path / "nowhere").fetch()
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_checkpoints_are_copied_after_what_belongs_to_them(tmp_path, monkeypatch):
+    work = make_work(tmp_path / "here", 1, 2)
+    (work / "zzz").write_text("last by name")
+    mirror = Mirror(str(tmp_path / "storage"), work)
+    put = mirror.fs.mv
+    order: list[str] = []
+    monkeypatch.setattr(mirror.fs, "mv", lambda part, target: (order.append(Path(target).name), put(part, target)))
+    mirror.update()
+    assert order[-2:] == ["checkpoint_000000000001.zip", "checkpoint_000000000002.zip"]
+    assert set(order[:-2]) == {"monitor.csv", "zzz"}
+    mirror.update()  # no new checkpoint
+    assert len(order) == 4
+
+
+def test_a_storage_that_fails_later_is_a_warning_and_tried_again(tmp_path):
+    work = make_work(tmp_path / "here", 1)
+    mirror = Mirror(str(tmp_path / "storage" / "run"), work)
+    (tmp_path / "storage").write_text("no folder")
+    with pytest.warns(UserWarning, match=r"checkpoint_000000000001.zip could not be copied"):
+        mirror.update()
+    mirror.update()  # waits for the next checkpoint
+    (tmp_path / "storage").unlink()
+    make_work(work, 1, 2)
+    mirror.update()
+    Mirror(mirror.root, tmp_path / "there").fetch()
+    assert content(tmp_path / "there") == content(work)
+
+
+def test_folders_come_home_whole_or_not_at_all(tmp_path):
+    work = make_work(tmp_path / "here", 1, 2)
+    packed = pack(work)
+    unpack(packed, tmp_path / "new" / "run")
+    assert content(tmp_path / "new" / "run") == content(work)
+    with pytest.raises(tarfile.ReadError):
+        unpack(packed[:1000], tmp_path / "new" / "other")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["run"]
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ({"cpu": 1}, r"resources has no key 'cpu' \(did you mean cpus\?\)"),
+        ({"cpus": 0}, r"resources: cpus: 0 is neither a fraction like 0.25 nor a whole number"),
+        ({"gpus": 1.5}, r"resources: gpus: 1.5 is neither a fraction"),
+        ({"gpus": float("inf")}, r"resources: gpus: inf is neither a fraction"),
+        ({"gpus": True}, r"resources: gpus: True is neither a fraction"),
+        ({"retries": -1}, r"resources: retries: -1 is no whole number of at least 0"),
+        ([1], r"resources is a mapping"),
+    ],
+)
+def test_bad_resources(resources, message):
+    with pytest.raises(ValueError, match=message):
+        parse_study(STUDY | {"resources": resources}, "x")
+
+
+def test_resources_of_a_run():
+    assert parse_study(STUDY, "x").resources == Resources(None, 0, 3)
+    given = {"cpus": 0.5, "gpus": 0.25, "retries": 0}
+    assert parse_study(STUDY | {"resources": given}, "x").resources == Resources(**given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "message"),
+    [
+        (["--address", "auto"], {}, "--address: only Ray has that, add --engine ray"),
+        (["--engine", "ray", "--jobs", "2"], {}, "--jobs is for this machine"),
+        (["--engine", "dask"], {}, "invalid choice: 'dask'"),
+        (["--engine", "ray", "--storage", "nothing://x"], {}, "Protocol not known: nothing"),
+        (["--engine", "ray"], {"device": "cuda:0"}, "Ray hides GPUs from runs that ask for none"),
+    ],
+)
+def test_bad_arguments_for_an_engine(arguments, changes, message, tmp_path, capsys):
+    assert study_command("run", write(tmp_path / "tiny.yml", **changes), "-o", tmp_path / "out", *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not ray.is_initialized()
+
+
+def test_without_ray_the_message_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "sb3_mdpo.utils.optional_dependencies.find_spec", lambda name: None if name == "ray" else object()
+    )
+    assert study_command("run", write(tmp_path / "tiny.yml"), "--engine", "ray") == 2
+    assert "ray is not installed: run pip install 'sb3-mdpo[distributed]'" in capsys.readouterr().err

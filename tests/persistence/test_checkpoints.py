@@ -1,0 +1,759 @@
+"""Interrupted trainings go on bit for bit, or say why they cannot."""
+
+import csv
+import itertools
+import os
+import resource
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ale_py
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+    is_vecenv_wrapped,
+)
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sb3_mdpo import MDPO
+from sb3_mdpo.callbacks import BudgetCallback, HParamCallback, ResumableCheckpointCallback
+from sb3_mdpo.envs import ProcgenVecEnv, TexturedGridVecEnv
+from sb3_mdpo.persistence.checkpoints import callback
+from sb3_mdpo.persistence.checkpoints.archive import DamagedError, checkpoints, read, write
+from sb3_mdpo.persistence.checkpoints.snapshot import Snapshot
+from sb3_mdpo.persistence.checkpoints.state_pickle import dumps, loads, put_back, state_of
+from sb3_mdpo.persistence.checkpoints.training import Training
+from sb3_mdpo.zoo.resume import command_line
+from tests.support.envs import BrightSideEnv, maker
+from tests.support.helpers import TINY
+
+MakeEnv = Callable[[Path], VecEnv]
+pytestmark = pytest.mark.filterwarnings("error:.*not identically")
+
+
+@pytest.fixture(autouse=True)
+def copies_at_every_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of a second would have one at their start and one at their end."""
+    monkeypatch.setattr(callback, "SHARE", np.inf)
+
+
+class Crash(Exception):
+    """What stands for the end of a process in these tests; tests/persistence/test_faults.py ends real ones."""
+
+
+class Crashing(BaseCallback):
+    """Crashes at a step, which is no attribute: those are part of a checkpoint."""
+
+    at: float = np.inf
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= Crashing.at:
+            raise Crash
+        return True
+
+
+def cartpoles(folder: Path, n_envs: int = 4) -> VecEnv:
+    env = make_vec_env("CartPole-v1", n_envs, seed=3, monitor_dir=str(folder))
+    return VecNormalize(env)
+
+
+def images(folder: Path) -> VecEnv:
+    env = VecMonitor(DummyVecEnv([BrightSideEnv] * 4), str(folder / "all"))
+    env.seed(1)
+    return VecFrameStack(env, 2, channels_order="first")
+
+
+def dicts(folder: Path) -> VecEnv:
+    space = spaces.Dict(
+        {"picture": spaces.Box(0, 255, (36, 36, 3), np.uint8), "vector": spaces.Box(-1, 1, (2,), np.float32)}
+    )
+    env = DummyVecEnv([maker(space, spaces.MultiDiscrete([2, 3]))] * 4)
+    env.seed(2)
+    return VecTransposeImage(VecMonitor(env, str(folder / "all")))
+
+
+def procgen(folder: Path) -> VecEnv:
+    return VecMonitor(
+        ProcgenVecEnv(4, "starpilot", num_levels=5, distribution_mode="easy", seed=6), str(folder / "all")
+    )
+
+
+def single_procgens(folder: Path) -> VecEnv:
+    return make_vec_env("procgen-starpilot-easy-v0", 4, seed=7, monitor_dir=str(folder))
+
+
+def grids(folder: Path) -> VecEnv:
+    return VecNormalize(VecMonitor(TexturedGridVecEnv(4, num_levels=10, seed=8), str(folder / "all")), norm_obs=False)
+
+
+def single_grids(folder: Path) -> VecEnv:
+    return make_vec_env("TexturedGrid-v0", 4, seed=9, monitor_dir=str(folder))
+
+
+def pendulums(folder: Path) -> VecEnv:
+    return make_vec_env("Pendulum-v1", 6, seed=10, monitor_dir=str(folder))
+
+
+def train(
+    folder: Path,
+    make_env: MakeEnv,
+    crash_at: float = np.inf,
+    timesteps: int = 384,
+    algorithm: type[MDPO | PPO] = MDPO,
+    log_interval: int = 1,
+    checkpoint: dict[str, Any] | None = None,
+    evaluate: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """The program that somebody runs, and after a crash runs again."""
+    folder.mkdir(exist_ok=True)
+    env = make_env(folder)
+    model = algorithm(kwargs.pop("policy", "MlpPolicy"), env, **TINY | kwargs)
+    model.set_logger(configure(str(folder), ["csv", "json", "log", "tensorboard"]))
+    callbacks: list[BaseCallback] = [
+        ResumableCheckpointCallback(
+            **{"save_path": folder / "checkpoints", "resume": True, "verbose": 0} | (checkpoint or {})
+        ),
+        Crashing(),
+        BudgetCallback(),
+        HParamCallback(),
+    ]
+    if evaluate:
+        norm_obs = isinstance(env, VecNormalize) and env.norm_obs
+        other_env = VecNormalize(make_env(folder.parent), norm_reward=False, norm_obs=norm_obs)
+        transposed = not is_vecenv_wrapped(env, VecTransposeImage) and is_vecenv_wrapped(model.env, VecTransposeImage)
+        callbacks.append(
+            EvalCallback(
+                VecTransposeImage(other_env) if transposed else other_env,
+                eval_freq=20,
+                n_eval_episodes=2,
+                log_path=str(folder),
+                verbose=0,
+                deterministic=False,
+                warn=False,
+            )
+        )
+    Crashing.at = crash_at
+    try:
+        model.learn(timesteps, callbacks, log_interval=log_interval)
+    except Crash:
+        return None
+    finally:
+        env.close()
+        model.logger.close()
+    return model
+
+
+def state_dicts(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return dict(model.policy.state_dict()), model.policy.optimizer.state_dict()
+
+
+def without_time(row: dict[str, str]) -> dict[str, str]:
+    return {
+        key: value for key, value in row.items() if key not in ("t", "time/fps", "time/time_elapsed", "budget/seconds")
+    }
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    return [without_time(row) for row in csv.DictReader(lines)]
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder), purge_orphaned_data=False)  # it would hide what was written twice
+    events.Reload()
+    tags = without_time(dict.fromkeys(events.Tags()["scalars"], "")).keys()
+    # TensorBoard reads files in the order of their names, which is not that in which one second made them
+    return {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in tags}
+
+
+def assert_same_trainings(one: Any, other: Any, one_folder: Path, other_folder: Path) -> None:
+    th.testing.assert_close(state_dicts(one), state_dicts(other), rtol=0, atol=0)
+    assert one.num_timesteps == other.num_timesteps
+    files = sorted(path.name for path in one_folder.glob("*.csv"))
+    assert files
+    for file in files:
+        for row, other_row in zip(rows(one_folder / file), rows(other_folder / file), strict=True):
+            assert dict(sorted(row.items())) == dict(sorted(other_row.items())), file  # SB3 orders keys at random
+    assert len((one_folder / "log.txt").read_text().splitlines()) == len(
+        (other_folder / "log.txt").read_text().splitlines()
+    )
+    assert scalars(one_folder) == scalars(other_folder)
+    if not (one_folder / "evaluations.npz").exists():
+        return
+    evaluations, others = (np.load(folder / "evaluations.npz") for folder in (one_folder, other_folder))
+    for key in evaluations.files:
+        np.testing.assert_array_equal(evaluations[key], others[key])
+
+
+TRAININGS: dict[str, tuple[MakeEnv, dict[str, Any]]] = {
+    "vectors": (cartpoles, {}),
+    "three policies, dropout, random peers": (
+        partial(cartpoles, n_envs=6),
+        {
+            "n_policies": 3,
+            "distill_mode": "random",
+            "policy_kwargs": {"activation_fn": partial(th.nn.Dropout, 0.2), "net_arch": [8]},
+        },
+    ),
+    "gSDE": (pendulums, {"use_sde": True, "sde_sample_freq": 5}),
+    "images": (images, {"policy": "CnnPolicy", "policy_kwargs": {}}),
+    "dicts": (dicts, {"policy": "MultiInputPolicy", "policy_kwargs": {}}),
+    "Procgen": (
+        procgen,
+        {"policy": "ImpalaCnnPolicy", "policy_kwargs": {"features_extractor_kwargs": {"channels": (4,)}}},
+    ),
+    "single Procgens": (single_procgens, {"evaluate": False, "policy": "StridedCnnPolicy", "policy_kwargs": {}}),
+    "grids": (grids, {"policy": "StridedCnnPolicy", "policy_kwargs": {}}),
+    "single grids": (single_grids, {"policy": "StridedCnnPolicy", "policy_kwargs": {}}),
+    "schedules": (cartpoles, {"learning_rate": lambda progress: 1e-3 * progress, "target_kl": 1e-4}),
+    "PPO": (cartpoles, {"algorithm": PPO}),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_training_that_crashed_twice_ends_like_one_that_did_not(name: str, tmp_path: Path) -> None:
+    make_env, kwargs = TRAININGS[name]
+    alone = train(tmp_path / "alone", make_env, **kwargs)
+    again = tmp_path / "again"
+    assert train(again, make_env, 150, **kwargs) is None
+    assert train(again, make_env, 290, **kwargs) is None
+    resumed = train(again, make_env, **kwargs)
+    if name == "PPO":  # its log counts iterations since learn() was called
+        for folder in ("alone", "again"):
+            (tmp_path / folder / "progress.csv").unlink()
+    assert_same_trainings(alone, resumed, tmp_path / "alone", again)
+
+
+def small(folder: Path, **kwargs: Any) -> Any:
+    return train(folder, cartpoles, evaluate=False, **kwargs)
+
+
+def test_logs_at_longer_intervals_stay_in_step(tmp_path: Path) -> None:
+    alone = small(tmp_path / "alone", log_interval=3, timesteps=700)
+    assert small(tmp_path / "again", log_interval=3, timesteps=700, crash_at=330) is None
+    resumed = small(tmp_path / "again", log_interval=3, timesteps=700)
+    assert [row["time/iterations"] for row in rows(tmp_path / "again" / "progress.csv")] == ["3", "6", "9", ""]
+    assert_same_trainings(alone, resumed, tmp_path / "alone", tmp_path / "again")
+
+
+@pytest.mark.parametrize("name", ["vectors", "gSDE"])
+def test_a_complete_training_is_left_as_it_is_and_can_be_continued(name: str, tmp_path: Path) -> None:
+    make_env, kwargs = TRAININGS[name]
+    run = partial(train, make_env=make_env, evaluate=False, **kwargs)
+    first = run(tmp_path / "one", timesteps=256)
+    again = run(tmp_path / "one", timesteps=256)
+    th.testing.assert_close(state_dicts(first), state_dicts(again), rtol=0, atol=0)
+    longer = run(tmp_path / "one", timesteps=384)
+    alone = run(tmp_path / "alone", timesteps=384)
+    th.testing.assert_close(state_dicts(longer), state_dicts(alone), rtol=0, atol=0)
+
+
+class Ticking:
+    """A clock that goes on by a second whenever somebody looks at it."""
+
+    def __init__(self) -> None:
+        self.monotonic = itertools.count().__next__
+
+
+def test_a_training_goes_on_from_copies_that_are_taken_now_and_then(tmp_path: Path, monkeypatch) -> None:
+    alone = small(tmp_path / "alone", timesteps=700)
+    monkeypatch.setattr(callback, "SHARE", 0.1)  # ten seconds apart, of which a rollout takes two
+    monkeypatch.setattr(callback, "time", Ticking())
+    assert small(tmp_path / "again", timesteps=700, crash_at=550) is None
+    (newest, _) = checkpoints(tmp_path / "again" / "checkpoints")
+    assert read(newest).snapshot.num_timesteps == 256
+    assert_same_trainings(alone, small(tmp_path / "again", timesteps=700), tmp_path / "alone", tmp_path / "again")
+
+
+def test_a_copied_run_leaves_the_one_that_it_was_copied_from_alone(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert train(one, cartpoles, 200, checkpoint={"save_freq": 1}) is None
+    shutil.copytree(one, other)
+    first = train(one, cartpoles)
+    before = {path: path.read_bytes() for path in one.rglob("*") if path.is_file()}
+    with pytest.warns(
+        UserWarning, match=f"{other}/checkpoints was copied from {one}/checkpoints, which is still there"
+    ):
+        second = train(other, cartpoles)
+    assert {path: path.read_bytes() for path in one.rglob("*") if path.is_file()} == before
+    th.testing.assert_close(state_dicts(first), state_dicts(second), rtol=0, atol=0)
+    for name in ("progress.csv", "evaluations.npz", "0.monitor.csv"):
+        assert (other / name).is_file(), name
+    evaluations, others = (np.load(folder / "evaluations.npz") for folder in (one, other))
+    np.testing.assert_array_equal(evaluations["results"], others["results"])
+    assert len(list(other.glob("events.*"))) == len(list(one.glob("events.*")))
+
+
+class SharingEnv(gym.Env):
+    """The part of its state that it changes is a view of the one that it shows."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.grid = np.zeros(4, np.float32)
+        self.inner = self.grid[1:3]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.grid[:] = self.np_random.random(4)
+        return self.grid.copy(), {}
+
+    def step(self, action: Any) -> Any:
+        self.inner += 0.1 if action else -0.1
+        return self.grid.copy(), -float(abs(self.grid[1])), bool(abs(self.grid[1]) > 1), False, {}
+
+
+class Shrinking(BaseCallback):
+    """Holds on to parameters of the model, and changes them."""
+
+    def _on_training_start(self) -> None:
+        self.parameters = list(self.model.policy.members[0].parameters())  # type: ignore[union-attr, operator]
+
+    def _on_step(self) -> bool:
+        return True
+
+    @th.no_grad()
+    def _on_rollout_end(self) -> None:
+        for parameter in self.parameters:
+            parameter.mul_(0.99)
+
+
+def test_what_shares_memory_does_so_after_a_crash(tmp_path: Path) -> None:
+    def run(folder: Path) -> MDPO:
+        return learn(folder, Shrinking(), Crashing(), env=make_vec_env(SharingEnv, 2, seed=0), resume=True)
+
+    alone = run(tmp_path / "alone")
+    Crashing.at = 100
+    with pytest.raises(Crash):
+        run(tmp_path / "again")
+    Crashing.at = np.inf
+    th.testing.assert_close(state_dicts(run(tmp_path / "again")), state_dicts(alone), rtol=0, atol=0)
+
+
+def test_checkpoints_are_as_many_and_as_frequent_as_asked_for(tmp_path: Path) -> None:
+    small(tmp_path / "all", timesteps=512, checkpoint={"save_freq": 128, "keep": 10})
+    steps = [read(path).snapshot.num_timesteps for path in checkpoints(tmp_path / "all" / "checkpoints")]
+    assert steps == [512, 384, 256, 128, 0]
+    small(tmp_path / "two", timesteps=512, checkpoint={"save_freq": 1})
+    steps = [read(path).snapshot.num_timesteps for path in checkpoints(tmp_path / "two" / "checkpoints")]
+    assert steps == [512, 448]
+    small(tmp_path / "seldom", timesteps=512, checkpoint={"keep": 10})  # over in less than a minute
+    steps = [read(path).snapshot.num_timesteps for path in checkpoints(tmp_path / "seldom" / "checkpoints")]
+    assert steps == [512, 0]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    half = folder / ".checkpoint_000000000064.zip.123.tmp"
+    half.write_bytes(b"PK")
+    small(tmp_path / "run", timesteps=64)
+    assert not half.exists()
+
+
+def test_by_default_checkpoints_lie_beside_the_monitor_files(tmp_path: Path) -> None:
+    small(tmp_path / "run", timesteps=64, checkpoint={"save_path": None})
+    assert checkpoints(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ValueError, match="no monitor file beside which to put checkpoints: pass save_path"):
+        MDPO("MlpPolicy", "CartPole-v1", **TINY).learn(64, ResumableCheckpointCallback())
+
+
+def interrupted(tmp_path: Path) -> Path:
+    """:return: folder of a training with checkpoints of steps 64 and 128"""
+    assert small(tmp_path / "run", crash_at=150, checkpoint={"save_freq": 1}) is None
+    return tmp_path / "run"
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_used(tmp_path: Path) -> None:
+    alone = small(tmp_path / "alone")
+    run = interrupted(tmp_path)
+    newest, _ = checkpoints(run / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    with pytest.warns(UserWarning, match=r"checkpoint_000000000128.zip is damaged.*the one before it is used"):
+        resumed = small(run)
+    assert newest.with_name(f"{newest.name}.damaged").is_file()
+    assert_same_trainings(alone, resumed, tmp_path / "alone", run)
+
+
+def test_where_all_checkpoints_are_damaged_nothing_begins_anew_in_silence(tmp_path: Path) -> None:
+    run = interrupted(tmp_path)
+    paths = checkpoints(run / "checkpoints")
+    for path in paths:
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"All checkpoints in .* are damaged"):
+        small(run)
+    assert checkpoints(run / "checkpoints") == paths
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    snapshot = Snapshot(5, 1, 0.5, {"n_steps": 16}, [], os.urandom(300), {}, {"log": b"a,b\n1,2\n"}, {})
+    return write(tmp_path_factory.mktemp("archive"), snapshot).read_bytes()
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_no_flipped_bit_and_no_missing_end_is_overlooked(
+    data: st.DataObject, archive: bytes, tmp_path_factory: Any
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "checkpoint_000000000005.zip"
+    if data.draw(st.booleans(), label="truncate"):
+        path.write_bytes(archive[: data.draw(st.integers(0, len(archive) - 1))])
+    else:
+        at, bit = data.draw(st.integers(0, len(archive) - 1)), data.draw(st.integers(0, 7))
+        path.write_bytes(archive[:at] + bytes([archive[at] ^ (1 << bit)]) + archive[at + 1 :])
+    with pytest.raises(DamagedError, match="is damaged"):
+        read(path)
+    path.write_bytes(archive)
+    assert read(path).snapshot.tables == {"log": b"a,b\n1,2\n"}
+
+
+class AtStep(BaseCallback):
+    """
+    :param step: when
+    :param function: what to call then
+    """
+
+    def __init__(self, step: int, function: Callable[[], Any]) -> None:
+        super().__init__()
+        self.step = step
+        self.function = function
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.step:
+            self.function()
+        return True
+
+
+def learn(folder: Path, *others: BaseCallback, timesteps: int = 384, env: Any = "CartPole-v1", **kwargs: Any) -> MDPO:
+    checkpoint = ResumableCheckpointCallback(folder, verbose=kwargs.pop("verbose", 0), **kwargs)
+    return MDPO("MlpPolicy", env, **TINY).learn(timesteps, [checkpoint, *others])
+
+
+@pytest.fixture
+def usual_handlers() -> Iterator[None]:
+    """Whoever started the tests, or a library, may have had signals ignored or handled."""
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@pytest.mark.usefixtures("usual_handlers")
+@pytest.mark.parametrize(
+    ("number", "end", "code"), [(signal.SIGTERM, SystemExit, 143), (signal.SIGINT, KeyboardInterrupt, None)]
+)
+def test_signals_write_a_checkpoint_and_end_the_training(number, end, code, tmp_path: Path, capsys) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(end) as raised:
+        learn(tmp_path, AtStep(100, lambda: signal.raise_signal(number)), verbose=1)
+    assert getattr(raised.value, "code", None) == code
+    assert signal.getsignal(number) is before
+    assert read(checkpoints(tmp_path)[0]).snapshot.num_timesteps == 96  # that of the last rollout
+    assert (
+        f"{number.name} at step 100. the same program with resume=True goes on from step 96." in capsys.readouterr().err
+    )
+
+
+@pytest.mark.usefixtures("usual_handlers")
+def test_a_signal_during_a_write_that_fails_ends_the_training(tmp_path: Path, monkeypatch) -> None:
+    signals = [signal.SIGTERM]
+
+    def fail(*_: Any) -> None:
+        while signals:
+            signal.raise_signal(signals.pop())
+        raise OSError("no space")
+
+    def fill() -> None:
+        monkeypatch.setattr(callback, "write", fail)
+
+    checkpoint = ResumableCheckpointCallback(tmp_path, save_freq=1, verbose=0, resume=True)
+    model = MDPO("MlpPolicy", "CartPole-v1", **TINY)
+    with pytest.raises(SystemExit), pytest.warns(UserWarning, match="could not be written"):
+        model.learn(384, [checkpoint, AtStep(40, fill)])
+    assert model.num_timesteps == 64
+    monkeypatch.undo()
+    MDPO("MlpPolicy", "CartPole-v1", **TINY).learn(384, checkpoint)  # without a signal
+
+
+def test_a_second_signal_meets_what_handled_it_before(tmp_path: Path) -> None:
+    class BeforeError(Exception):
+        pass
+
+    def handle(*_: Any) -> None:
+        raise BeforeError
+
+    def twice() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        with pytest.raises(BeforeError):
+            learn(tmp_path, AtStep(100, twice))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("usual_handlers")
+def test_signals_can_be_left_alone_and_are_free_again_after_the_training(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+    look = AtStep(100, lambda: seen.append(signal.getsignal(signal.SIGTERM)))
+    learn(tmp_path / "off", look, handle_signals=False)
+    learn(tmp_path / "on", look)
+    assert seen[0] is before
+    assert seen[1] is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def taking(self, seconds: float, function: Callable[..., Any], starts: list[float]) -> Callable[..., Any]:
+        """The same function, with a note of when it begins."""
+
+        def slow(*args: Any) -> Any:
+            starts.append(self.now)
+            self.now += seconds
+            return function(*args)
+
+        return slow
+
+
+class SlowRollouts(BaseCallback):
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.clock.now += self.seconds
+
+
+@pytest.mark.parametrize(
+    ("save_freq", "copying", "when_copied", "when_written"),
+    [
+        # Copying takes 3 s, so 300 s must pass before the next rollout that may; writing 5 s, so 500 s. At the end both
+        (None, 3, [0, 308, 616, 919, 1227], [3, 511, 1022, 1230]),
+        # Every fifth rollout is written, and was copied for that
+        (160, 3, [0, 308, 511, 819, 1022, 1230], [3, 514, 1025, 1233]),
+        # No more than 600 s
+        (None, 30, [0, 635, 1270], [30, 665, 1300]),
+    ],
+)
+def test_copying_and_writing_take_a_hundredth_of_the_time_each(
+    save_freq, copying, when_copied, when_written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve rollouts of 32 steps and 100 s."""
+    clock, copied, written = Clock(), [], []
+    monkeypatch.setattr(callback, "SHARE", 0.01)
+    monkeypatch.setattr(callback, "time", clock)
+    monkeypatch.setattr(Training, "snapshot", clock.taking(copying, Training.snapshot, copied))
+    monkeypatch.setattr(callback, "write", clock.taking(5, callback.write, written))
+    learn(tmp_path, SlowRollouts(clock, 100), save_freq=save_freq)
+    assert copied == when_copied
+    assert written == when_written
+
+
+def limited_files(n_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def test_a_full_disk_ends_no_training_and_no_earlier_checkpoint(tmp_path: Path) -> None:
+    unlimited, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = AtStep(30, lambda: limited_files(2000))
+    try:
+        with pytest.warns(UserWarning, match=r"of step \d+ could not be written .* That of step 0 is still there"):
+            model = learn(tmp_path, full, save_freq=1)
+    finally:
+        limited_files(unlimited)
+    assert model.num_timesteps == 384
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_000000000000.zip"]
+    th.testing.assert_close(state_dicts(learn(tmp_path, resume=True)), state_dicts(model), rtol=0, atol=0)
+
+
+def test_where_nothing_can_be_written_training_does_not_begin(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        learn(tmp_path / "file" / "checkpoints")
+
+
+def test_misuse_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="save_freq=0 must be at least 1"):
+        ResumableCheckpointCallback(save_freq=0)
+    with pytest.raises(ValueError, match="keep=0 must be at least 1"):
+        ResumableCheckpointCallback(keep=0)
+    model = MDPO("MlpPolicy", "CartPole-v1", **TINY)
+    with pytest.raises(ValueError, match="must be the first callback"):
+        model.learn(64, CallbackList([BudgetCallback(), ResumableCheckpointCallback(tmp_path)]))
+    learn(tmp_path, timesteps=64)
+    kept = [path.read_bytes() for path in checkpoints(tmp_path)]
+    with pytest.raises(ValueError, match="has checkpoints of an earlier training: pass resume=True"):
+        learn(tmp_path, timesteps=64)
+    for name, before, now in (
+        ("batch_size", 16, 8),
+        ("normalize_advantage", True, False),
+        ("sde_sample_freq", -1, 4),
+        ("stats_window_size", 100, 5),
+    ):
+        other = MDPO("MlpPolicy", "CartPole-v1", **TINY | {name: now})
+        with pytest.raises(ValueError, match=f"is of a training with {name}={before}, and this one has {now}"):
+            other.learn(64, ResumableCheckpointCallback(tmp_path, resume=True))
+    wrapped = VecFrameStack(make_vec_env("CartPole-v1", 2), 2)
+    with pytest.raises(ValueError, match=r"training with env 0:DummyVecEnv, which this one does not have"):
+        learn(tmp_path, env=wrapped, resume=True)
+    assert [path.read_bytes() for path in checkpoints(tmp_path)] == kept
+
+
+def test_what_changes_no_result_may_be_different(tmp_path: Path) -> None:
+    learn(tmp_path, timesteps=64)
+    model = MDPO("MlpPolicy", "CartPole-v1", check_finite=False, chunk_size=4, **TINY)
+    model.learn(128, ResumableCheckpointCallback(tmp_path, resume=True, verbose=0))
+    assert (model.check_finite, model.chunk_size) == (False, 4)
+
+
+class WithLock(gym.Wrapper):
+    """Something that cannot be copied."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.lock = threading.Lock()
+
+
+def test_environments_that_cannot_be_copied_are_named_and_begin_new_episodes(tmp_path: Path) -> None:
+    def make() -> VecEnv:
+        return VecNormalize(make_vec_env("CartPole-v1", 2, seed=0, wrapper_class=WithLock))
+
+    with pytest.warns(UserWarning, match=r"not identically: WithLock.lock \(lock\) cannot be copied"):
+        model = learn(tmp_path, env=make(), timesteps=96)
+    env = make()
+    with pytest.warns(UserWarning, match=r"not identically: WithLock.lock"):
+        learn(tmp_path, env=env, timesteps=96, resume=True)
+    th.testing.assert_close(env.obs_rms.mean, model.get_vec_normalize_env().obs_rms.mean)
+    with pytest.warns(UserWarning, match=r"not identically: WithLock.lock"):
+        assert learn(tmp_path, env=make(), timesteps=160, resume=True).num_timesteps == 160
+
+
+def test_environments_in_other_processes_begin_new_episodes(tmp_path: Path) -> None:
+    for timesteps in (64, 128):
+        env = make_vec_env("CartPole-v1", 2, seed=0, vec_env_cls=SubprocVecEnv)
+        with pytest.warns(UserWarning, match=r"not identically: env are in other processes \(SubprocVecEnv\)"):
+            assert learn(tmp_path, env=env, timesteps=timesteps, resume=True).num_timesteps == timesteps
+        env.close()
+
+
+def test_box2d_and_atari_are_named_as_what_cannot_be_copied(tmp_path: Path) -> None:
+    gym.register_envs(ale_py)
+    with pytest.warns(UserWarning, match=r"not identically: .*LunarLander\.\w+ \(b2World\) cannot be copied"):
+        learn(tmp_path / "box2d", env="LunarLander-v3", timesteps=32)
+    with pytest.warns(UserWarning, match=r"not identically: .*AtariEnv.ale \(ALEInterface\) cannot be copied"):
+        learn(tmp_path / "atari", env=make_vec_env("ALE/Pong-v5", 2, env_kwargs={"obs_type": "ram"}), timesteps=32)
+
+
+def test_copies_keep_the_layout_in_memory_and_refer_to_objects_by_name() -> None:
+    images = np.arange(24).reshape(1, 2, 3, 4).transpose(0, 3, 1, 2)
+    live = gym.make("CartPole-v1")
+    copy = loads(dumps({"images": images, "env": live, "again": images}, {"the env": live}), {"the env": "found"})
+    assert copy["env"] == "found"
+    np.testing.assert_array_equal(copy["images"], images)
+    assert copy["images"].strides == images.strides
+    assert copy["images"] is copy["again"]
+
+
+@pytest.mark.parametrize(
+    "see",
+    [
+        lambda base: base[1:3],
+        lambda base: base[::-2],
+        lambda base: base.reshape(2, 3).T,
+        lambda base: base.view(np.uint8)[3:],
+        lambda base: base[1:3][1:].reshape(1, 1),
+        lambda base: base[:0],
+    ],
+)
+def test_copies_of_views_show_what_is_written_to_their_base(see: Callable[[Any], Any]) -> None:
+    base = np.arange(6)
+    view = see(base)
+    copy = loads(dumps({"view": view, "base": base}, {}), {})
+    np.testing.assert_array_equal(copy["view"], view)
+    assert (copy["view"].strides, copy["view"].dtype) == (view.strides, view.dtype)
+    base += 7
+    copy["base"] += 7
+    np.testing.assert_array_equal(copy["view"], view)
+    repeated = np.broadcast_to(base, (2, 6))
+    assert not loads(dumps(repeated, {}), {}).flags.writeable
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: ProcgenVecEnv(3, "starpilot", 4, seed=1), lambda: TexturedGridVecEnv(3, 4, seed=1)]
+)
+def test_native_environments_go_on_where_others_were(make: Callable[[], VecEnv]) -> None:
+    rng = np.random.default_rng(0)
+    one, other = make(), make()
+    one.reset()
+    for _ in range(50):
+        one.step(rng.integers(4, size=3))
+    put_back(other, loads(dumps(state_of(one, frozenset({"metadata"})), {}), {}))
+    for _ in range(300):  # long enough for new levels
+        actions = rng.integers(4, size=3)
+        for mine, theirs in zip(one.step(actions), other.step(actions), strict=True):
+            np.testing.assert_equal(mine, theirs)
+    one.close()
+    other.close()
+
+
+def test_the_zoos_arguments_survive_being_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rl_zoo3 import train as zoo
+
+    typed = (
+        "--algo mdpo --env CartPole-v1 -n 64 -f some/logs --seed 3 --device cpu -P -tags a b -params n_envs:4 "
+        "policy_kwargs:dict(net_arch=[8]) --env-kwargs render_mode:'rgb_array' --eval-freq -1 -tb tb"
+    )
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def look(args: Any, *_: Any, **__: Any) -> None:
+        seen.append(vars(args))
+        raise Stop
+
+    monkeypatch.setattr(zoo, "ExperimentManager", look)
+    for line in (lambda: typed.split(), lambda: command_line(seen[0])):
+        monkeypatch.setattr("sys.argv", ["rl_zoo3 train", *line()])
+        with pytest.raises(Stop):
+            zoo.train()
+    assert seen[0] == seen[1]
+    assert seen[0]["hyperparams"] == {"n_envs": 4, "policy_kwargs": {"net_arch": [8]}}

@@ -1,0 +1,195 @@
+"""Programs that the tests of data-parallel training start with torchrun."""
+
+import os
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+
+from sb3_mdpo import MDPO, mdpo
+from sb3_mdpo.common.ranks import Ranks
+from sb3_mdpo.distributed import process_group
+from tests.support.helpers import silent_logger
+
+SIZE, N_ENVS, ROLLOUTS = 2, 12, 2  # of all processes together
+SETTINGS: dict[str, Any] = {
+    "n_steps": 16,
+    "batch_size": 32,
+    "n_epochs": 3,
+    "seed": 5,
+    "device": "cpu",
+    "learning_rate": 0.01,
+    "policy_kwargs": {"net_arch": [8]},
+}
+CASES: dict[str, dict[str, Any]] = {
+    "two policies": {"clip_range_vf": 0.2, "ent_coef": 0.01},
+    "target_kl": {"target_kl": 0.001},
+    "three policies, random peers": {"n_policies": 3, "distill_mode": "random", "chunk_size": 5},
+    "one policy, uneven minibatches": {"n_policies": 1, "batch_size": 20},
+}
+TENSORS = ("observations", "actions", "rewards", "episode_starts", "values", "log_probs", "advantages", "returns")
+
+
+def make_model(name: str, env: VecEnv) -> MDPO:
+    model = MDPO("MlpPolicy", VecNormalize(env), **SETTINGS | CASES[name])
+    model.set_logger(silent_logger())
+    return model
+
+
+class Recorder(VecEnvWrapper):
+    """Remembers what the environments said."""
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self.resets: list[Any] = []
+        self.steps: list[Any] = []
+
+    def reset(self) -> Any:
+        self.resets.append(self.venv.reset())
+        return self.resets[-1].copy()
+
+    def step_wait(self) -> Any:
+        obs, rewards, dones, infos = self.venv.step_wait()
+        self.steps.append((obs.copy(), rewards.copy(), dones.copy(), infos))
+        return obs, rewards, dones, infos
+
+
+def weights(model: MDPO) -> dict[str, th.Tensor]:
+    return {name: one.clone() for name, one in model.policy.state_dict().items()}
+
+
+def train_and_record(model: MDPO, train: Any, updates: list[SimpleNamespace]) -> None:
+    """What went into an update, and what came out."""
+    update = SimpleNamespace(before=weights(model))
+    update.buffer = {name: getattr(model.rollout_buffer, name).clone() for name in TENSORS}
+    train()
+    update.after, update.logged = weights(model), dict(model.logger.name_to_value)
+    updates.append(update)
+
+
+def equivalence(ranks: Ranks, folder: Path) -> None:
+    """Everything about two rollouts and updates of every case, for a single process to do the same."""
+    record: dict[str, Any] = {"permutations": [], "peers": []}
+    permutation, draw_peers = np.random.permutation, mdpo.draw_peers
+
+    def recorded(key: str, function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            record[key].append(function(*args))
+            return record[key][-1]
+
+        return call
+
+    np.random.permutation = recorded("permutations", permutation)
+    mdpo.draw_peers = recorded("peers", draw_peers)
+    for name in CASES:
+        updates: list[SimpleNamespace] = []
+        record |= {"permutations": [], "peers": [], "updates": updates}
+        recorder = Recorder(make_vec_env("CartPole-v1", n_envs=ranks.share(N_ENVS, "n_envs")))
+        model = make_model(name, recorder)
+        model.train = partial(train_and_record, model, model.train, updates)  # type: ignore[method-assign]
+        model.learn(ROLLOUTS * model.n_steps * N_ENVS, log_interval=None)
+        normalize = model.get_vec_normalize_env()
+        record |= {
+            "resets": recorder.resets,
+            "steps": recorder.steps,
+            "obs_rms": vars(normalize.obs_rms.copy()),
+            "ret_rms": vars(normalize.ret_rms.copy()),
+            "episodes": [[episode["r"] for episode in episodes] for episodes in model.member_ep_info_buffers],
+            "num_timesteps": model.num_timesteps,
+            "trained_samples": model.trained_samples,
+        }
+        th.save(record, folder / f"{name} {ranks.rank}.pt")
+        model.save(folder / f"{name} {ranks.rank}.zip")
+
+
+class OnEveryRank(BaseCallback):
+    """Does something at a step of one process."""
+
+    every_rank = True
+
+    def __init__(self, rank: int, at_step: int) -> None:
+        super().__init__()
+        self.rank, self.at_step = rank, at_step
+
+    def _on_step(self) -> bool:
+        if self.model.ranks.rank == self.rank and self.num_timesteps == self.at_step:
+            self.act()
+        return True
+
+    def act(self) -> None:
+        raise NotImplementedError
+
+
+class Hang(OnEveryRank):
+    def act(self) -> None:
+        print("hanging", flush=True)
+        time.sleep(3600)
+
+
+class Poison(OnEveryRank):
+    def act(self) -> None:
+        with th.no_grad():
+            next(self.model.policy.members[1].parameters()).fill_(th.nan)
+
+
+def disturbed(callback: type[OnEveryRank]) -> Any:
+    def program(ranks: Ranks, folder: Path) -> None:
+        env = make_vec_env("CartPole-v1", n_envs=ranks.share(4, "n_envs"))
+        model = MDPO("MlpPolicy", env, **SETTINGS)
+        model.learn(100_000, [callback(rank=1, at_step=160)])
+
+    return program
+
+
+class Steps(BaseCallback):
+    """Not for every process; ends the training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def _on_step(self) -> bool:
+        self.seen.append(self.num_timesteps)
+        return self.num_timesteps < 200
+
+
+def stopped(ranks: Ranks, folder: Path) -> None:
+    callback = Steps()
+    model = MDPO("MlpPolicy", make_vec_env("CartPole-v1", n_envs=ranks.share(4, "n_envs")), verbose=1, **SETTINGS)
+    model.learn(1000, [callback])
+    th.save((model.num_timesteps, callback.seen, np.random.random()), folder / f"stopped {ranks.rank}.pt")
+    model.env.reset()
+    ranks.gather(ranks.rank)
+
+
+def late(ranks: Ranks, folder: Path) -> None:
+    """One is killed the first time."""
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        if ranks.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        ranks.gather(None)  # waits in vain
+    print(f"all {ranks.gather(ranks.rank)} are here", flush=True)
+
+
+def in_order(ranks: Ranks, folder: Path) -> None:
+    stopped(ranks, folder)
+    equivalence(ranks, folder)
+
+
+PROGRAMS = {"in_order": in_order, "hang": disturbed(Hang), "poison": disturbed(Poison), "late": late}
+
+if __name__ == "__main__":
+    th.set_num_threads(1)
+    if sys.argv[1] == "late" and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
+        time.sleep(5 * int(os.environ["RANK"]))
+    with process_group(timeout=float(sys.argv[3])) as all_ranks:
+        PROGRAMS[sys.argv[1]](all_ranks, Path(sys.argv[2]))

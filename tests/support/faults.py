@@ -1,0 +1,249 @@
+"""Trainings of the zoo that are killed and go on, and in what they differ from ones that were left alone."""
+
+import csv
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+CHECKPOINTS = {"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 1}}
+# Another run spends other time on the same
+TIMES = ("t", "seconds", "time/fps", "time/time_elapsed", "budget/seconds")
+# Small trainings with everything in them that a checkpoint holds
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "CartPole-v1": {
+        "policy": "MlpPolicy",
+        "policy_kwargs": "dict(net_arch=[16])",
+        "normalize": True,
+        "n_envs": 4,
+        "n_steps": 32,
+        "batch_size": 32,
+        "n_timesteps": 4096,
+        "learning_rate": "lin_1e-3",
+        "callback": [CHECKPOINTS, "sb3_mdpo.callbacks.BudgetCallback"],
+    },
+    "TexturedGrid-v0": {
+        "policy": "StridedCnnPolicy",
+        "vec_env_wrapper": "sb3_mdpo.envs.native_vec_env",
+        "env_kwargs": {"num_levels": 20, "start_level": 0},
+        "normalize": "dict(norm_obs=False, norm_reward=True)",
+        "n_steps": 32,
+        "batch_size": 64,
+        "n_epochs": 2,
+        "n_timesteps": 2560,
+        "n_policies": 3,
+        "n_envs": 6,
+        "distill_mode": "random",
+        "callback": [
+            CHECKPOINTS,
+            {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 1000, "episodes": 4, "n_envs": 4}},
+        ],
+    },
+    "procgen-starpilot-easy-v0": {
+        "policy": "ImpalaCnnPolicy",
+        "policy_kwargs": "dict(features_extractor_kwargs=dict(channels=(4, 4)))",
+        "vec_env_wrapper": "sb3_mdpo.envs.native_vec_env",
+        "env_kwargs": {"num_levels": 20, "start_level": 0},
+        "normalize": "dict(norm_obs=False, norm_reward=True)",
+        "n_envs": 8,
+        "n_steps": 32,
+        "batch_size": 64,
+        "n_epochs": 1,
+        "n_timesteps": 2560,
+        "callback": [CHECKPOINTS, "sb3_mdpo.callbacks.BudgetCallback"],
+    },
+}
+EVALUATED = ("CartPole-v1", "procgen-starpilot-easy-v0")  # by SB3's callback; the grid by ours
+
+
+@dataclass(frozen=True)
+class Training:
+    """
+    :param env_id: which of the scenarios
+    :param folder: where it is run
+    """
+
+    env_id: str
+    folder: Path
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "logs" / "mdpo" / f"{self.env_id}_1"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.run / "checkpoints"
+
+    @property
+    def is_complete(self) -> bool:
+        return (self.run / f"{self.env_id}.zip").is_file()
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Begin, or go on where there is a checkpoint."""
+        if any(self.checkpoints.glob("checkpoint_*.zip")):
+            return self._zoo("train", "--resume", str(self.run.resolve()))
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        (self.folder / "run.yml").write_text(yaml.safe_dump({self.env_id: SCENARIOS[self.env_id]}))
+        evaluation = ("1000", "--eval-episodes", "2") if self.env_id in EVALUATED else ("-1",)
+        return self._zoo(
+            *("train", "--algo", "mdpo", "--env", self.env_id, "-conf", "run.yml", "-f", "logs", "-tb", "tb"),
+            *("--seed", "1", "--device", "cpu", "--num-threads", "1", "--verbose", "0", "--eval-freq", *evaluation),
+        )
+
+    def _zoo(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        with (self.folder / "output.txt").open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "sb3_mdpo.zoo", *arguments],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+            )
+
+    def finish(self) -> None:
+        """Run it to its end."""
+        self.start().wait()
+        self.check()
+
+    def check(self) -> None:
+        """
+        :raises RuntimeError: where it is not complete
+        """
+        if not self.is_complete:
+            raise RuntimeError(f"{self.folder} has ended:\n{(self.folder / 'output.txt').read_text()[-3000:]}")
+
+
+def kill_at_a_moment(process: "subprocess.Popen[bytes]", seconds: float) -> str:
+    """
+    :param process: a training that has just been started
+    :param seconds: when to kill it; it may have ended by then
+    :return: what it was doing, as far as can be seen
+    """
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return "killed"
+    return "ended"
+
+
+def kill_while_writing(process: "subprocess.Popen[bytes]", checkpoints: Path, skip: int, patience: float = 120) -> str:
+    """
+    :param process: a training that has just been started
+    :param checkpoints: folder of its checkpoints
+    :param skip: checkpoints that it may write before
+    :param patience: seconds to wait at most
+    :return: "killed" while a checkpoint was half written, or "ended" before that
+    """
+    deadline = time.monotonic() + patience
+    seen: set[str] = set()
+    while process.poll() is None and time.monotonic() < deadline:
+        writing = {path.name for path in checkpoints.glob(f".*.{process.pid}.tmp")}
+        seen |= writing
+        if writing and len(seen) > skip:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return "killed"
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+        raise TimeoutError(f"No checkpoint was written to {checkpoints} in {patience} s.")
+    return "ended"
+
+
+def run_with_kills(training: Training, kills: int, rng: random.Random, seconds: float) -> list[str]:
+    """
+    Kill a training again and again, every other time while it writes a checkpoint, then let it come to its end.
+
+    :param training: the training
+    :param kills: how many times
+    :param rng: decides when
+    :param seconds: what the training takes when it is left alone, start included
+    :return: how each attempt ended: "killed while writing", "killed at 3.2 s", "complete"
+    """
+    attempts = []
+    for number in range(kills):
+        process = training.start()
+        if number % 2:
+            moment = rng.uniform(0, seconds)
+            end = kill_at_a_moment(process, moment)
+            attempts.append(f"killed at {moment:.1f} s" if end == "killed" else "complete")
+        else:
+            end = kill_while_writing(process, training.checkpoints, rng.randrange(4))
+            attempts.append("killed while writing" if end == "killed" else "complete")
+        if attempts[-1] == "complete":
+            training.check()
+            return attempts
+    training.finish()
+    return attempts
+
+
+def differences(one: Training, other: Training) -> list[str]:
+    """
+    :param one: a complete training
+    :param other: another one
+    :return: in what their results differ, apart from times; empty where they do not
+    """
+    found = [name for name in ("policy.pth", "policy.optimizer.pth") if _tensors(one, name) != _tensors(other, name)]
+    contents = [{"statistics": _statistics(run), "events": _events(run), **_tables(run)} for run in (one, other)]
+    names = sorted(contents[0].keys() | contents[1].keys())
+    return found + [name for name in names if contents[0].get(name) != contents[1].get(name)]
+
+
+def _tensors(training: Training, name: str) -> list[tuple[str, bytes]]:
+    with zipfile.ZipFile(training.run / f"{training.env_id}.zip") as archive:
+        state = th.load(BytesIO(archive.read(name)), weights_only=False)
+    return _flat("", state)
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, bytes]]:
+    if isinstance(value, dict):
+        return [leaf for key, inside in value.items() for leaf in _flat(f"{name}.{key}", inside)]
+    if isinstance(value, list):
+        return [leaf for index, inside in enumerate(value) for leaf in _flat(f"{name}.{index}", inside)]
+    return [(name, value.numpy().tobytes() if isinstance(value, th.Tensor) else repr(value).encode())]
+
+
+def _statistics(training: Training) -> list[list[float]]:
+    path = training.run / training.env_id / "vecnormalize.pkl"
+    if not path.exists():
+        return []
+    normalize = pickle.loads(path.read_bytes())
+    means = [normalize.ret_rms] + ([normalize.obs_rms] if normalize.norm_obs else [])
+    return [[*np.ravel(one.mean), *np.ravel(one.var), one.count] for one in means]
+
+
+def _events(training: Training) -> dict[str, list[tuple[int, float]]]:
+    (folder,) = (training.folder / "tb").glob("*/*")
+    events = EventAccumulator(str(folder), purge_orphaned_data=False)  # it would hide what was written twice
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag not in TIMES]
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def _tables(training: Training) -> dict[str, Any]:
+    tables: dict[str, Any] = {}
+    for path in sorted(training.run.glob("*.csv")):
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        tables[path.name] = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(lines)]
+    for path in training.run.glob("evaluations.npz"):
+        with np.load(path) as arrays:
+            tables[path.name] = {name: arrays[name].tolist() for name in arrays.files}
+    return tables
