@@ -39,7 +39,7 @@ def check_arguments(model: Any) -> None:
     check_n_policies(model.n_policies)
     check_predict_with(model.predict_with, model.n_policies)
     coef = model.distill_coef
-    if not callable(coef) and not (isinstance(coef, Real) and 0 <= float(coef) <= sys.float_info.max):
+    if not callable(coef) and not (isinstance(coef, Real) and 0 <= coef <= sys.float_info.max):  # type: ignore[operator]
         raise ValueError(
             f"distill_coef={coef!r} must be a number, finite and not negative, or a function of the progress "
             "remaining: 1.0 is the paper's, 0 switches distillation off. In the zoo's files also 'lin_1.0' or "

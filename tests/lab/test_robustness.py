@@ -18,7 +18,7 @@ from sb3_mdpo.lab.generalization.policies import all_policies
 from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
 from sb3_mdpo.lab.perturbations.images import STRENGTHS, Perturbation
 from sb3_mdpo.lab.perturbations.renderings import RENDERINGS, draw_states
-from sb3_mdpo.lab.robustness import moments
+from sb3_mdpo.lab.robustness import state_sampling
 from sb3_mdpo.lab.robustness.actions import log_probabilities
 from sb3_mdpo.lab.robustness.comparisons import Comparison, compare_images, missing_renderings
 from sb3_mdpo.lab.robustness.divergences import kl_divergence, total_variation
@@ -43,9 +43,9 @@ def logs(*rows) -> th.Tensor:
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Moments close together, so that few steps suffice."""
-    monkeypatch.setattr(moments, "SPACING", 4)
-    monkeypatch.setattr(moments, "MIN_STEPS", 8)
-    monkeypatch.setattr(moments, "MAX_ENVS", 4)
+    monkeypatch.setattr(state_sampling, "SPACING", 4)
+    monkeypatch.setattr(state_sampling, "MIN_STEPS", 8)
+    monkeypatch.setattr(state_sampling, "MAX_ENVS", 4)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,63 @@
+"""
+Commands in forked processes: the console scripts, without each one importing torch and rl-zoo3 again.
+
+A forked process has an exit code, a working folder, an environment and streams of its own, as a started one has. Start
+a real process (:mod:`subprocess`) where the start of the interpreter, the installed script or signals are tested.
+"""
+
+import multiprocessing
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from runpy import run_module
+from tempfile import TemporaryDirectory
+
+PRELOADED = ["rl_zoo3.train", "rl_zoo3.enjoy", "sb3_mdpo.mdpo", "sb3_mdpo.envs", "sb3_mdpo.cli.main"]
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(PRELOADED)
+
+
+def run(
+    command: str | list[str],
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 300,
+) -> subprocess.CompletedProcess[str]:
+    """
+    :param command: ``rl_zoo3 ...``, ``sb3-mdpo ...`` or ``python -m MODULE ...``
+    :param cwd: working folder
+    :param env: variables to set; what torch or the start-up hook reads while they are imported has no effect
+    :param timeout: seconds after which the process is killed and ``subprocess.TimeoutExpired`` raised
+    :return: exit code and what it wrote
+    """
+    argv = shlex.split(command) if isinstance(command, str) else list(command)
+    with TemporaryDirectory() as folder:
+        outputs = [Path(folder) / name for name in ("stdout", "stderr")]
+        process = _context.Process(target=_execute, args=(argv, cwd, dict(env or {}), outputs))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(argv, timeout)
+        stdout, stderr = (path.read_text() if path.exists() else "" for path in outputs)
+    return subprocess.CompletedProcess(argv, process.exitcode, stdout, stderr)
+
+
+def _execute(argv: list[str], cwd: Path, env: dict[str, str], outputs: list[Path]) -> None:
+    for descriptor, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(cwd)
+    os.environ.update(env)
+    if argv[:2] == ["python", "-m"]:
+        sys.argv = argv[2:]
+        run_module(argv[2], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = argv
+        (script,) = entry_points(group="console_scripts", name=argv[0])
+        sys.exit(script.load()())
