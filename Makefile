@@ -1,51 +1,68 @@
-# Everything happens in .venv. `make demo` and `make test` install what they need by themselves.
+# Everything happens in .venv. Each target installs what it needs and can be run again after an interruption.
 PYTHON ?= python3
+# Exact versions for Python 3.11; CONSTRAINTS=/dev/null takes the newest ones
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/installed
+PROJECT := setup.cfg pyproject.toml $(filter-out /dev/null,$(CONSTRAINTS)) _build/backend.py
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c $(CONSTRAINTS)
 
-.PHONY: help install browser demo test check format docs clean
+.PHONY: help install browser demo test check format coverage docs clean
 
 help:
-	@echo "make demo    train MDPO on Procgen, evaluate it on levels it never saw, draw the learning curves"
-	@echo "make test    run all tests"
-	@echo "make browser install Chromium, which the tests of reports need, where there is none"
-	@echo "make check   linters and type checks"
-	@echo "make format  format the code"
-	@echo "make docs    build the documentation: docs/_build/html/index.html"
-	@echo "make clean   remove .venv, what the demo wrote and the built documentation"
+	@echo "make demo      train MDPO on Procgen, compare it with policies that do not distill, show both on a page"
+	@echo "make test      run all tests"
+	@echo "make check     linters, type checks and the import contract"
+	@echo "make browser   install Chromium with apt-get, for the tests of the report page"
+	@echo "make coverage  run all tests and show how much of the package they cover"
+	@echo "make format    format the code"
+	@echo "make docs      build the documentation: docs/_build/html/index.html"
+	@echo "make clean     remove .venv, what the demo wrote and the built documentation"
 
-install: $(INSTALLED)
+install: $(VENV)/installed
 
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt _build/backend.py
+$(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev,docs]'
+
+$(VENV)/installed: $(PROJECT) | $(VENV)/bin/python
+	$(PIP) -e '.[all,dev,docs]'
+	touch $@ $(VENV)/installed-demo
+
+# Less than the tests need: Procgen and the report
+$(VENV)/installed-demo: $(PROJECT) | $(VENV)/bin/python
+	$(PIP) -e '.[procgen,lab]'
 	touch $@
 
-# Below ten minutes on two cores. Interrupted, it can be run again.
-demo: install
-	$(BIN)/rl_zoo3 train --algo mdpo --env procgen-starpilot-easy-v0 -conf examples/demo.yml -f demo/logs \
-		--device cpu --seed 1 --progress --verbose 0 --eval-freq 25000 --eval-episodes 64 --n-eval-envs 32
-	$(BIN)/python examples/demo_report.py procgen-starpilot-easy-v0 -f demo/logs -o demo/learning_curve.png
+STARPILOT := demo/logs/mdpo/procgen-starpilot-easy-v0_1
 
-test: install browser
+# Five minutes on two cores. Run again after an interruption, it does what is missing.
+demo: $(STARPILOT)/procgen-starpilot-easy-v0.zip
+	$(BIN)/sb3-mdpo study run examples/demo_study.yml -o demo/studies/textured_grid
+	$(BIN)/sb3-mdpo report $(STARPILOT) -o demo/starpilot.html
+	$(BIN)/sb3-mdpo report demo/studies/textured_grid -o demo/textured_grid.html
+	$(BIN)/python examples/demo_report.py $(STARPILOT) demo/studies/textured_grid -o demo/picture.png
+
+$(STARPILOT)/procgen-starpilot-easy-v0.zip: | $(VENV)/installed-demo
+	rm -rf demo/logs
+	$(BIN)/rl_zoo3 train --algo mdpo --env procgen-starpilot-easy-v0 -conf examples/demo.yml -f demo/logs \
+		--device cpu --seed 1 --eval-freq -1 --progress --verbose 0
+
+test: install
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-# The tests of reports look at them in it
 browser:
-	@if ! { command -v chromium || command -v chromium-browser || command -v google-chrome; } > /dev/null; then \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-			apt-get update -q && apt-get install -q -y --no-install-recommends chromium; \
-		else \
-			echo "The tests of reports need Chromium or Chrome: apt-get install chromium, as root."; \
-		fi; \
-	fi
+	@command -v chromium || command -v chromium-browser || command -v google-chrome \
+		|| { apt-get update -q && apt-get install -q -y --no-install-recommends chromium; }
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+coverage: install
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
 
 format: install
 	$(BIN)/ruff check --fix .
