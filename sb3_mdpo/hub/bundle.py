@@ -1,4 +1,4 @@
-"""The files of a shared run."""
+"""The files of a run that are published beside the model."""
 
 import pickle
 import platform
@@ -9,84 +9,50 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
-from rl_zoo3.utils import EnvironmentName, ModelName
 
-from sb3_mdpo.hub import layout
+from sb3_mdpo.hub import repository
 from sb3_mdpo.hub.normalization import statistics_to_json
-from sb3_mdpo.hub.plain_yaml import read_mapping
-from sb3_mdpo.hub.redaction import plain, plain_command
-from sb3_mdpo.hub.settings import check_args, check_hyperparams, checked_env_id
-from sb3_mdpo.zoo.run import Run
+from sb3_mdpo.hub.redaction import plain
+from sb3_mdpo.hub.settings import KEYS
+from sb3_mdpo.zoo.run import ARGS, CONFIG, Run
 
-PACKAGES = (
-    "sb3-mdpo",
-    "stable-baselines3",
-    "rl-zoo3",
-    "torch",
-    "gymnasium",
-    "numpy",
-    "procgen",
-    "procgen-mirror",
-)
-
-
-def model_name(run: Run) -> str:
-    """
-    :param run: the run
-    :return: the zoo's name of its model on the Hub
-    """
-    return str(ModelName("mdpo", EnvironmentName(run.env_id)).filename)
+PACKAGES = ("sb3-mdpo", "stable-baselines3", "rl-zoo3", "torch", "gymnasium", "numpy", "procgen", "procgen-mirror")
 
 
 def copy_run(run: Run, folder: Path, with_pickles: bool = False) -> None:
     """
-    Copy what is published of a run beside the model. Settings become plain YAML, without folders of this machine;
-    statistics become JSON; the episodes are copied as they are.
+    Copy what ``rl_zoo3 enjoy`` needs beside the model: settings as plain YAML, statistics as JSON.
 
     :param run: the run
-    :param folder: where to
-    :param with_pickles: whether to copy model and statistics as they are, too
+    :param folder: folder to copy to
+    :param with_pickles: whether to copy what ``rl_zoo3.load_from_hub`` downloads as well, pickles among it
     """
-    if run.hyperparams["normalize"]:
-        statistics = (run.settings / layout.LOCAL_STATISTICS).read_bytes()
-        (folder / layout.NORMALIZATION).write_text(statistics_to_json(pickle.loads(statistics)))  # of this machine
-        if with_pickles:
-            (folder / layout.STATISTICS).write_bytes(statistics)
+    args = {key: run.args[key] for key in KEYS[ARGS]} | {"env_kwargs": run.env_kwargs}
+    config = {key: run.hyperparams[key] for key in KEYS[CONFIG] if run.hyperparams.get(key)}
+    config["normalize"] = bool(run.hyperparams["normalize"])  # how to is in the statistics
+    documents = {ARGS: args, CONFIG: config}
+    if config["normalize"]:
+        statistics = (run.settings / repository.LOCAL_STATISTICS).read_bytes()
+        # The run was trained on this machine
+        (folder / repository.NORMALIZATION).write_text(statistics_to_json(pickle.loads(statistics)))
     if with_pickles:
-        shutil.copy(run.model_path, folder / model_name(run))
-    config = {key: value for key, value in run.hyperparams.items() if key != "normalize_kwargs"}
-    if isinstance(config["normalize"], str):
-        config["normalize"] = run.hyperparams["normalize_kwargs"]  # the zoo would evaluate a text as Python
-    documents = {layout.CONFIG: config, layout.ARGS: run.args, layout.ENV_KWARGS: run.env_kwargs}
+        if config["normalize"]:
+            (folder / repository.PICKLED_STATISTICS).write_bytes(statistics)
+        shutil.copy(run.model_path, folder / f"mdpo-{repository.folder_name(run.env_id)}.zip")
+        documents[repository.ENV_KWARGS] = run.env_kwargs
+        with zipfile.ZipFile(folder / repository.METRICS, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted([*run.folder.glob("*monitor.csv"), *run.folder.glob("evaluations.npz")]):
+                archive.write(path, path.name)
     for name, document in documents.items():
         (folder / name).write_text(yaml.safe_dump(plain(document)))
-    (folder / layout.COMMAND).write_text(plain_command(run.command) + "\n")
-    with zipfile.ZipFile(folder / layout.METRICS, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted([*run.folder.glob("*monitor.csv"), *run.folder.glob(layout.EVALUATIONS)]):
-            archive.write(path, path.name)
-
-
-def why_refused(folder: Path) -> str | None:
-    """
-    :param folder: what is going to be published
-    :return: why ``sb3-mdpo pull`` will refuse its settings without ``--trust``, None where it will not
-    """
-    try:
-        args = read_mapping(folder / layout.ARGS)
-        checked_env_id(args["env"])
-        check_args(args)
-        check_hyperparams(read_mapping(folder / layout.CONFIG))
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def versions() -> dict[str, str]:
     """
-    :return: package -> version, of those that decide how a model behaves, Python among them
+    :return: the versions of Python and of the packages that the model's behavior depends on
     """
     found = {"Python": platform.python_version()}
     for package in PACKAGES:
-        with suppress(PackageNotFoundError):  # Procgen has one of two names, and is not always there
+        with suppress(PackageNotFoundError):  # Procgen has one of two names, or is not installed
             found[package] = version(package)
     return found

@@ -22,7 +22,7 @@ _KEYS = {"format_version", "observation_space", "action_space", "norm_obs_keys",
 
 
 class _OnlySpaces(gym.Env[Any, Any]):
-    """What ``VecNormalize`` wants to wrap while it is made. Never stepped, and in none of its files."""
+    """What ``VecNormalize`` wraps while it is created. Never stepped, and not part of any file."""
 
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
         self.observation_space = observation_space
@@ -32,15 +32,15 @@ class _OnlySpaces(gym.Env[Any, Any]):
 def statistics_to_json(normalize: VecNormalize) -> str:
     """
     :param normalize: statistics and settings
-    :return: JSON with every number as it is. The observation space is the one behind the wrapper
-    :raises ValueError: where it is of another class, or a number is not finite
+    :return: JSON with every number exactly. The observation space is that of the wrapped environment
+    :raises ValueError: if it is of another class, or a number is not finite
     """
     if type(normalize) is not VecNormalize:
         raise ValueError(f"The statistics are of {type(normalize).__name__}: only VecNormalize itself can be shared.")
     for name in _NUMBERS:
         if not math.isfinite(getattr(normalize, name)):
             raise ValueError(f"{name} is {getattr(normalize, name)}: only finite numbers can be shared.")
-    rms: Any = vars(normalize).get("obs_rms")  # not there where observations were never normalised
+    rms: Any = vars(normalize).get("obs_rms")  # missing if observations were never normalized
     content = {
         "format_version": FORMAT_VERSION,
         "observation_space": encode_space(normalize.observation_space, "observation_space"),
@@ -56,14 +56,16 @@ def statistics_to_json(normalize: VecNormalize) -> str:
 
 def statistics_from_json(path: Path) -> VecNormalize:
     """
-    :param path: file with what :func:`statistics_to_json` gave
-    :return: the statistics, as ``VecNormalize.load`` knows them before it has an environment
-    :raises ValueError: where the file is anything else
+    :param path: file with the output of :func:`statistics_to_json`
+    :return: the statistics, as ``VecNormalize.load`` has them before it gets an environment
+    :raises ValueError: if the file is anything else
     """
+    if path.is_symlink() or not path.is_file():
+        raise ValueError(f"Observations or rewards are normalized, but {path.name} is missing.")
     try:
         return _build(_read(path))
     except (AttributeError, AssertionError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        # What constructors of spaces say to contents that are not as they should be
+        # Constructors of spaces raise all of these
         raise ValueError(f"{path.name} is not as sb3-mdpo push writes statistics of VecNormalize: {error}") from error
 
 
@@ -72,7 +74,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(f"more than {LARGEST} bytes")
     content = json.loads(path.read_bytes())
     if not isinstance(content, dict) or set(content) != _KEYS.union(_SWITCHES, _NUMBERS):
-        raise ValueError("other keys than these files have")
+        raise ValueError("its keys are not those of statistics")
     if content["format_version"] != FORMAT_VERSION:
         raise ValueError(f"its format version is not {FORMAT_VERSION}: install a newer sb3-mdpo")
     for name in _SWITCHES:
@@ -84,11 +86,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _build(content: dict[str, Any]) -> VecNormalize:
-    observation_space = decode_space(content["observation_space"])
-    action_space = decode_space(content["action_space"])
+    observation_space, action_space = (decode_space(content[name]) for name in ("observation_space", "action_space"))
     observations, keys = content["observations"], content["norm_obs_keys"]
     if content["norm_obs"] and observations is None:
-        raise ValueError("observations are normalised, but there are no statistics of them")
+        raise ValueError("observations are normalized, but it has no statistics of them")
     if not (keys is None or (isinstance(keys, list) and all(isinstance(key, str) for key in keys))):
         raise ValueError("norm_obs_keys must be a list of texts")
     normalize = VecNormalize(
@@ -118,13 +119,11 @@ def _encode(rms: RunningMeanStd | None) -> dict[str, Any] | None:
 
 
 def _decode(rms: RunningMeanStd, content: Any, where: str) -> None:
-    """Into statistics of the right shape, which are none yet."""
+    """Into fresh statistics, which have the right shape."""
     if not isinstance(content, dict) or set(content) != {"mean", "var", "count"}:
         raise ValueError(f"{where} must have mean, var and count")
-    shape = rms.mean.shape
-    rms.mean, rms.var = (
-        _numbers(content[name], rms.mean.size, f"{where}: {name}").reshape(shape) for name in ("mean", "var")
-    )
+    shape, size = rms.mean.shape, rms.mean.size
+    rms.mean, rms.var = (_numbers(content[name], size, f"{where}: {name}").reshape(shape) for name in ("mean", "var"))
     (rms.count,) = _numbers([content["count"]], 1, f"{where}: count").tolist()
     if (rms.var < 0).any() or rms.count <= 0:
         raise ValueError(f"{where}: variances must not be negative, counts must be positive")
