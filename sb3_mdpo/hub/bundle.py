@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
+from rl_zoo3.utils import EnvironmentName
 
 from sb3_mdpo.hub import repository
 from sb3_mdpo.hub.normalization import statistics_to_json
@@ -32,13 +33,13 @@ def copy_run(run: Run, folder: Path, with_pickles: bool = False) -> None:
     config["normalize"] = bool(run.hyperparams["normalize"])  # how to is in the statistics
     documents = {ARGS: args, CONFIG: config}
     if config["normalize"]:
-        statistics = (run.settings / repository.LOCAL_STATISTICS).read_bytes()
+        statistics = (run.settings / repository.VECNORMALIZE).read_bytes()
         # The run was trained on this machine
         (folder / repository.NORMALIZATION).write_text(statistics_to_json(pickle.loads(statistics)))
     if with_pickles:
         if config["normalize"]:
             (folder / repository.PICKLED_STATISTICS).write_bytes(statistics)
-        shutil.copy(run.model_path, folder / f"mdpo-{repository.folder_name(run.env_id)}.zip")
+        shutil.copy(run.model_path, folder / f"mdpo-{EnvironmentName(run.env_id)}.zip")
         documents[repository.ENV_KWARGS] = run.env_kwargs
         with zipfile.ZipFile(folder / repository.METRICS, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted([*run.folder.glob("*monitor.csv"), *run.folder.glob("evaluations.npz")]):

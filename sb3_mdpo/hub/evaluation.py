@@ -2,7 +2,6 @@
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,19 +18,6 @@ from sb3_mdpo.utils.random_state import undisturbed
 from sb3_mdpo.zoo.run import Run
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """
-    :param policy: ``"policy 0"`` and so on, or ``"ensemble"``
-    :param levels: the set of levels, empty if there is only the training environment
-    :param result: how the policy did
-    """
-
-    policy: str
-    levels: str
-    result: LevelsResult
-
-
 def training_levels(run: Run) -> int:
     """
     :param run: a run
@@ -42,11 +28,10 @@ def training_levels(run: Run) -> int:
 
 def evaluate_run(
     run: Run, model: MDPO, episodes: int = 128, n_envs: int = 16, deterministic: bool = False, seed: int = 0
-) -> list[Evaluation]:
+) -> list[tuple[str, str, LevelsResult]]:
     """
-    Evaluate every member, and the ensemble if there are several. Runs on a set of levels are evaluated on unseen levels
-    and on these, as :func:`~sb3_mdpo.lab.generalization.evaluation.evaluate_generalization` does; all others in the
-    training environment.
+    Evaluate every member, and the ensemble if there are several. Runs on a set of levels are evaluated as by
+    :func:`~sb3_mdpo.lab.generalization.evaluation.evaluate_generalization`, all others in the training environment.
 
     :param run: the run
     :param model: its model
@@ -54,12 +39,12 @@ def evaluate_run(
     :param n_envs: number of environments
     :param deterministic: whether to take the most probable actions; the paper samples
     :param seed: seed of the environments and of the sampling
-    :return: an evaluation per set of levels and policy
+    :return: set of levels (empty in the training environment), policy, result
     :raises ValueError: if a number is out of range
     """
     n_envs = check_episodes(episodes, min(n_envs, episodes), seed)
     if levels := training_levels(run):
-        generalization = evaluate_generalization(
+        policies = evaluate_generalization(
             model,
             run.env_id,
             levels,
@@ -70,20 +55,18 @@ def evaluate_run(
             n_envs=n_envs,
             env_kwargs=run.env_kwargs,
             make_env=lambda n_envs, seed, **env_kwargs: run.make_env(env_kwargs, n_envs, seed),
-        )
-        unseen = [Evaluation(one.policy, "unseen levels", one.unseen) for one in generalization.policies]
-        return unseen + [
-            Evaluation(one.policy, f"{levels} training levels", one.training) for one in generalization.policies
-        ]
-    evaluations = []
+        ).policies
+        unseen = [("unseen levels", one.policy, one.unseen) for one in policies]
+        return unseen + [(f"{levels} training levels", one.policy, one.training) for one in policies]
+    results = []
     for k, (name, policy) in enumerate(all_policies(model).items()):
         with undisturbed(model.policy, seed + k), closing(run.make_env(run.env_kwargs, n_envs, seed)) as env:
             returns, _ = evaluate_policy(
                 policy, env, episodes, deterministic=deterministic, return_episode_rewards=True
             )
         result = LevelsResult(tuple(np.asarray(returns, dtype=float).tolist()), success_rate=None, normalized=None)
-        evaluations.append(Evaluation(name, "", result))
-    return evaluations
+        results.append(("", name, result))
+    return results
 
 
 def record_video(run: Run, model: MDPO, target: Path, steps: int, deterministic: bool = False, seed: int = 0) -> None:

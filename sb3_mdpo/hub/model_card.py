@@ -14,6 +14,7 @@ from sb3_mdpo.hub.redaction import plain, plain_command
 from sb3_mdpo.zoo.run import Run
 
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
+TAGS = ["reinforcement-learning", "deep-reinforcement-learning", "stable-baselines3", "mdpo"]
 
 
 def make_card(
@@ -27,43 +28,41 @@ def make_card(
     :param refused: why ``sb3-mdpo pull`` needs ``--trust`` for the settings; None if it does not
     :return: the card with the Hub's metadata
     """
+    env_id, procgen = run.env_id, is_procgen(run.env_id)
+    eval_results = [
+        EvalResult(
+            task_type="reinforcement-learning",
+            task_name="reinforcement-learning",
+            dataset_type=env_id,
+            dataset_name=env_id,
+            dataset_split=evaluation["levels"] or None,
+            metric_type="mean_reward",
+            metric_name="mean_reward",
+            metric_value=f"{evaluation['mean']:.2f} +/- {np.std(evaluation['returns']):.2f}",  # as the zoo does
+        )
+        for evaluation in results["evaluations"]
+        if evaluation["policy"] == results["acts"]
+    ]
+    metadata = ModelCardData(
+        library_name="stable-baselines3",
+        pipeline_tag="reinforcement-learning",
+        tags=[*TAGS, env_id, *(["procgen"] if procgen else [])],
+        model_name="MDPO",
+        eval_results=eval_results,
+    )
     hyperparams = {key: value for key, value in run.hyperparams.items() if key != "normalize_kwargs"}
     card: ModelCard = ModelCard.from_template(
-        _metadata(run.env_id, results),
+        metadata,
         template_path=str(TEMPLATE),
         run=run,
         results=results,
         repo_id=repo_id,
         with_pickles=with_pickles,
         refused=refused,
-        procgen=gym.spec(run.env_id).kwargs | run.env_kwargs if is_procgen(run.env_id) else None,
-        native=is_native(run.env_id),
+        procgen=gym.spec(env_id).kwargs | run.env_kwargs if procgen else None,
+        native=is_native(env_id),
         training_levels=training_levels(run),
         command=plain_command(run.command),
         hyperparams=yaml.safe_dump(plain(hyperparams | {"env_kwargs": run.env_kwargs})).strip(),
     )
     return card
-
-
-def _metadata(env_id: str, results: dict[str, Any]) -> ModelCardData:
-    tags = ["reinforcement-learning", "deep-reinforcement-learning", "stable-baselines3", "mdpo", env_id]
-    return ModelCardData(
-        library_name="stable-baselines3",
-        pipeline_tag="reinforcement-learning",
-        tags=[*tags, "procgen"] if is_procgen(env_id) else tags,
-        model_name="MDPO",
-        eval_results=[
-            EvalResult(
-                task_type="reinforcement-learning",
-                task_name="reinforcement-learning",
-                dataset_type=env_id,
-                dataset_name=env_id,
-                dataset_split=evaluation["levels"] or None,
-                metric_type="mean_reward",
-                metric_name="mean_reward",
-                metric_value=f"{evaluation['mean']:.2f} +/- {np.std(evaluation['returns']):.2f}",  # as the zoo does
-            )
-            for evaluation in results["evaluations"]
-            if evaluation["policy"] == results["acts"]
-        ],
-    )

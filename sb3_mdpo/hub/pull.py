@@ -17,17 +17,10 @@ from tempfile import TemporaryDirectory
 
 import yaml
 from huggingface_hub import HfApi, snapshot_download
-from rl_zoo3.utils import get_latest_run_id
+from rl_zoo3.utils import EnvironmentName, get_latest_run_id
 
 from sb3_mdpo.hub.normalization import statistics_from_json
-from sb3_mdpo.hub.repository import (
-    EXPORT,
-    LOCAL_STATISTICS,
-    NORMALIZATION,
-    PICKLED_STATISTICS,
-    connection_errors,
-    folder_name,
-)
+from sb3_mdpo.hub.repository import EXPORT, NORMALIZATION, PICKLED_STATISTICS, VECNORMALIZE, connection_errors
 from sb3_mdpo.hub.settings import check_settings, checked_env_id, read_settings
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.utils.atomic import replacing
@@ -85,7 +78,7 @@ def pull_run(
         with connection_errors():
             pickled = _download(repo_id, revision, snapshot, trust)
         env_id, files = read_snapshot(snapshot, trust)
-    logs, env_name = Path(folder) / "mdpo", folder_name(env_id)
+    logs, env_name = Path(folder) / "mdpo", EnvironmentName(env_id)
     files[f"{env_name}/{COMMAND}"] = f"sb3-mdpo pull {repo_id}\n".encode()  # the zoo has the training command there
     number = exp_id or get_latest_run_id(str(logs), env_name) + 1
     target = logs / f"{env_name}_{number}"
@@ -150,13 +143,16 @@ def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, b
     if not trust:
         check_settings(args, config)
     args = {"env_kwargs": None, "gym_packages": [], "seed": 0, **args}  # all of them are read without a default
-    env_name = folder_name(env_id)
+    env_name = EnvironmentName(env_id)
     files = {f"{env_name}.zip": _model(snapshot, env_name)}
     files |= {
         f"{env_name}/{name}": yaml.safe_dump(content).encode() for name, content in ((ARGS, args), (CONFIG, config))
     }
-    if config.get("normalize"):
-        files[f"{env_name}/{LOCAL_STATISTICS}"] = _statistics(snapshot)
+    if (snapshot / PICKLED_STATISTICS).exists():
+        files[f"{env_name}/{VECNORMALIZE}"] = (snapshot / PICKLED_STATISTICS).read_bytes()
+    elif config.get("normalize"):
+        statistics = statistics_from_json(snapshot / NORMALIZATION)
+        files[f"{env_name}/{VECNORMALIZE}"] = pickle.dumps(statistics)  # as VecNormalize.save() does
     return env_id, files
 
 
@@ -171,9 +167,3 @@ def _model(snapshot: Path, env_name: str) -> bytes:
     if not zipfile.is_zipfile(pickled):
         raise ValueError(f"{pickled.name} is not a zip file, so it is not a model.")
     return pickled.read_bytes()
-
-
-def _statistics(snapshot: Path) -> bytes:
-    if (snapshot / PICKLED_STATISTICS).exists():
-        return (snapshot / PICKLED_STATISTICS).read_bytes()
-    return pickle.dumps(statistics_from_json(snapshot / NORMALIZATION))  # as VecNormalize.save() does

@@ -7,18 +7,19 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi, ModelInfo, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
+from rl_zoo3.utils import EnvironmentName
 
 from sb3_mdpo.hub.bundle import copy_run, versions
 from sb3_mdpo.hub.evaluation import evaluate_run, record_video
 from sb3_mdpo.hub.model_card import make_card
 from sb3_mdpo.hub.redaction import plain
-from sb3_mdpo.hub.repository import CARD, EXPORT, FILES, RESULTS, VIDEO, connection_errors, folder_name
-from sb3_mdpo.hub.settings import check_settings, read_settings
+from sb3_mdpo.hub.repository import CARD, EXPORT, FILES, RESULTS, VIDEO, connection_errors
+from sb3_mdpo.hub.settings import read_settings, why_refused
 from sb3_mdpo.lab.generalization.intervals import CONFIDENCE
 from sb3_mdpo.lab.generalization.policies import acting_policy
 from sb3_mdpo.lab.generalization.trained import check_device
 from sb3_mdpo.mdpo import MDPO
-from sb3_mdpo.zoo.run import ARGS, CONFIG, Run, read_run
+from sb3_mdpo.zoo.run import ARGS, Run, read_run
 
 
 def push_run(
@@ -83,26 +84,30 @@ def push_run(
             "seed": seed,
             "confidence": CONFIDENCE,
             "evaluations": [
-                {
-                    "policy": evaluation.policy,
-                    "levels": evaluation.levels,
-                    "mean": evaluation.result.mean,
-                    "interval": evaluation.result.interval,
-                    "returns": evaluation.result.returns,
-                }
-                for evaluation in evaluate_run(run, model, episodes, n_envs, deterministic, seed)
+                {"policy": policy, "levels": levels, "mean": one.mean, "interval": one.interval, "returns": one.returns}
+                for levels, policy, one in evaluate_run(run, model, episodes, n_envs, deterministic, seed)
             ],
             "versions": versions(),
         }
         if video_steps is not None:
             record_video(run, model, folder / VIDEO, video_steps, deterministic, seed)
-        refused = _why_refused(folder)
-        if refused:
+        if refused := why_refused(folder):
             warnings.warn(f"sb3-mdpo pull will only take this run with --trust. {refused}", stacklevel=2)
         (folder / RESULTS).write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
         make_card(run, results, repo_id, with_pickles, refused).save(folder / CARD)
         with connection_errors():
-            return _upload(folder, repo_id, repository, private, commit_message or f"MDPO on {run.env_id}")
+            api = HfApi()
+            if repository is None:
+                # None leaves it to the owner's settings
+                api.create_repo(repo_id, private=private or None, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=commit_message or f"MDPO on {run.env_id}",
+                delete_patterns=[*FILES, "mdpo-*.zip"],
+                parent_commit=repository.sha if repository else None,  # refused if somebody committed in the meantime
+            )
+    return str(commit.repo_url)
 
 
 def _check_repository(repo_id: str, run: Run, private: bool) -> ModelInfo | None:
@@ -117,36 +122,11 @@ def _check_repository(repo_id: str, run: Run, private: bool) -> ModelInfo | None
     if ARGS in files:
         with TemporaryDirectory() as folder:
             args = read_settings(Path(hf_hub_download(repo_id, ARGS, revision=info.sha, local_dir=folder)))
-        environment, ours = (folder_name(str(env_id)) for env_id in (args.get("env"), run.env_id))
+        environment, ours = (EnvironmentName(str(env_id)) for env_id in (args.get("env"), run.env_id))
         if environment != ours:
-            raise ValueError(
-                f"{repo_id} holds a model of {environment}, this is one of {ours}: use another repository."
-            )
+            raise ValueError(f"{repo_id} holds a model of {environment}, not of {ours}: use another repository.")
     elif any(name in EXPORT or name.endswith(".zip") for name in files):
         raise ValueError(f"{repo_id} holds a model that sb3-mdpo push did not make: use another repository.")
     if private and not info.private:
         raise ValueError(f"{repo_id} exists and is public: make it private in its settings, or leave out --private.")
     return info
-
-
-def _why_refused(folder: Path) -> str | None:
-    """Why ``sb3-mdpo pull`` will refuse the settings without ``--trust``."""
-    try:
-        check_settings(read_settings(folder / ARGS), read_settings(folder / CONFIG))
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _upload(folder: Path, repo_id: str, repository: ModelInfo | None, private: bool, message: str) -> str:
-    api = HfApi()
-    if repository is None:
-        api.create_repo(repo_id, private=private or None, exist_ok=True)  # None leaves it to the owner's settings
-    commit = api.upload_folder(
-        repo_id=repo_id,
-        folder_path=folder,
-        commit_message=message,
-        delete_patterns=[*FILES, "mdpo-*.zip"],
-        parent_commit=repository.sha if repository else None,  # refused if somebody committed in the meantime
-    )
-    return str(commit.repo_url)

@@ -18,24 +18,12 @@ PICKLED_STATISTICS, ENV_KWARGS, METRICS = "vec_normalize.pkl", "env_kwargs.yml",
 CARD, RESULTS, VIDEO = "README.md", "results.json", "replay.mp4"
 FILES = (*EXPORT, ARGS, CONFIG, NORMALIZATION, PICKLED_STATISTICS, ENV_KWARGS, METRICS, CARD, RESULTS, VIDEO)
 
-LOCAL_STATISTICS = "vecnormalize.pkl"  # in a run folder
-
-
-def folder_name(env_id: str) -> str:
-    """
-    :param env_id: id of an environment, e.g. ``package:ALE/Pong-v5``
-    :return: the name that the zoo gives its folders and files, ``ALE-Pong-v5``
-    """
-    return env_id.split(":")[-1].replace("/", "-")
+VECNORMALIZE = "vecnormalize.pkl"  # in a run folder
 
 
 @contextmanager
 def connection_errors() -> Iterator[None]:
-    """
-    Raise every network error as an ``OSError``. Errors that the Hub answers with are already ``OSError``.
-
-    :raises ConnectionError: if the Hub cannot be reached
-    """
+    """Raise every network error as an ``OSError``, which the errors that the Hub answers with are already."""
     try:
         yield
     except HTTPError as error:

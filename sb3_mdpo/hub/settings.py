@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from reprlib import Repr
+from types import NoneType
 from typing import Any
 
 import yaml
@@ -21,14 +22,10 @@ Settings = dict[str, Any]
 LARGEST = 2**20  # bytes of a file
 ENV_ID = re.compile(r"(?:(?P<package>[A-Za-z0-9_.]+):)?[A-Za-z0-9][A-Za-z0-9._/-]*")
 ENV_PACKAGES = (None, "ale_py")  # that Gymnasium may import for ids like ale_py:ALE/Pong-v5
+_WRAPPER: Any = (str, dict, list, NoneType)
 KEYS: dict[str, dict[str, Any]] = {
-    ARGS: {"algo": str, "env": str, "env_kwargs": dict | None, "gym_packages": list, "seed": int},
-    CONFIG: {
-        "env_wrapper": str | dict | list | None,
-        "vec_env_wrapper": str | dict | list | None,
-        "normalize": bool,
-        "frame_stack": int,
-    },
+    ARGS: {"algo": str, "env": str, "env_kwargs": (dict, NoneType), "gym_packages": list, "seed": int},
+    CONFIG: {"env_wrapper": _WRAPPER, "vec_env_wrapper": _WRAPPER, "normalize": bool, "frame_stack": int},
 }
 # The wrappers that need no --trust. With plain data as arguments they only do what their name says: none takes a
 # callable, writes files or imports what it is told to
@@ -122,6 +119,18 @@ def check_settings(args: Settings, config: Settings) -> None:
         wrappers = config.get(key) or []
         for wrapper in wrappers if isinstance(wrappers, list) else [wrappers]:
             _check_wrapper(wrapper, f"{CONFIG}: {key}")
+
+
+def why_refused(folder: Path) -> str | None:
+    """
+    :param folder: folder with both files
+    :return: why ``sb3-mdpo pull`` refuses them without ``--trust``; None if it does not
+    """
+    try:
+        check_settings(read_settings(folder / ARGS), read_settings(folder / CONFIG))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _check_wrapper(wrapper: Any, where: str) -> None:

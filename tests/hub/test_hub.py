@@ -253,7 +253,7 @@ def test_push_of_a_pulled_run_that_lost_its_video_and_next_pull(hub, tmp_path, p
     run = read_run(pulled)
     shared = [evaluation["returns"] for evaluation in json.loads(files["results.json"])["evaluations"]]
     sampled, probable = (
-        [list(one.result.returns) for one in evaluate_run(run, model_of(run), 5, 2, deterministic, seed=7)]
+        [list(result.returns) for *_, result in evaluate_run(run, model_of(run), 5, 2, deterministic, seed=7)]
         for deterministic in (False, True)
     )
     assert shared == probable != sampled
