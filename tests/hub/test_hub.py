@@ -93,7 +93,7 @@ def assert_same_weights(model: MDPO, other: MDPO) -> None:
     assert all(th.equal(weights[name], others[name]) for name in weights)
 
 
-def test_push_is_one_commit_of_what_enjoy_needs(pushed_cartpole, cartpole, tmp_path):
+def test_push_is_one_commit_of_plain_data(pushed_cartpole, cartpole, tmp_path):
     assert [commit.message for commit in pushed_cartpole.commits] == ["initial commit", f"MDPO on {CARTPOLE}"]
     files = pushed_cartpole.files
     assert set(files) == {
