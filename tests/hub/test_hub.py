@@ -22,7 +22,6 @@ from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization
 from sb3_mdpo.lab.generalization.intervals import confidence_interval
 from sb3_mdpo.zoo.run import Run, read_run
 from tests.support.hub_commands import command, files_in, refused
-from tests.support.hub_server import HubServer
 
 BOSSFIGHT, CARTPOLE = "procgen-bossfight-easy-v0", "CartPole-v1"
 TINY = ["n_envs:4", "n_steps:32", "batch_size:64", "n_epochs:1"]
@@ -30,32 +29,28 @@ EVALUATION = ["--episodes", "5", "--n-envs", "2", "--seed", "7", "--device", "cp
 
 
 @pytest.fixture(scope="module")
-def hub():
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def workdir(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("hub")
+
+
+def train(hub, workdir: Path, env_id: str, options: str, *params: str) -> Path:
+    words = f"rl_zoo3 train --algo mdpo --env {env_id} -n 200 --device cpu --seed 3 --num-threads 1 {options}"
+    command(hub, workdir, *words.split(), "-params", *TINY, *params)
+    return workdir / "logs" / "mdpo" / f"{env_id}_1"
 
 
 @pytest.fixture(scope="module")
 def cartpole(hub, workdir) -> Path:
     """A run with statistics, frame stacking, a Python object in its YAML, and folders of this machine."""
-    train = f"rl_zoo3 train --algo mdpo --env {CARTPOLE} -n 200 --device cpu --seed 3 --num-threads 1".split()
-    train += ["-f", f"{workdir}/logs", "--eval-freq", "128", "--eval-episodes", "2", "-params", *TINY]
     kwargs = "policy_kwargs:dict(activation_fn=nn.ReLU, net_arch=[8])"
-    command(hub, workdir, *train, "normalize:True", "frame_stack:2", kwargs)
-    return workdir / "logs" / "mdpo" / f"{CARTPOLE}_1"
+    options = f"-f {workdir}/logs --eval-freq 128 --eval-episodes 2"
+    return train(hub, workdir, CARTPOLE, options, "normalize:True", "frame_stack:2", kwargs)
 
 
 @pytest.fixture(scope="module")
 def bossfight(hub, workdir) -> Path:
-    train = f"rl_zoo3 train --algo mdpo --env {BOSSFIGHT} -n 200 --device cpu --seed 3 --num-threads 1".split()
     kwargs = "policy_kwargs:dict(features_extractor_kwargs=dict(channels=(4, 4)))"
-    command(hub, workdir, *train, "--eval-freq", "-1", "-params", *TINY, kwargs)
-    return workdir / "logs" / "mdpo" / f"{BOSSFIGHT}_1"
+    return train(hub, workdir, BOSSFIGHT, "--eval-freq -1", kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +61,8 @@ def pushed_cartpole(hub, workdir, cartpole):
 
 @pytest.fixture(scope="module")
 def pushed_bossfight(hub, workdir, bossfight):
-    push = ["push", str(bossfight), "alice/boss", *EVALUATION, "--private", "-m", "Second try"]
-    command(hub, workdir, "sb3-mdpo", *push)
+    options = [*EVALUATION, "--private", "-m", "Second try"]
+    command(hub, workdir, "sb3-mdpo", "push", str(bossfight), "alice/boss", *options)
     return hub.repositories["alice/boss"]
 
 
@@ -124,7 +119,9 @@ def test_nothing_published_names_folders_of_this_machine(pushed_cartpole, cartpo
     assert f"rl_zoo3 train --algo mdpo --env {CARTPOLE} -n 200 --device cpu --seed 3 --num-threads 1 -f logs" in card
 
 
-def test_card_of_a_procgen_run(pushed_bossfight):
+def test_private_repository_and_card_of_a_procgen_run(pushed_bossfight):
+    assert pushed_bossfight.private
+    assert pushed_bossfight.commits[-1].message == "Second try"
     card = ModelCard(pushed_bossfight.files["README.md"].decode())
     results = json.loads(pushed_bossfight.files["results.json"])
     assert card.data.library_name == "stable-baselines3"
@@ -139,8 +136,9 @@ def test_card_of_a_procgen_run(pushed_bossfight):
     # One row per policy, one cell per set of levels
     header, _, *rows = [line.strip("| ").split(" | ") for line in card.text.splitlines() if line.startswith("|")]
     assert header == ["unseen levels", "200 training levels"]
-    assert [row[0] for row in rows] == ["**policy 0** (acts)", "policy 1", "ensemble"]
-    for name, row in zip(("policy 0", "policy 1", "ensemble"), rows, strict=True):
+    policies = {"**policy 0** (acts)": "policy 0", "policy 1": "policy 1", "ensemble": "ensemble"}
+    for (shown, name), row in zip(policies.items(), rows, strict=True):
+        assert row[0] == shown
         expected = [e for e in results["evaluations"] if e["policy"] == name]
         assert row[1:] == [f"{e['mean']:.2f} [{e['interval'][0]:.2f}, {e['interval'][1]:.2f}]" for e in expected]
     for phrase in (
@@ -164,11 +162,6 @@ def test_card_of_a_procgen_run(pushed_bossfight):
     ):
         assert phrase in card.text, phrase
     assert "{{" not in card.text
-
-
-def test_private_repository_with_another_message(pushed_bossfight):
-    assert pushed_bossfight.private
-    assert pushed_bossfight.commits[-1].message == "Second try"
 
 
 def test_card_of_settings_that_name_code(pushed_bossfight, bossfight):
@@ -214,6 +207,19 @@ def test_pulled_run_is_a_run_of_the_zoo(hub, tmp_path, pushed_cartpole, pushed_b
     assert enjoy[0] == "rl_zoo3"
     shown = command(hub, tmp_path, *enjoy, "--no-render", "--stochastic", "-n", "300")
     assert "Mean reward" in shown.stdout
+
+
+def test_best_model_and_upload_that_was_broken_off(pushed_at_second_try, cartpole):
+    assert [commit.message for commit in pushed_at_second_try.commits] == ["initial commit", f"MDPO on {CARTPOLE}"]
+    files = pushed_at_second_try.files
+    best = (cartpole / "best_model.zip").read_bytes()
+    assert best != (cartpole / f"{CARTPOLE}.zip").read_bytes()
+    assert files["mdpo-CartPole-v1.zip"] == best
+    assert json.loads(files["results.json"])["model"] == "best"
+    assert files["vec_normalize.pkl"] == (cartpole / CARTPOLE / "vecnormalize.pkl").read_bytes()
+    card = files["README.md"].decode()
+    assert "Load them only if you trust who\nshared them" in card
+    assert "not the last model but the best one" in card
 
 
 def test_zoo_fetches_a_run_with_pickles_by_itself(hub, tmp_path, pushed_at_second_try, cartpole):
@@ -262,19 +268,6 @@ def test_push_of_a_pulled_run_that_lost_its_video_and_next_pull(hub, tmp_path, p
     hub.add("bob/cart", {**files, "config.yml": b"later"})
     command(hub, tmp_path, "sb3-mdpo", "pull", "bob/cart", "--revision", first)
     assert {path.name for path in pulled.parent.iterdir()} == {f"{CARTPOLE}_1", f"{CARTPOLE}_2"}
-
-
-def test_best_model_and_upload_that_was_broken_off(pushed_at_second_try, cartpole):
-    assert [commit.message for commit in pushed_at_second_try.commits] == ["initial commit", f"MDPO on {CARTPOLE}"]
-    files = pushed_at_second_try.files
-    best = (cartpole / "best_model.zip").read_bytes()
-    assert best != (cartpole / f"{CARTPOLE}.zip").read_bytes()
-    assert files["mdpo-CartPole-v1.zip"] == best
-    assert json.loads(files["results.json"])["model"] == "best"
-    assert files["vec_normalize.pkl"] == (cartpole / CARTPOLE / "vecnormalize.pkl").read_bytes()
-    card = files["README.md"].decode()
-    assert "Load them only if you trust who\nshared them" in card
-    assert "not the last model but the best one" in card
 
 
 def test_pull_replaces_a_run_only_with_force(hub, tmp_path, pushed_cartpole):
@@ -386,15 +379,16 @@ def test_evaluations_with_too_small_numbers(cartpole, numbers):
         evaluate_run(run, model_of(run), *numbers)
 
 
-def test_confidence_interval_by_hand():
-    # Mean 2.5, standard deviation sqrt(5/3), t quantile 3.182446 for 3 degrees of freedom
-    half = 3.182446 * np.sqrt(5 / 3) / 2
-    assert confidence_interval([1, 2, 3, 4]) == pytest.approx((2.5 - half, 2.5 + half), abs=1e-5)
-    assert confidence_interval([7, 7]) == (7, 7)
-    # t quantile 6.313752 for 1 degree of freedom and 90 %
-    assert confidence_interval([0, 2], 0.9) == pytest.approx((1 - 6.313752, 1 + 6.313752), abs=1e-5)
+@pytest.mark.parametrize(
+    ("returns", "confidence", "quantile"),
+    [([1, 2, 3, 4], 0.95, 3.182446), ([0, 2], 0.9, 6.313752), ([7, 7], 0.95, 12.7062)],
+)
+def test_confidence_interval_with_quantiles_from_a_table(returns, confidence, quantile):
+    half = quantile * np.std(returns, ddof=1) / np.sqrt(len(returns))
+    expected = (np.mean(returns) - half, np.mean(returns) + half)
+    assert confidence_interval(returns, confidence) == pytest.approx(expected, abs=1e-5)
     with pytest.raises(ValueError, match="at least 2"):
-        confidence_interval([1])
+        confidence_interval(returns[:1])
 
 
 @pytest.mark.parametrize(
@@ -446,7 +440,6 @@ def test_settings_become_plain_data():
         3: {"path": "/a/b/c"},
     }
     expected = {"net": [1.5, 2], "fn": "numpy.mean", "cls": "pathlib.Path", "on": True, 3: {"path": "c"}}
-    assert plain(settings) == expected
     assert yaml.safe_load(yaml.safe_dump(plain(settings))) == expected
 
 

@@ -29,7 +29,6 @@ from sb3_mdpo.hub.pull import read_snapshot
 from sb3_mdpo.hub.settings import KEYS, WRAPPERS, check_settings, read_settings, why_refused
 from sb3_mdpo.persistence.export.document import from_bytes, to_bytes
 from tests.support.hub_commands import command, files_in, hub_environment, refused
-from tests.support.hub_server import HubServer
 
 CARTPOLE = "CartPole-v1"
 ARGS = {"algo": "mdpo", "env": CARTPOLE, "env_kwargs": {}, "gym_packages": [], "seed": 1}
@@ -37,17 +36,23 @@ CONFIG = {"normalize": True, "frame_stack": 2}
 ATTACK = "__import__('os').system('touch executed')"
 
 
+# Loading is replaced in Python, and an audit hook sees what C code looks up for a pickle
+PULL_WITHOUT_UNPICKLING = """
+import pickle, sys
+def stop(*_, **__): raise SystemExit('unpickled')
+import cloudpickle, torch, stable_baselines3
+pickle.load = pickle.loads = cloudpickle.load = cloudpickle.loads = torch.load = stop
+sys.addaudithook(lambda event, _: stop() if event in ('pickle.find_class', 'os.system') else None)
+from sb3_mdpo.cli.main import main
+main(['pull', 'alice/sound', '-f', 'got'])
+"""
+
+
 class Attack:
     """An object whose unpickling makes a file."""
 
     def __reduce__(self):
         return os.system, ("touch executed",)
-
-
-@pytest.fixture(scope="module")
-def hub():
-    with HubServer() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -84,20 +89,6 @@ def sound(tmp_path_factory) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(scope="module")
-def hostile_zip() -> bytes:
-    """A model of SB3 with an attribute that is an attack."""
-    buffer = io.BytesIO()
-    MDPO("MlpPolicy", CARTPOLE, n_steps=8, batch_size=8, device="cpu").save(buffer)
-    attack = {":type:": "x", ":serialized:": base64.b64encode(pickle.dumps(Attack())).decode()}
-    result = io.BytesIO()
-    with zipfile.ZipFile(buffer) as old, zipfile.ZipFile(result, "w") as new:
-        for name in old.namelist():
-            data = old.read(name)
-            new.writestr(name, json.dumps({**json.loads(data), "clip_range": attack}) if name == "data" else data)
-    return result.getvalue()
-
-
 @pytest.fixture
 def snapshot(sound, tmp_path):
     """Lay out a downloaded repository whose files were changed after it was pushed."""
@@ -115,25 +106,17 @@ def snapshot(sound, tmp_path):
     return make
 
 
-def publish(hub: HubServer, repo_id: str, files: dict[str, bytes]) -> None:
+def publish(hub, repo_id: str, files: dict[str, bytes]) -> None:
     hub.repositories.pop(repo_id, None)
     hub.add(repo_id, files)
 
 
 def test_sound_repository_is_pulled_without_unpickling_and_enjoyed(hub, sound, tmp_path):
     publish(hub, "alice/sound", {**sound, "mdpo-CartPole-v1.zip": b"no zip", "vec_normalize.pkl": b"no pickle"})
-    # Loading is replaced in Python, and an audit hook sees what C code looks up for a pickle
-    code = (
-        "import pickle, sys\n"
-        "def stop(*_, **__): raise SystemExit('unpickled')\n"
-        "import cloudpickle, torch, stable_baselines3\n"
-        "pickle.load = pickle.loads = cloudpickle.load = cloudpickle.loads = torch.load = stop\n"
-        "sys.addaudithook(lambda event, _: stop() if event in ('pickle.find_class', 'os.system') else None)\n"
-        "from sb3_mdpo.cli.main import main\n"
-        "main(['pull', 'alice/sound', '-f', 'got'])\n"
-    )
     environ = os.environ | hub_environment(hub, tmp_path)
-    result = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", PULL_WITHOUT_UNPICKLING], env=environ, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     (run,) = (tmp_path / "got" / "mdpo").iterdir()
     names = {f"{CARTPOLE}/{name}" for name in ("args.yml", "config.yml", "command.txt", "vecnormalize.pkl")}
@@ -143,8 +126,22 @@ def test_sound_repository_is_pulled_without_unpickling_and_enjoyed(hub, sound, t
     assert "Stacking 2 frames" in shown.stdout
 
 
-def test_model_that_is_a_pickle_alone_needs_trust(hub, hostile_zip, tmp_path, marker):
-    files = {"mdpo-CartPole-v1.zip": hostile_zip, "args.yml": plain(**ARGS), "config.yml": plain(policy="MlpPolicy")}
+def hostile_zip() -> bytes:
+    """A model of SB3 with an attribute that is an attack."""
+    buffer = io.BytesIO()
+    MDPO("MlpPolicy", CARTPOLE, n_steps=8, batch_size=8, device="cpu").save(buffer)
+    attack = {":type:": "x", ":serialized:": base64.b64encode(pickle.dumps(Attack())).decode()}
+    result = io.BytesIO()
+    with zipfile.ZipFile(buffer) as old, zipfile.ZipFile(result, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, json.dumps({**json.loads(data), "clip_range": attack}) if name == "data" else data)
+    return result.getvalue()
+
+
+def test_model_that_is_a_pickle_alone_needs_trust(hub, tmp_path, marker):
+    hostile = hostile_zip()
+    files = {"mdpo-CartPole-v1.zip": hostile, "args.yml": plain(**ARGS), "config.yml": plain(policy="MlpPolicy")}
     publish(hub, "mallory/run", files)
     hub.requests.clear()
     line = refused(command(hub, tmp_path, "sb3-mdpo", "pull", "mallory/run", check=False), "pull")
@@ -156,7 +153,7 @@ def test_model_that_is_a_pickle_alone_needs_trust(hub, hostile_zip, tmp_path, ma
     result = command(hub, tmp_path, "sb3-mdpo", "pull", "mallory/run", "--trust")
     assert "loading them runs any code that they contain" in result.stdout
     pulled = tmp_path / "logs" / "mdpo" / f"{CARTPOLE}_1" / f"{CARTPOLE}.zip"
-    assert pulled.read_bytes() == hostile_zip
+    assert pulled.read_bytes() == hostile
     assert not marker.exists()
     MDPO.load(pulled, device="cpu")
     assert marker.exists()  # it would have been one
@@ -454,13 +451,10 @@ def test_files_without_statistics(tmp_path, text):
 
 
 def test_statistics_that_cannot_be_shared():
-    class Mine(VecNormalize):
-        pass
-
     statistics = statistics_of(VECTOR)
     statistics.clip_obs = np.inf
     with pytest.raises(ValueError, match="clip_obs: Input should be a finite number"):
         statistics_to_json(statistics)
-    statistics.__class__ = Mine
+    statistics.__class__ = type("Mine", (VecNormalize,), {})
     with pytest.raises(ValueError, match="of Mine"):
         statistics_to_json(statistics)
