@@ -25,7 +25,7 @@ def make_card(
     :param results: content of ``results.json``
     :param repo_id: repository on the Hub
     :param with_pickles: whether the zoo's pickles are shared as well
-    :param refused: why ``sb3-mdpo pull`` needs ``--trust`` for the settings; None if it does not
+    :param refused: why ``sb3-mdpo pull`` needs ``--trust``; None if it does not
     :return: the card with the Hub's metadata
     """
     env_id, procgen = run.env_id, is_procgen(run.env_id)

@@ -21,7 +21,7 @@ from rl_zoo3.utils import EnvironmentName, get_latest_run_id
 
 from sb3_mdpo.hub.normalization import statistics_from_json
 from sb3_mdpo.hub.repository import EXPORT, NORMALIZATION, PICKLED_STATISTICS, VECNORMALIZE, connection_errors
-from sb3_mdpo.hub.settings import check_settings, checked_env_id, read_settings
+from sb3_mdpo.hub.settings import check_settings, read_settings
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
@@ -132,38 +132,31 @@ def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, b
     Check a downloaded repository and lay its files out as the zoo does. Nothing is written.
 
     :param snapshot: folder of the downloaded files
-    :param trust: whether settings may name what could run code, and pickles may be passed on
+    :param trust: whether to pass on pickles, and settings that could run code
     :return: the environment's id, and the run folder's files by their path in it
     :raises ValueError: if something is missing or not as it should be
     """
     args, config = read_settings(snapshot / ARGS), read_settings(snapshot / CONFIG)
     if args.get("algo") != "mdpo":
         raise ValueError(f"{ARGS} is of the algorithm {args.get('algo')!r}, not of mdpo.")
-    env_id = checked_env_id(args.get("env"), trust)
-    if not trust:
-        check_settings(args, config)
+    check_settings(args, config, trust)
     args = {"env_kwargs": None, "gym_packages": [], "seed": 0, **args}  # all of them are read without a default
-    env_name = EnvironmentName(env_id)
-    files = {f"{env_name}.zip": _model(snapshot, env_name)}
-    files |= {
+    env_name = EnvironmentName(args["env"])
+    files = {
         f"{env_name}/{name}": yaml.safe_dump(content).encode() for name, content in ((ARGS, args), (CONFIG, config))
     }
-    if (snapshot / PICKLED_STATISTICS).exists():
+    pickled = next(snapshot.glob("mdpo-*.zip"), None) if trust else None
+    if pickled is None:
+        file = BytesIO()
+        MDPO.from_export(snapshot, device="cpu").save(file)
+        files[f"{env_name}.zip"] = file.getvalue()
+    elif pickled.name != f"mdpo-{env_name}.zip" or not zipfile.is_zipfile(pickled):
+        raise ValueError(f"{pickled.name} is not a model of {env_name}, the environment in {ARGS}.")
+    else:
+        files[f"{env_name}.zip"] = pickled.read_bytes()
+    if trust and (snapshot / PICKLED_STATISTICS).exists():
         files[f"{env_name}/{VECNORMALIZE}"] = (snapshot / PICKLED_STATISTICS).read_bytes()
     elif config.get("normalize"):
         statistics = statistics_from_json(snapshot / NORMALIZATION)
         files[f"{env_name}/{VECNORMALIZE}"] = pickle.dumps(statistics)  # as VecNormalize.save() does
-    return env_id, files
-
-
-def _model(snapshot: Path, env_name: str) -> bytes:
-    pickled = next(snapshot.glob("mdpo-*.zip"), None)
-    if pickled is None:
-        file = BytesIO()
-        MDPO.from_export(snapshot, device="cpu").save(file)
-        return file.getvalue()
-    if pickled.name != f"mdpo-{env_name}.zip":
-        raise ValueError(f"{ARGS} is of {env_name}, but the model is {pickled.name}.")
-    if not zipfile.is_zipfile(pickled):
-        raise ValueError(f"{pickled.name} is not a zip file, so it is not a model.")
-    return pickled.read_bytes()
+    return args["env"], files

@@ -1,25 +1,47 @@
 """``sb3-mdpo push``: evaluate a run, write its model card, upload it."""
 
 import json
+import pickle
+import platform
+import shutil
 import warnings
+import zipfile
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import yaml
 from huggingface_hub import HfApi, ModelInfo, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
 from rl_zoo3.utils import EnvironmentName
 
-from sb3_mdpo.hub.bundle import copy_run, versions
 from sb3_mdpo.hub.evaluation import evaluate_run, record_video
 from sb3_mdpo.hub.model_card import make_card
+from sb3_mdpo.hub.normalization import statistics_to_json
+from sb3_mdpo.hub.pull import read_snapshot
 from sb3_mdpo.hub.redaction import plain
-from sb3_mdpo.hub.repository import CARD, EXPORT, FILES, RESULTS, VIDEO, connection_errors
-from sb3_mdpo.hub.settings import read_settings, why_refused
+from sb3_mdpo.hub.repository import (
+    CARD,
+    ENV_KWARGS,
+    EXPORT,
+    FILES,
+    METRICS,
+    NORMALIZATION,
+    PICKLED_STATISTICS,
+    RESULTS,
+    VECNORMALIZE,
+    VIDEO,
+    connection_errors,
+)
+from sb3_mdpo.hub.settings import KEYS, read_settings
 from sb3_mdpo.lab.generalization.intervals import CONFIDENCE
 from sb3_mdpo.lab.generalization.policies import acting_policy
 from sb3_mdpo.lab.generalization.trained import check_device
 from sb3_mdpo.mdpo import MDPO
-from sb3_mdpo.zoo.run import ARGS, Run, read_run
+from sb3_mdpo.zoo.run import ARGS, CONFIG, Run, read_run
+
+PACKAGES = ("sb3-mdpo", "stable-baselines3", "rl-zoo3", "torch", "gymnasium", "numpy", "procgen", "procgen-mirror")
 
 
 def push_run(
@@ -71,7 +93,7 @@ def push_run(
     with TemporaryDirectory() as name:
         folder = Path(name) / "run"
         model.export(folder)  # before the evaluation, which takes minutes: it may refuse
-        copy_run(run, folder, with_pickles)
+        _copy_run(run, folder, with_pickles)
         results = {
             "env_id": run.env_id,
             "env_kwargs": plain(run.env_kwargs),
@@ -87,11 +109,15 @@ def push_run(
                 {"policy": policy, "levels": levels, "mean": one.mean, "interval": one.interval, "returns": one.returns}
                 for levels, policy, one in evaluate_run(run, model, episodes, n_envs, deterministic, seed)
             ],
-            "versions": versions(),
+            "versions": _versions(),
         }
         if video_steps is not None:
             record_video(run, model, folder / VIDEO, video_steps, deterministic, seed)
-        if refused := why_refused(folder):
+        refused = None
+        try:
+            read_snapshot(folder)
+        except ValueError as error:
+            refused = str(error).replace(f"{folder}", repo_id)
             warnings.warn(f"sb3-mdpo pull will only take this run with --trust. {refused}", stacklevel=2)
         (folder / RESULTS).write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
         make_card(run, results, repo_id, with_pickles, refused).save(folder / CARD)
@@ -130,3 +156,33 @@ def _check_repository(repo_id: str, run: Run, private: bool) -> ModelInfo | None
     if private and not info.private:
         raise ValueError(f"{repo_id} exists and is public: make it private in its settings, or leave out --private.")
     return info
+
+
+def _copy_run(run: Run, folder: Path, with_pickles: bool) -> None:
+    """Copy what ``rl_zoo3 enjoy`` needs beside the model, and with pickles what ``rl_zoo3.load_from_hub`` downloads."""
+    args = {key: run.args[key] for key in KEYS[ARGS]} | {"env_kwargs": run.env_kwargs}
+    config = {key: run.hyperparams[key] for key in KEYS[CONFIG] if run.hyperparams.get(key)}
+    config["normalize"] = bool(run.hyperparams["normalize"])  # how to is in the statistics
+    documents = {ARGS: args, CONFIG: config}
+    if config["normalize"]:
+        statistics = (run.settings / VECNORMALIZE).read_bytes()
+        # The run was trained on this machine
+        (folder / NORMALIZATION).write_text(statistics_to_json(pickle.loads(statistics)))
+    if with_pickles:
+        if config["normalize"]:
+            (folder / PICKLED_STATISTICS).write_bytes(statistics)
+        shutil.copy(run.model_path, folder / f"mdpo-{EnvironmentName(run.env_id)}.zip")
+        documents[ENV_KWARGS] = run.env_kwargs
+        with zipfile.ZipFile(folder / METRICS, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted([*run.folder.glob("*monitor.csv"), *run.folder.glob("evaluations.npz")]):
+                archive.write(path, path.name)
+    for name, document in documents.items():
+        (folder / name).write_text(yaml.safe_dump(plain(document)))
+
+
+def _versions() -> dict[str, str]:
+    found = {"Python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):  # Procgen has one of two names, or is not installed
+            found[package] = version(package)
+    return found

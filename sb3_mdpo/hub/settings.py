@@ -84,34 +84,27 @@ def read_settings(path: Path) -> Settings:
     return content
 
 
-def checked_env_id(env_id: Any, trust: bool = False) -> str:
-    """
-    :param env_id: the environment in ``args.yml``
-    :param trust: whether Gymnasium may import any package for it
-    :return: the environment's id
-    :raises ValueError: if it is not an id, or Gymnasium would import an unknown package for it
-    """
-    match = ENV_ID.fullmatch(env_id) if isinstance(env_id, str) else None
-    if match is None:
-        raise ValueError(f"{ARGS}: {_shown.repr(env_id)} is not the id of an environment.")
-    if not trust and match["package"] not in ENV_PACKAGES:
-        raise _unsafe(f"{ARGS}: env", env_id, f"Gymnasium would import {match['package']}")
-    return str(env_id)
-
-
-def check_settings(args: Settings, config: Settings) -> None:
+def check_settings(args: Settings, config: Settings, trust: bool = False) -> None:
     """
     :param args: content of ``args.yml``
     :param config: content of ``config.yml``
-    :raises ValueError: if a setting is unknown, of the wrong type, or could run code
+    :param trust: whether any setting may be there, and name code
+    :raises ValueError: if a setting is unknown, of the wrong type, or could run code, or ``env`` is not an id
     """
+    env_id = args.get("env")
+    match = ENV_ID.fullmatch(env_id) if isinstance(env_id, str) else None
+    if match is None:
+        raise ValueError(f"{ARGS}: {_shown.repr(env_id)} is not the id of an environment.")
+    if trust:
+        return
+    if match["package"] not in ENV_PACKAGES:
+        raise _unsafe(f"{ARGS}: env", env_id, f"Gymnasium would import {match['package']}")
     for file, content in ((ARGS, args), (CONFIG, config)):
         for key, value in content.items():
             if key not in KEYS[file]:
                 raise _unsafe(file, key, f"the settings of a shared run are {', '.join(KEYS[file])}")
             if not isinstance(value, KEYS[file][key]):
                 raise ValueError(f"{file}: {key} must not be {_shown.repr(value)}: the run was not shared by push.")
-    checked_env_id(args.get("env"))
     if packages := args.get("gym_packages"):
         raise _unsafe(f"{ARGS}: gym_packages", packages, "these packages would be imported")
     _check_arguments(args.get("env_kwargs"), f"{ARGS}: env_kwargs")
@@ -121,23 +114,10 @@ def check_settings(args: Settings, config: Settings) -> None:
             _check_wrapper(wrapper, f"{CONFIG}: {key}")
 
 
-def why_refused(folder: Path) -> str | None:
-    """
-    :param folder: folder with both files
-    :return: why ``sb3-mdpo pull`` refuses them without ``--trust``; None if it does not
-    """
-    try:
-        check_settings(read_settings(folder / ARGS), read_settings(folder / CONFIG))
-    except ValueError as error:
-        return str(error)
-    return None
-
-
 def _check_wrapper(wrapper: Any, where: str) -> None:
     """A dotted name, or a mapping from one to the wrapper's arguments."""
-    name, arguments = (
-        next(iter(wrapper.items())) if isinstance(wrapper, dict) and len(wrapper) == 1 else (wrapper, None)
-    )
+    one = isinstance(wrapper, dict) and len(wrapper) == 1
+    name, arguments = next(iter(wrapper.items())) if one else (wrapper, None)
     if not isinstance(name, str):
         raise ValueError(f"{where} must be a dotted name or a mapping from one, not {_shown.repr(wrapper)}.")
     if name not in _KNOWN:
