@@ -54,10 +54,8 @@ class _StrictLoader(PlainLoader):
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise ValueError(f"it has the alias or anchor {event.anchor!r}")
-        if event.tag is not None:
-            raise ValueError(f"it has the tag {event.tag!r}")
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None or event.tag is not None:
+            raise ValueError("it has an alias, an anchor or a tag")
         return super().compose_node(parent, index)
 
 

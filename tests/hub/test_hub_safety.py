@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -303,14 +304,6 @@ def test_accepted_settings_are_written_as_plain_data(snapshot):
     assert yaml.unsafe_load(files["ALE-Pong-v5/args.yml"]) == {"gym_packages": [], "seed": 0, **args}
 
 
-def or_refused(function, *arguments):
-    """The function's result, None if it refuses its arguments; every other error is an error of the test."""
-    try:
-        return function(*arguments)
-    except ValueError:
-        return None
-
-
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(ATTACK) | st.dates() | st.binary()
 )
@@ -325,22 +318,10 @@ keys = st.sampled_from([key for keys in KEYS.values() for key in keys])
 def test_settings_are_plain_data_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "random.yml"
     path.write_text(yaml.safe_dump(content))
-    found = or_refused(read_settings, path)
-    if found is not None:
+    with suppress(ValueError):  # every other error is one
+        found = read_settings(path)
         assert repr(yaml.unsafe_load(yaml.safe_dump(found))) == repr(dict(sorted(found.items())))
-        or_refused(check_settings, {"env": CARTPOLE} | found, {})
-        or_refused(check_settings, {"env": CARTPOLE}, found)
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    text=st.text(alphabet="{}[]:,!&*?|>-'\"%@#<= \n\t0x1eab.~_\\"),
-    prefix=st.sampled_from(["", "a: ", "a: !!int ", "a: 2001-", "- "]),
-)
-def test_any_file_is_a_mapping_or_refused(tmp_path_factory, text, prefix):
-    path = tmp_path_factory.getbasetemp() / "text.yml"
-    path.write_text(prefix + text)
-    assert isinstance(or_refused(read_settings, path), dict | None)
+        check_settings({"env": CARTPOLE} | found, found)
 
 
 def test_names_that_are_allowed_exist():
@@ -428,29 +409,34 @@ def test_statistics_are_the_same_after_json(tmp_path, space, arguments):
         np.testing.assert_array_equal(rebuilt.obs_rms.var, original.obs_rms.var)
 
 
-numbers = st.sampled_from([0, -1.0, 1e308, True, None, "1.0", [], [1.0], {}, {"mean": [1.0]}, [[1.0]], "Box"])
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_statistics_that_were_changed_are_statistics_or_refused(tmp_path_factory, data):
-    content = json.loads(statistics_to_json(statistics_of(Dict({"z": VECTOR, "y": VECTOR}))))
-    place, key = content, data.draw(st.sampled_from(sorted(content)))
-    while isinstance(place[key], dict) and data.draw(st.booleans()):
-        place = place[key]
-        key = data.draw(st.sampled_from(sorted(place)))
-    place[key] = data.draw(numbers)
-    path = tmp_path_factory.getbasetemp() / "vec_normalize.json"
-    path.write_text(json.dumps(content))
-    statistics = or_refused(statistics_from_json, path)
-    assert type(statistics) in (VecNormalize, type(None))
-
-
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"format_version": NaN}', "[]", "", "1" * 5000])
 def test_files_without_statistics(tmp_path, text):
     path = tmp_path / "vec_normalize.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"vec_normalize\.json is not as"):
+        statistics_from_json(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "format_version: Input should be 1"),
+        ({"mine": 1}, "mine: Extra inputs are not permitted"),
+        ({"clip_obs": "5"}, "clip_obs: Input should be a valid number"),
+        ({"gamma": float("nan")}, "gamma: Input should be a finite number"),
+        ({"norm_obs": 1}, "norm_obs: Input should be a valid boolean"),
+        ({"norm_obs_keys": ["z"]}, "only with `gym.spaces.Dict`"),
+        ({"observations": {}}, "not those that are normalized"),
+        ({"returns": {"mean": [0.0], "var": [-1.0], "count": 1.0}}, r"returns.var.0: Input should be greater"),
+        ({"returns": {"mean": [0.0], "var": [1.0], "count": 0.0}}, "returns.count: Input should be greater"),
+        ({"returns": {"mean": [0.0, 0.0], "var": [1.0], "count": 1.0}}, "cannot reshape"),
+        ({"action_space": {"type": "Text"}}, "vec_normalize.json is not as"),
+    ],
+)
+def test_statistics_that_were_changed(tmp_path, changes, message):
+    path = tmp_path / "vec_normalize.json"
+    path.write_text(json.dumps(json.loads(statistics_to_json(statistics_of(VECTOR))) | changes))
+    with pytest.raises(ValueError, match=message):
         statistics_from_json(path)
 
 
