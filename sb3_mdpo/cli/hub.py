@@ -59,5 +59,5 @@ def _pull(args: argparse.Namespace) -> None:
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments as keywords of the command's function."""
-    need("hub", huggingface_hub="huggingface_hub", scipy="scipy", jinja2="jinja2")
+    need("hub", **{name: name for name in ("huggingface_hub", "scipy", "jinja2", "pydantic")})
     return {name: value for name, value in vars(args).items() if name not in ("run", "command")}
