@@ -1,89 +1,97 @@
-"""Mean returns of a run's policies, with intervals."""
+"""Returns of a run's policies, and a video of the one that acts."""
 
-from dataclasses import dataclass
-from typing import Any
+import os
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import VecVideoRecorder
 
-from sb3_mdpo.envs.native import UNSEEN_LEVELS, is_native
-from sb3_mdpo.lab.generalization.evaluation import check_seed
-from sb3_mdpo.lab.generalization.intervals import confidence_interval
-from sb3_mdpo.lab.generalization.policies import acting_policies
+from sb3_mdpo.envs.native import UNSEEN_LEVELS, has_levels
+from sb3_mdpo.lab.generalization.evaluation import LevelsResult, check_episodes, evaluate_generalization
+from sb3_mdpo.lab.generalization.policies import all_policies
 from sb3_mdpo.mdpo import MDPO
+from sb3_mdpo.utils.random_state import undisturbed
 from sb3_mdpo.zoo.run import Run
 
 
-@dataclass(frozen=True)
-class Evaluation:
+def training_levels(run: Run) -> int:
     """
-    :param policy: ``"policy 0"`` and so on, or ``"ensemble"``
-    :param levels: which levels, empty where there is no such thing
-    :param env_kwargs: arguments of the environments
-    :param returns: undiscounted return of every episode, as the environment gives rewards
+    :param run: a run
+    :return: number of its training levels, 0 if its environment has no levels or all of them were trained on
     """
-
-    policy: str
-    levels: str
-    env_kwargs: dict[str, Any]
-    returns: list[float]
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean(self.returns))
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return confidence_interval(self.returns)
-
-
-def levels_of(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """
-    :param env_id: Gymnasium id
-    :param env_kwargs: arguments of the training environments
-    :return: what to evaluate on, and its arguments of the environments. Procgen, trained on a set of levels,
-        is evaluated on levels drawn from all 2**31 (unseen ones, then) and on this set; everything else on
-        the training environment alone
-    """
-    if not is_native(env_id):
-        return {"": env_kwargs}
-    num_levels = env_kwargs.get("num_levels", 0)
-    if not num_levels:
-        return {"levels of training": env_kwargs}
-    return {"unseen levels": env_kwargs | UNSEEN_LEVELS, f"{num_levels} training levels": env_kwargs}
+    return int(run.env_kwargs.get("num_levels", 0)) if has_levels(run.env_id) else 0
 
 
 def evaluate_run(
     run: Run, model: MDPO, episodes: int = 128, n_envs: int = 16, deterministic: bool = False, seed: int = 0
-) -> list[Evaluation]:
+) -> list[tuple[str, str, LevelsResult]]:
     """
-    Evaluate every member. Each environment plays a number of episodes that is fixed beforehand (SB3's
-    ``evaluate_policy`` shares them out), so that short episodes are not overrepresented. All members get the
-    same environments; their samples are independent, lest barely trained members all take the same actions.
+    Evaluate every member, and the ensemble if there are several. Runs on a set of levels are evaluated as by
+    :func:`~sb3_mdpo.lab.generalization.evaluation.evaluate_generalization`, all others in the training environment.
 
-    :param run: run that the model is of
-    :param model: the model
-    :param episodes: number of episodes per member and set of levels
+    :param run: the run
+    :param model: its model
+    :param episodes: number of episodes per policy and set of levels
     :param n_envs: number of environments
     :param deterministic: whether to take the most probable actions; the paper samples
-    :param seed: seed of the environments, and of the sampling of the first member
-    :return: one evaluation per set of levels and member
-    :raises ValueError: where a number is too small
+    :param seed: seed of the environments and of the sampling
+    :return: set of levels (empty in the training environment), policy, result
+    :raises ValueError: if a number is out of range
     """
-    if episodes < 2:
-        raise ValueError(f"{episodes} episode(s) give no interval: evaluate at least 2.")
-    if n_envs < 1:
-        raise ValueError(f"{n_envs} environments: at least 1 is needed.")
-    check_seed(seed)
-    evaluations = []
-    for levels, env_kwargs in levels_of(run.env_id, run.env_kwargs).items():
-        for k, (name, policy) in enumerate(acting_policies(model).items()):
-            set_random_seed(seed + k)
-            env = run.make_env(env_kwargs, min(n_envs, episodes), seed)
+    n_envs = check_episodes(episodes, min(n_envs, episodes), seed)
+    if levels := training_levels(run):
+        policies = evaluate_generalization(
+            model,
+            run.env_id,
+            levels,
+            episodes,
+            seed,
+            deterministic,
+            start_level=run.env_kwargs.get("start_level", 0),
+            n_envs=n_envs,
+            env_kwargs=run.env_kwargs,
+            make_env=lambda n_envs, seed, **env_kwargs: run.make_env(env_kwargs, n_envs, seed),
+        ).policies
+        unseen = [("unseen levels", one.policy, one.unseen) for one in policies]
+        return unseen + [(f"{levels} training levels", one.policy, one.training) for one in policies]
+    results = []
+    for k, (name, policy) in enumerate(all_policies(model).items()):
+        with undisturbed(model.policy, seed + k), closing(run.make_env(run.env_kwargs, n_envs, seed)) as env:
             returns, _ = evaluate_policy(
                 policy, env, episodes, deterministic=deterministic, return_episode_rewards=True
             )
-            env.close()
-            evaluations.append(Evaluation(name, levels, env_kwargs, np.asarray(returns, dtype=float).tolist()))
-    return evaluations
+        result = LevelsResult(tuple(np.asarray(returns, dtype=float).tolist()), success_rate=None, normalized=None)
+        results.append(("", name, result))
+    return results
+
+
+def record_video(run: Run, model: MDPO, target: Path, steps: int, deterministic: bool = False, seed: int = 0) -> None:
+    """
+    Film the policy that acts in the model's ``predict()``, on unseen levels if there are any.
+
+    :param run: the run
+    :param model: its model
+    :param target: file to write
+    :param steps: number of steps
+    :param deterministic: whether to take the most probable actions
+    :param seed: seed of the environment and of the sampling
+    :raises ValueError: if the environment does not render images
+    """
+    set_random_seed(seed)
+    env_kwargs = run.env_kwargs | (UNSEEN_LEVELS if training_levels(run) else {})
+    env = run.make_env(env_kwargs | {"render_mode": "rgb_array"}, 1, seed)
+    if env.render_mode != "rgb_array":
+        env.close()
+        raise ValueError(f"{run.env_id} does not render images (render_mode {env.render_mode}): leave out --video.")
+    with TemporaryDirectory(dir=target.parent) as folder:
+        recorder = VecVideoRecorder(env, folder, lambda step: step == 0, steps)
+        observations = recorder.reset()
+        for _ in range(steps):
+            actions, _ = model.predict(observations, deterministic=deterministic)  # type: ignore[arg-type]
+            observations, _, _, _ = recorder.step(actions)
+        recorder.close()
+        os.replace(recorder.video_path, target)

@@ -1,26 +1,32 @@
-"""``sb3-mdpo pull``: a shared run as a run folder of the zoo.
+"""
+``sb3-mdpo pull``: a shared run as a run folder of the zoo.
 
-What comes from the Hub is somebody else's. Without ``trust`` nothing of it is handed on that could run code when it
-is used: pickles are not even downloaded, the model's zip file is written here from the export, and what the zoo
-evaluates or imports must be on a list. Nothing is unpickled in any case, and no name of a file or folder is used
-before it has been checked.
+The files on the Hub were written by a stranger. Without ``trust`` nothing in them can run code when they are used:
+pickles are not even downloaded, the model's zip file and ``vecnormalize.pkl`` are written here from plain data, and the
+settings are checked. Nothing is unpickled in any case, and every file name is checked before it is used.
 """
 
 import os
+import pickle
 import re
+import zipfile
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import yaml
 from huggingface_hub import HfApi, snapshot_download
+from rl_zoo3.utils import EnvironmentName, get_latest_run_id
 
-from sb3_mdpo.hub import layout
-from sb3_mdpo.hub.connection import connection_errors
-from sb3_mdpo.hub.settings import folder_name
-from sb3_mdpo.hub.snapshot import read_snapshot
+from sb3_mdpo.hub.normalization import statistics_from_json
+from sb3_mdpo.hub.repository import EXPORT, NORMALIZATION, PICKLED_STATISTICS, VECNORMALIZE, connection_errors
+from sb3_mdpo.hub.settings import check_settings, read_settings
+from sb3_mdpo.mdpo import MDPO
+from sb3_mdpo.utils.atomic import replacing
+from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
 
 PICKLED_MODEL = re.compile(r"mdpo-[A-Za-z0-9][A-Za-z0-9._-]*\.zip")
-SETTINGS = (layout.CONFIG, layout.ARGS, layout.COMMAND, layout.ENV_KWARGS, layout.METRICS)
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class PulledRun:
     :param folder: the run's folder
     :param env_id: id of its environment
     :param exp_id: its number
-    :param pickled: whether the model is the author's own pickle, and not one that was made here of plain data
+    :param pickled: whether the model is the author's own pickle instead of one that was made here from plain data
     """
 
     folder: Path
@@ -53,82 +59,104 @@ def pull_run(
 
     :param repo_id: repository on the Hub
     :param folder: log folder of the zoo
-    :param exp_id: number of the run, 0 for the one after the latest
+    :param exp_id: number of the run, 0 for the next free one
     :param force: whether to replace the run of that number
     :param revision: branch, tag or commit, by default the latest commit of the main branch
-    :param trust: whether to take pickles where the repository has them, and settings that could run code when the
+    :param trust: whether to take the repository's pickles, if it has some, and settings that could run code when the
         run is used
-    :return: where it is
-    :raises ValueError: where the repository holds no such run, or one that could run code and is not trusted
-    :raises OSError: where the Hub refuses or cannot be reached
-    :raises FileExistsError: where there is a run of that number and it is not to be replaced
+    :return: the run
+    :raises ValueError: if the repository holds no such run, or one that could run code and is not trusted
+    :raises OSError: if the Hub refuses or cannot be reached
+    :raises FileExistsError: if there is a run of that number and it is not to be replaced
     """
     if exp_id < 0:
         raise ValueError(f"--exp-id {exp_id} must not be negative: leave it out for a new run.")
     if force and exp_id == 0:
-        raise ValueError("--force replaces the run that --exp-id names: say which, or leave it out for a new run.")
+        raise ValueError("--force replaces the run given with --exp-id: add it, or leave out --force for a new run.")
     with TemporaryDirectory() as name:
         snapshot = Path(name) / "snapshot"
         with connection_errors():
             pickled = _download(repo_id, revision, snapshot, trust)
         env_id, files = read_snapshot(snapshot, trust)
-    from rl_zoo3.utils import get_latest_run_id  # seconds, with torch: only for what is worth them
-
-    logs, env_name = Path(folder) / "mdpo", folder_name(env_id)
+    logs, env_name = Path(folder) / "mdpo", EnvironmentName(env_id)
+    files[f"{env_name}/{COMMAND}"] = f"sb3-mdpo pull {repo_id}\n".encode()  # the zoo has the training command there
     number = exp_id or get_latest_run_id(str(logs), env_name) + 1
     target = logs / f"{env_name}_{number}"
     if target.exists() and not force:
         raise FileExistsError(f"{target} exists: use --force to replace it, or leave out --exp-id for a new run.")
     logs.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=logs, prefix=".pull-") as name:
-        run = Path(name) / "run"
+        run, replaced = Path(name) / "run", Path(name) / "replaced"
         for path, content in files.items():
-            _write(run / path, content)
-        _move(run, target, Path(name) / "replaced")
+            with replacing(run / path) as file:
+                file.write(content)
+        try:
+            if target.exists():
+                os.rename(target, replaced)
+            os.rename(run, target)
+        except BaseException:
+            if replaced.exists():
+                os.rename(replaced, target)
+            raise
     return PulledRun(target, env_id, number, pickled)
 
 
 def _download(repo_id: str, revision: str | None, snapshot: Path, trust: bool) -> bool:
     """
-    Into a folder of its own and not into the cache, whose links exports are not read through and where what is
-    refused would stay.
+    Into a separate folder and not into the cache, which consists of links and would keep what is refused.
+
+    :return: whether the model is a pickle
     """
     info = HfApi().model_info(repo_id, revision=revision)
     names = {sibling.rfilename for sibling in info.siblings or []}
     zips = [name for name in names if PICKLED_MODEL.fullmatch(name)]
-    exported = names.issuperset(layout.EXPORT)
+    exported = names.issuperset(EXPORT)
     if not exported and len(zips) != 1:
         raise ValueError(
-            f"{repo_id} holds no {' and '.join(layout.EXPORT)}, and {len(zips)} models named mdpo-<environment>.zip, "
-            "not one: give a repository that was made by sb3-mdpo push."
+            f"{repo_id} has neither {' and '.join(EXPORT)} nor one model named mdpo-<environment>.zip, but "
+            f"{len(zips)}: give a repository that was made by sb3-mdpo push."
         )
     if not exported and not trust:
         raise ValueError(
-            f"{repo_id} holds its model as {zips[0]} alone, a pickle, which runs whatever code its author put in: use "
-            "--trust if you trust who shared it, or ask them to push it again with this version of sb3-mdpo."
+            f"{repo_id} only has {zips[0]}, a pickle, which can run any code of its author: use --trust if you trust "
+            "who shared it, or ask them to share it with sb3-mdpo push."
         )
     pickled = trust and len(zips) == 1
-    model = (zips[0], layout.STATISTICS) if pickled else (*layout.EXPORT, layout.NORMALIZATION)
-    snapshot_download(repo_id, revision=info.sha, local_dir=snapshot, allow_patterns=[*SETTINGS, *model])
+    model = (zips[0], PICKLED_STATISTICS) if pickled else (*EXPORT, NORMALIZATION)
+    snapshot_download(repo_id, revision=info.sha, local_dir=snapshot, allow_patterns=[ARGS, CONFIG, *model])
     return pickled
 
 
-def _move(run: Path, target: Path, replaced: Path) -> None:
-    """Put a run in its place. What it replaces is moved aside, and back where that fails or is interrupted."""
-    if not target.exists():
-        os.rename(run, target)
-        return
-    os.rename(target, replaced)
-    try:
-        os.rename(run, target)
-    except BaseException:
-        os.rename(replaced, target)
-        raise
+def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, bytes]]:
+    """
+    Check a downloaded repository and lay its files out as the zoo does. Nothing is written.
 
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    :param snapshot: folder of the downloaded files
+    :param trust: whether to pass on pickles, and settings that could run code
+    :return: the environment's id, and the run folder's files by their path in it
+    :raises ValueError: if something is missing or not as it should be
+    """
+    args, config = read_settings(snapshot / ARGS), read_settings(snapshot / CONFIG)
+    if args.get("algo") != "mdpo":
+        raise ValueError(f"{ARGS} is of the algorithm {args.get('algo')!r}, not of mdpo.")
+    check_settings(args, config, trust)
+    args = {"env_kwargs": None, "gym_packages": [], "seed": 0, **args}  # all of them are read without a default
+    env_name = EnvironmentName(args["env"])
+    files = {
+        f"{env_name}/{name}": yaml.safe_dump(content).encode() for name, content in ((ARGS, args), (CONFIG, config))
+    }
+    pickled = next(snapshot.glob("mdpo-*.zip"), None) if trust else None
+    if pickled is None:
+        file = BytesIO()
+        MDPO.from_export(snapshot, device="cpu").save(file)
+        files[f"{env_name}.zip"] = file.getvalue()
+    elif pickled.name != f"mdpo-{env_name}.zip" or not zipfile.is_zipfile(pickled):
+        raise ValueError(f"{pickled.name} is not a model of {env_name}, the environment in {ARGS}.")
+    else:
+        files[f"{env_name}.zip"] = pickled.read_bytes()
+    if trust and (snapshot / PICKLED_STATISTICS).exists():
+        files[f"{env_name}/{VECNORMALIZE}"] = (snapshot / PICKLED_STATISTICS).read_bytes()
+    elif config.get("normalize"):
+        statistics = statistics_from_json(snapshot / NORMALIZATION)
+        files[f"{env_name}/{VECNORMALIZE}"] = pickle.dumps(statistics)  # as VecNormalize.save() does
+    return args["env"], files

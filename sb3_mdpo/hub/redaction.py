@@ -1,4 +1,4 @@
-"""What of a run's settings is published: plain data, without folders of the user's machine."""
+"""What is published of settings: plain data, without folders and logins of the author's machine."""
 
 import re
 from pathlib import PurePosixPath, PureWindowsPath
@@ -17,22 +17,19 @@ _LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
 def without_places(text: str) -> str:
     """
     :param text: a command line or a setting
-    :return: the same with absolute paths cut down to their last part, and without the logins of addresses
+    :return: the same with absolute paths cut down to their last part, and addresses without logins
     """
-    if PurePosixPath(text).is_absolute():
-        return PurePosixPath(text).name
-    if PureWindowsPath(text).is_absolute():
-        return PureWindowsPath(text).name
+    for path in (PurePosixPath(text), PureWindowsPath(text)):
+        if path.is_absolute():
+            return path.name
     return _LOGIN.sub("", _FOLDERS.sub("", text))
 
 
 def plain(value: Any) -> Any:
     """
-    What any YAML reader can read without running code: the zoo writes whatever Python objects there are.
-
-    :param value: settings of a run
-    :return: the same as dicts, lists, strings and numbers; classes and functions become their dotted name,
-        other objects what ``str`` says. Texts pass through :func:`without_places`
+    :param value: settings of a run, in which the zoo writes any Python object
+    :return: the same as dicts, lists, texts, numbers, booleans and None. Classes and functions become their dotted
+        name, other objects their ``str``; texts pass through :func:`without_places`
     """
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
@@ -42,7 +39,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if value is None or isinstance(value, bool):
         return value
-    for kind in (int, float):
+    for kind in (int, float):  # subclasses as well
         if isinstance(value, kind):
             return kind(value)
     if hasattr(value, "__qualname__"):
@@ -53,7 +50,7 @@ def plain(value: Any) -> Any:
 def plain_command(command: str) -> str:
     """
     :param command: the zoo's ``command.txt``, which starts with the paths of Python and of the script
-    :return: the command as one would type it
+    :return: the command to type
     """
     words = [without_places(word) for word in command.strip().split(" ")]
     return re.sub(r"^python\S* (?=rl_zoo3 )", "", " ".join(words))

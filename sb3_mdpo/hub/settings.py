@@ -1,130 +1,149 @@
-"""Settings of somebody else: whatever the zoo would evaluate or import is checked before it gets to see them."""
+"""
+The settings of a shared run, ``args.yml`` and ``config.yml``: the few that ``rl_zoo3 enjoy`` needs.
+
+Strangers write these files, and the zoo imports the wrappers that they name. They are read as plain data and checked
+before the zoo sees them; nothing is imported or evaluated here.
+"""
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from reprlib import Repr
+from types import NoneType
 from typing import Any
 
-from sb3_mdpo.hub import layout
-from sb3_mdpo.hub.allowed import ENV_PACKAGES, EVALUATED, IMPORTED
-from sb3_mdpo.hub.expressions import checked_expression, is_dictionary
+import yaml
+from yaml.nodes import Node
 
-ENV_ID = re.compile(r"(?:(?P<package>[A-Za-z0-9_.]+):)?[A-Za-z0-9][A-Za-z0-9._/-]*")
+from sb3_mdpo.utils.yaml_files import PlainLoader, read_yaml
+from sb3_mdpo.zoo.run import ARGS, CONFIG
+
 Settings = dict[str, Any]
+LARGEST = 2**20  # bytes of a file
+ENV_ID = re.compile(r"(?:(?P<package>[A-Za-z0-9_.]+):)?[A-Za-z0-9][A-Za-z0-9._/-]*")
+ENV_PACKAGES = (None, "ale_py")  # that Gymnasium may import for ids like ale_py:ALE/Pong-v5
+_WRAPPER: Any = (str, dict, list, NoneType)
+KEYS: dict[str, dict[str, Any]] = {
+    ARGS: {"algo": str, "env": str, "env_kwargs": (dict, NoneType), "gym_packages": list, "seed": int},
+    CONFIG: {"env_wrapper": _WRAPPER, "vec_env_wrapper": _WRAPPER, "normalize": bool, "frame_stack": int},
+}
+# The wrappers that need no --trust. With plain data as arguments they only do what their name says: none takes a
+# callable, writes files or imports what it is told to
+WRAPPERS = {
+    "gymnasium.wrappers": "AddRenderObservation AtariPreprocessing ClipAction ClipReward DelayObservation "
+    "DiscretizeAction DiscretizeObservation DtypeObservation FilterObservation FlattenObservation "
+    "FrameStackObservation GrayscaleObservation MaxAndSkipObservation RepeatAction RescaleAction RescaleObservation "
+    "ReshapeObservation ResizeObservation StickyAction TimeAwareObservation TimeLimit",
+    "minigrid.wrappers": "FlatObsWrapper",
+    "rl_zoo3.wrappers": "ActionNoiseWrapper ActionSmoothingWrapper DelayedRewardWrapper FrameSkip HistoryWrapper "
+    "HistoryWrapperObsDict MaskVelocityWrapper TruncatedOnSuccessWrapper YAMLCompatResizeObservation",
+    "sb3_contrib.common.wrappers": "TimeFeatureWrapper",
+    "sb3_mdpo.envs": "native_vec_env",
+    "stable_baselines3.common.atari_wrappers": "AtariWrapper ClipRewardEnv EpisodicLifeEnv FireResetEnv "
+    "MaxAndSkipEnv NoopResetEnv StickyActionEnv WarpFrame",
+    "stable_baselines3.common.vec_env": "VecCheckNan VecExtractDictObs VecFrameStack VecTransposeImage",
+}
+_KNOWN = {f"{module}.{name}" for module, names in WRAPPERS.items() for name in names.split()}
 
 _shown = Repr()
 _shown.maxstring = _shown.maxother = 100
 
 
-def checked_env_id(env_id: Any, trust: bool = False) -> str:
+class _StrictLoader(PlainLoader):
+    """Refuses aliases, which can make gigabytes of a few lines, and tags, with which YAML names code to run."""
+
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None or event.tag is not None:
+            raise ValueError("it has an alias, an anchor or a tag")
+        return super().compose_node(parent, index)
+
+
+def read_settings(path: Path) -> Settings:
     """
-    :param env_id: what ``args.yml`` says the environment is
-    :param trust: whether Gymnasium may import any package for it
-    :return: the same, a text
-    :raises ValueError: where it is no id, or Gymnasium would import a package for it that is not known
+    :param path: YAML file written by a stranger
+    :return: its mapping of texts, numbers, booleans, null, lists and mappings
+    :raises ValueError: if it is anything else
     """
+    if path.is_symlink() or not path.is_file():
+        raise ValueError(f"The repository has no file {path.name}: it was not made by sb3-mdpo push.")
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path.name} has more than {LARGEST} bytes, too many for settings.")
+    try:
+        content = read_yaml(path, _StrictLoader)
+    except ValueError as error:
+        problem = str(error).replace(f"{path}", path.name)  # which is in a temporary folder
+        raise ValueError(f"{path.name} is not plain YAML, so loading it could run code: {problem}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} must be a mapping, not {type(content).__name__}.")
+    for leaf in _leaves(content):
+        if not isinstance(leaf, str | int | float | None):
+            raise ValueError(f"{path.name} holds {_shown.repr(leaf)}: use only texts, numbers, lists and mappings.")
+    return content
+
+
+def check_settings(args: Settings, config: Settings, trust: bool = False) -> None:
+    """
+    :param args: content of ``args.yml``
+    :param config: content of ``config.yml``
+    :param trust: whether any setting may be there, and name code
+    :raises ValueError: if a setting is unknown, of the wrong type, or could run code, or ``env`` is not an id
+    """
+    env_id = args.get("env")
     match = ENV_ID.fullmatch(env_id) if isinstance(env_id, str) else None
     if match is None:
-        raise ValueError(f"{layout.ARGS}: {_shown.repr(env_id)} is no id of an environment: the run is not sound.")
-    with _refused(f"{layout.ARGS}: env", env_id):
-        if not trust and match["package"] not in (None, *ENV_PACKAGES):
-            raise ValueError(f"Gymnasium would import {match['package']}")
-    return str(env_id)
+        raise ValueError(f"{ARGS}: {_shown.repr(env_id)} is not the id of an environment.")
+    if trust:
+        return
+    if match["package"] not in ENV_PACKAGES:
+        raise _unsafe(f"{ARGS}: env", env_id, f"Gymnasium would import {match['package']}")
+    for file, content in ((ARGS, args), (CONFIG, config)):
+        for key, value in content.items():
+            if key not in KEYS[file]:
+                raise _unsafe(file, key, f"the settings of a shared run are {', '.join(KEYS[file])}")
+            if not isinstance(value, KEYS[file][key]):
+                raise ValueError(f"{file}: {key} must not be {_shown.repr(value)}: the run was not shared by push.")
+    if packages := args.get("gym_packages"):
+        raise _unsafe(f"{ARGS}: gym_packages", packages, "these packages would be imported")
+    _check_arguments(args.get("env_kwargs"), f"{ARGS}: env_kwargs")
+    for key in ("env_wrapper", "vec_env_wrapper"):
+        wrappers = config.get(key) or []
+        for wrapper in wrappers if isinstance(wrappers, list) else [wrappers]:
+            _check_wrapper(wrapper, f"{CONFIG}: {key}")
 
 
-def folder_name(env_id: str) -> str:
-    """
-    :param env_id: id of an environment, ``package:ALE/Pong-v5`` for one
-    :return: what the zoo calls its folders, ``ALE-Pong-v5``
-    """
-    return env_id.split(":")[-1].replace("/", "-")
-
-
-def check_args(args: Settings) -> Settings:
-    """
-    :param args: content of ``args.yml``, the arguments of ``rl_zoo3 train``
-    :return: the same, with expressions written anew
-    :raises ValueError: where something in them could run code
-    """
-    with _refused(f"{layout.ARGS}: gym_packages", args["gym_packages"]):
-        if args["gym_packages"]:
-            raise ValueError("these packages would be imported")
-    hyperparams = args.get("hyperparams")
-    if not isinstance(hyperparams, dict | None):
-        raise ValueError(f"{layout.ARGS}: hyperparams must be a mapping, not {_shown.repr(hyperparams)}.")
-    for key in ("env_kwargs", "eval_env_kwargs"):
-        _check_arguments(args.get(key), f"{layout.ARGS}: {key}")
-    return args | {"hyperparams": hyperparams and check_hyperparams(hyperparams, f"{layout.ARGS}: hyperparams")}
-
-
-def check_hyperparams(hyperparams: Settings, where: str = layout.CONFIG) -> Settings:
-    """
-    :param hyperparams: content of ``config.yml``, or what of it came from the command line
-    :param where: where they are from, for messages
-    :return: the same, with expressions written anew
-    :raises ValueError: where something in them could run code
-    """
-    _check_arguments(hyperparams.get("env_kwargs"), f"{where}: env_kwargs")
-    for key in IMPORTED.keys() & hyperparams.keys():
-        _check_imports(hyperparams[key], key, f"{where}: {key}")
-    evaluated = {key: _evaluated(hyperparams[key], f"{where}: {key}") for key in EVALUATED if key in hyperparams}
-    normalize = evaluated.get("normalize", False)
-    if not (is_dictionary(normalize) if isinstance(normalize, str) else isinstance(normalize, bool | dict)):
-        raise ValueError(f"{where}: normalize must be true, false or a mapping, not {_shown.repr(normalize)}.")
-    return hyperparams | evaluated
-
-
-def _evaluated(value: Any, where: str) -> Any:
-    if not isinstance(value, str):
-        return value
-    with _refused(where, value):
-        return checked_expression(value)
-
-
-def _check_imports(value: Any, key: str, where: str) -> None:
-    """A dotted name, a mapping from one to its arguments, or a list of such things."""
-    for entry in value if isinstance(value, list) else [value]:
-        if entry is None:
-            continue
-        name, arguments = entry, None
-        if isinstance(entry, dict) and len(entry) == 1:
-            ((name, arguments),) = entry.items()
-        if not isinstance(name, str):
-            raise ValueError(f"{where} must be a dotted name or a mapping from one, not {_shown.repr(entry)}.")
-        known = name in IMPORTED[key] or (key == "policy" and name.isidentifier())  # MlpPolicy is not imported
-        with _refused(where, name):
-            if not known:
-                raise ValueError("it would be imported, and is not one of the names that sb3-mdpo knows")
-        _check_arguments(arguments, where)
+def _check_wrapper(wrapper: Any, where: str) -> None:
+    """A dotted name, or a mapping from one to the wrapper's arguments."""
+    one = isinstance(wrapper, dict) and len(wrapper) == 1
+    name, arguments = next(iter(wrapper.items())) if one else (wrapper, None)
+    if not isinstance(name, str):
+        raise ValueError(f"{where} must be a dotted name or a mapping from one, not {_shown.repr(wrapper)}.")
+    if name not in _KNOWN:
+        raise _unsafe(where, name, "it would be imported, and is not one of the names that sb3-mdpo knows")
+    _check_arguments(arguments, where)
 
 
 def _check_arguments(arguments: Any, where: str) -> None:
-    """
-    Arguments of an environment, a wrapper or a callback. They get data, but Gymnasium imports ``package`` for an
-    environment ``package:id``, and there are environments that make the one that their arguments name.
-    """
-    if not isinstance(arguments, dict | None):
-        raise ValueError(f"{where} must be a mapping, not {_shown.repr(arguments)}.")
-    for text in _texts(arguments):
-        with _refused(where, text):
-            if ":" in text:
-                raise ValueError("text with a colon may name a package to import")
+    """Some environments make the one that an argument names, and Gymnasium imports ``package`` for ``package:id``."""
+    if not isinstance(arguments, dict | None) or not all(isinstance(key, str) for key in arguments or ()):
+        raise ValueError(f"{where} must be a mapping from names to values, not {_shown.repr(arguments)}.")
+    for leaf in _leaves(arguments):
+        if isinstance(leaf, str) and ":" in leaf:
+            raise _unsafe(where, leaf, "text with a colon may name a package to import")
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
+def _leaves(value: Any) -> Iterator[Any]:
+    """Everything in a document that is not a list or a mapping, keys included."""
+    if isinstance(value, dict):
+        yield from value
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item)
+    else:
         yield value
-    elif isinstance(value, dict | list):
-        for part in [*value, *value.values()] if isinstance(value, dict) else value:
-            yield from _texts(part)
 
 
-@contextmanager
-def _refused(where: str, value: Any) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(
-            f"{where}: {_shown.repr(value)} could run code ({error}): use --trust if you trust who shared it."
-        ) from error
+def _unsafe(where: str, value: Any, reason: str) -> ValueError:
+    return ValueError(
+        f"{where}: {_shown.repr(value)} could run code ({reason}): use --trust if you trust who shared it."
+    )

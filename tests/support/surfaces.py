@@ -54,6 +54,7 @@ from tests.support.workspace import (
     PLAIN_RUN,
     RUN,
     SETTINGS,
+    SHARED_ARGS,
     SHARED_CONFIG,
     STUDY,
     STUDY_RUN,
@@ -483,14 +484,13 @@ def _studies() -> list[Surface]:
 
 
 def _shared() -> list[Surface]:
-    documents = {"args.yml": ARGS, "config.yml": SHARED_CONFIG, "env_kwargs.yml": {"num_levels": 20}}
+    documents = {"args.yml": SHARED_ARGS, "config.yml": SHARED_CONFIG}
     config, statistics = (valid_files()[f"snapshot/{name}"] for name in ("config.json", "vec_normalize.json"))
     return [
         *(
             _file(f"pull, {name}", f"snapshot/{name}", yaml_files, feed=pull_snapshot, document=document)
             for name, document in documents.items()
         ),
-        _file("pull, metrics", "snapshot/train_eval_metrics.zip", plain_files, feed=pull_snapshot),
         _file("pull, export", "snapshot/model.safetensors", plain_files, feed=pull_snapshot),
         Surface(
             "pull, config.json",

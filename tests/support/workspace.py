@@ -2,7 +2,6 @@
 
 import io
 import json
-import zipfile
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
@@ -68,7 +67,8 @@ CONFIG = {
     "policy_kwargs": "dict(features_extractor_kwargs=dict(features_dim=8))",
 }
 
-SHARED_CONFIG = CONFIG | {"normalize": {"norm_obs": False}}
+SHARED_ARGS = {key: ARGS[key] for key in ("algo", "env", "gym_packages", "seed")} | {"env_kwargs": {"num_levels": 20}}
+SHARED_CONFIG = {"vec_env_wrapper": "sb3_mdpo.envs.native_vec_env", "normalize": True}
 
 
 def ordered(document: Any) -> bytes:
@@ -138,14 +138,6 @@ def _npz() -> bytes:
     return file.getvalue()
 
 
-def _metrics(files: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return file.getvalue()
-
-
 def _files() -> dict[str, bytes]:
     mdpo, ppo = models()["mdpo"], models()["ppo"]
     policies = ["policy 0", "policy 1"]
@@ -171,11 +163,8 @@ def _files() -> dict[str, bytes]:
         "ppo.zip": ppo,
         **{f"snapshot/{name}": content for name, content in _exported().items()},
         "snapshot/vec_normalize.json": _statistics(),
-        "snapshot/args.yml": yaml.safe_dump(ARGS).encode(),
+        "snapshot/args.yml": yaml.safe_dump(SHARED_ARGS).encode(),
         "snapshot/config.yml": yaml.safe_dump(SHARED_CONFIG).encode(),
-        "snapshot/env_kwargs.yml": yaml.safe_dump({"num_levels": 20}).encode(),
-        "snapshot/command.txt": b"rl_zoo3 train",
-        "snapshot/train_eval_metrics.zip": _metrics({"0.monitor.csv": monitor, "evaluations.npz": _npz()}),
     }
 
 
