@@ -4,7 +4,7 @@ Everything else is refused. On the lists is what does no more with arguments tha
 says: nothing that takes a callable, writes files on its own, or imports what it is told to.
 """
 
-from sb3_mdpo.persistence.export.names import ACTIVATIONS, OPTIMIZERS
+from sb3_mdpo.persistence.export.format import ACTIVATIONS, OPTIMIZERS
 
 
 def _names(*modules: str, classes: str) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Names of the files in a shared repository."""
 
-from sb3_mdpo.persistence.export.document import CONFIG as EXPORT_CONFIG
-from sb3_mdpo.persistence.export.document import TENSORS
+from sb3_mdpo.persistence.export.format import CONFIG as EXPORT_CONFIG
+from sb3_mdpo.persistence.export.format import TENSORS
 from sb3_mdpo.zoo.run import ARGS as ARGS
 from sb3_mdpo.zoo.run import COMMAND as COMMAND
 from sb3_mdpo.zoo.run import CONFIG as CONFIG

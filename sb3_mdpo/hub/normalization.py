@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_mdpo.persistence.export.space_json import decode_space, encode_space
+from sb3_mdpo.persistence.export.spaces import decode_space, encode_space
 
 FORMAT_VERSION = 1
 LARGEST = 2**28  # bytes

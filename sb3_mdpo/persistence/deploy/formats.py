@@ -1,4 +1,4 @@
-"""The formats: how a policy is written, and how its file answers."""
+"""ONNX and TorchScript: writing a policy and running its file."""
 
 import logging
 import warnings
@@ -19,16 +19,15 @@ INPUT = "observation"
 
 def onnx_bytes(policy: DeployedPolicy, example: th.Tensor) -> bytes:
     """
-    :param policy: what to write
+    :param policy: policy to write
     :param example: observations, batch size of at least 2
-    :return: the file
-    :raises ImportError: where a package is missing
+    :return: the ONNX file
+    :raises ImportError: if a package is missing
     """
     need("export", onnx="onnx", onnxscript="onnxscript", onnxruntime="onnxruntime")
-    # Of the exporter's own: torchvision, which nothing here needs, and what PyTorch will change inside
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", FutureWarning)  # about the exporter's own code
         program = th.onnx.export(
             policy,
             (example,),
@@ -45,8 +44,8 @@ def onnx_bytes(policy: DeployedPolicy, example: th.Tensor) -> bytes:
 
 def open_onnx(path: Path) -> Answer:
     """
-    :param path: file of :func:`onnx_bytes`
-    :return: what gives its outputs
+    :param path: ONNX file
+    :return: function from observations to the file's outputs
     """
     import onnxruntime  # type: ignore[import-untyped]
 
@@ -56,13 +55,13 @@ def open_onnx(path: Path) -> Answer:
 
 def torchscript_bytes(policy: DeployedPolicy, example: th.Tensor) -> bytes:
     """
-    :param policy: what to write
+    :param policy: policy to write
     :param example: observations, batch size of at least 2
-    :return: the file
+    :return: the TorchScript file
     """
     file = BytesIO()
     with th.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch favours its own newer format, which C++ lacks
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch prefers a newer format that C++ cannot load
         traced = th.jit.freeze(th.jit.trace(policy, example))  # type: ignore[no-untyped-call] # weights as constants
         th.jit.save(traced, file)  # type: ignore[no-untyped-call]
     return file.getvalue()
@@ -70,8 +69,8 @@ def torchscript_bytes(policy: DeployedPolicy, example: th.Tensor) -> bytes:
 
 def open_torchscript(path: Path) -> Answer:
     """
-    :param path: file of :func:`torchscript_bytes`
-    :return: what gives its outputs
+    :param path: TorchScript file
+    :return: function from observations to the file's outputs
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -17,12 +17,12 @@ from sb3_mdpo.common.precision import resolve_precision
 
 class DeployedPolicy(nn.Module):
     """
-    What ``predict(deterministic=True)`` does, and the numbers behind it.
+    ``predict(deterministic=True)`` as a module that also returns values and probabilities.
 
-    :param model: model whose ``predict_with`` says who acts
-    :param vec_normalize: normalisation of the observations before they go into the model
-    :raises ValueError: where the observations are dictionaries, or normalised before they are put together, or
-        the model computes in bfloat16 or is compiled
+    :param model: model whose ``predict_with`` selects a member or the ensemble
+    :param vec_normalize: normalization to apply to the observations first
+    :raises ValueError: if observations are dictionaries or are normalized before stacking, or if the model computes in
+        bfloat16 or is compiled
     """
 
     low: th.Tensor
@@ -35,13 +35,13 @@ class DeployedPolicy(nn.Module):
         super().__init__()
         if isinstance(model.observation_space, spaces.Dict):
             raise ValueError(
-                "Observations that are dictionaries go into a safetensors export only (--format safetensors), not "
-                "into ONNX or TorchScript."
+                "Observations that are dictionaries are not supported in ONNX and TorchScript files: use --format "
+                "safetensors."
             )
         if model.compile or resolve_precision(model.precision, model.device, model.observation_space) == "bf16":
             raise ValueError(
-                "ONNX and TorchScript files compute in float32 and are compiled by whoever runs them: load the model "
-                "with precision='fp32' and compile=False."
+                "ONNX and TorchScript files compute in float32 and uncompiled: load the model with precision='fp32' "
+                "and compile=False."
             )
         who = model.predict_with
         members = model.policy.members if who == "ensemble" else [model.policy.members[who]]
@@ -64,8 +64,8 @@ class DeployedPolicy(nn.Module):
             statistics: Any = vec_normalize.obs_rms
             if statistics.mean.shape != model.observation_space.shape:
                 raise ValueError(
-                    "The run normalises observations before it stacks or transposes them, which no single file can do: "
-                    "use --format safetensors, and the run's vecnormalize.pkl."
+                    "The run normalizes observations before stacking or transposing them, which a single file cannot "
+                    "do: use --format safetensors and the run's vecnormalize.pkl."
                 )
             constants |= {
                 "mean": np.asarray(statistics.mean),
@@ -75,17 +75,17 @@ class DeployedPolicy(nn.Module):
 
     @property
     def outputs(self) -> list[str]:
-        """Names of what :meth:`forward` returns."""
+        """Names of the outputs of :meth:`forward`."""
         return (
             ["action", "value"] if isinstance(self.action_space, spaces.Box) else ["action", "value", "probabilities"]
         )
 
     def forward(self, observation: th.Tensor) -> tuple[th.Tensor, ...]:
         """
-        :param observation: observations as ``predict()`` gets them, images channels first, shape ``(B, ...)``
-        :return: deterministic actions, shape ``(B, ...)``; values, shape ``(B,)``; where actions are discrete also
-            probabilities, shape ``(B, n)``: of each action, of each dimension's actions side by side, or of each
-            button being pressed
+        :param observation: observations as for ``predict()``, images channels first, shape ``(B, ...)``
+        :return: deterministic actions, shape ``(B, ...)``; values, shape ``(B,)``; for discrete actions also
+            probabilities, shape ``(B, n)``: of each action (Discrete), of the actions of all dimensions side by side
+            (MultiDiscrete), or of each button being pressed (MultiBinary)
         """
         if self.clip_obs:
             normalized = (observation.double() - self.mean) / self.std

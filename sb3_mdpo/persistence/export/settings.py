@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.persistence.export.values import SCHEDULES, is_number
-
-LARGEST = 2**53  # more steps than anybody takes, and an integer that other readers of JSON know as well
+from sb3_mdpo.persistence.export.encoding import SCHEDULES, is_number
+from sb3_mdpo.persistence.export.format import LARGEST_INTEGER
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,12 @@ class Kind:
             raise ValueError(f"{name}={value!r} is not {self.what}")
 
 
-def _is_integer(value: Any, least: int = -LARGEST) -> bool:
-    return type(value) is int and least <= value <= LARGEST
+def _is_integer(value: Any, least: int = -LARGEST_INTEGER) -> bool:
+    return type(value) is int and least <= value <= LARGEST_INTEGER
 
 
 def _is_schedule(value: Any) -> bool:
-    return is_number(value) or type(value) in {cls for cls, _ in SCHEDULES.values()}
+    return is_number(value) or type(value) in SCHEDULES
 
 
 def _are_classes(value: Any) -> bool:
