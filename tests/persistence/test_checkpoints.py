@@ -40,9 +40,8 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.callbacks import BudgetCallback, HParamCallback, ResumableCheckpointCallback
 from sb3_mdpo.envs import ProcgenVecEnv, TexturedGridVecEnv
 from sb3_mdpo.persistence.checkpoints import callback
-from sb3_mdpo.persistence.checkpoints.archive import DamagedError, checkpoints, read, write
-from sb3_mdpo.persistence.checkpoints.snapshot import Snapshot
-from sb3_mdpo.persistence.checkpoints.state_pickle import dumps, loads, put_back, state_of
+from sb3_mdpo.persistence.checkpoints.archive import DamagedError, Snapshot, checkpoints, read, write
+from sb3_mdpo.persistence.checkpoints.state_pickle import dumps, loads, restore, state_of
 from sb3_mdpo.persistence.checkpoints.training import Training
 from sb3_mdpo.zoo.resume import command_line
 from tests.support.envs import BrightSideEnv, maker
@@ -293,9 +292,7 @@ def test_a_copied_run_leaves_the_one_that_it_was_copied_from_alone(tmp_path: Pat
     shutil.copytree(one, other)
     first = train(one, cartpoles)
     before = {path: path.read_bytes() for path in one.rglob("*") if path.is_file()}
-    with pytest.warns(
-        UserWarning, match=f"{other}/checkpoints was copied from {one}/checkpoints, which is still there"
-    ):
+    with pytest.warns(UserWarning, match=f"{other}/checkpoints was copied from {one}/checkpoints, which still exists"):
         second = train(other, cartpoles)
     assert {path: path.read_bytes() for path in one.rglob("*") if path.is_file()} == before
     th.testing.assert_close(state_dicts(first), state_dicts(second), rtol=0, atol=0)
@@ -377,7 +374,7 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
 def test_by_default_checkpoints_lie_beside_the_monitor_files(tmp_path: Path) -> None:
     small(tmp_path / "run", timesteps=64, checkpoint={"save_path": None})
     assert checkpoints(tmp_path / "run" / "checkpoints")
-    with pytest.raises(ValueError, match="no monitor file beside which to put checkpoints: pass save_path"):
+    with pytest.raises(ValueError, match="no monitor files beside which to put checkpoints: pass save_path"):
         MDPO("MlpPolicy", "CartPole-v1", **TINY).learn(64, ResumableCheckpointCallback())
 
 
@@ -416,19 +413,22 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_no_flipped_bit_and_no_missing_end_is_overlooked(
-    data: st.DataObject, archive: bytes, tmp_path_factory: Any
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "checkpoint_000000000005.zip"
-    if data.draw(st.booleans(), label="truncate"):
+def test_no_damage_to_the_content_is_overlooked(data: st.DataObject, archive: bytes, tmp_path_factory: Any) -> None:
+    original, path = (tmp_path_factory.getbasetemp() / f"checkpoint_00000000000{k}.zip" for k in range(2))
+    truncated = data.draw(st.booleans(), label="truncate")
+    if truncated:
         path.write_bytes(archive[: data.draw(st.integers(0, len(archive) - 1))])
     else:
         at, bit = data.draw(st.integers(0, len(archive) - 1)), data.draw(st.integers(0, 7))
         path.write_bytes(archive[:at] + bytes([archive[at] ^ (1 << bit)]) + archive[at + 1 :])
-    with pytest.raises(DamagedError, match="is damaged"):
-        read(path)
-    path.write_bytes(archive)
-    assert read(path).snapshot.tables == {"log": b"a,b\n1,2\n"}
+    original.write_bytes(archive)
+    try:
+        found = read(path)
+    except DamagedError:
+        pass
+    else:  # a bit of zip's own records, such as a date
+        assert not truncated
+        assert (found.snapshot, found.versions) == (read(original).snapshot, read(original).versions)
 
 
 class AtStep(BaseCallback):
@@ -475,7 +475,8 @@ def test_signals_write_a_checkpoint_and_end_the_training(number, end, code, tmp_
     assert signal.getsignal(number) is before
     assert read(checkpoints(tmp_path)[0]).snapshot.num_timesteps == 96  # that of the last rollout
     assert (
-        f"{number.name} at step 100. the same program with resume=True goes on from step 96." in capsys.readouterr().err
+        f"{number.name} at step 100. To resume from step 96: the same program with resume=True"
+        in capsys.readouterr().err
     )
 
 
@@ -620,7 +621,7 @@ def test_misuse_is_refused(tmp_path: Path) -> None:
         model.learn(64, CallbackList([BudgetCallback(), ResumableCheckpointCallback(tmp_path)]))
     learn(tmp_path, timesteps=64)
     kept = [path.read_bytes() for path in checkpoints(tmp_path)]
-    with pytest.raises(ValueError, match="has checkpoints of an earlier training: pass resume=True"):
+    with pytest.raises(ValueError, match="has checkpoints of an earlier training: pass resume=True to resume it"):
         learn(tmp_path, timesteps=64)
     for name, before, now in (
         ("batch_size", 16, 8),
@@ -629,10 +630,10 @@ def test_misuse_is_refused(tmp_path: Path) -> None:
         ("stats_window_size", 100, 5),
     ):
         other = MDPO("MlpPolicy", "CartPole-v1", **TINY | {name: now})
-        with pytest.raises(ValueError, match=f"is of a training with {name}={before}, and this one has {now}"):
+        with pytest.raises(ValueError, match=f"is from a training with {name}={before}, this one has {name}={now}"):
             other.learn(64, ResumableCheckpointCallback(tmp_path, resume=True))
     wrapped = VecFrameStack(make_vec_env("CartPole-v1", 2), 2)
-    with pytest.raises(ValueError, match=r"training with env 0:DummyVecEnv, which this one does not have"):
+    with pytest.raises(ValueError, match=r"from a training with env 0:DummyVecEnv, which this one does not have"):
         learn(tmp_path, env=wrapped, resume=True)
     assert [path.read_bytes() for path in checkpoints(tmp_path)] == kept
 
@@ -725,7 +726,7 @@ def test_native_environments_go_on_where_others_were(make: Callable[[], VecEnv])
     one.reset()
     for _ in range(50):
         one.step(rng.integers(4, size=3))
-    put_back(other, loads(dumps(state_of(one, frozenset({"metadata"})), {}), {}))
+    restore(other, loads(dumps(state_of(one, frozenset({"metadata"})), {}), {}))
     for _ in range(300):  # long enough for new levels
         actions = rng.integers(4, size=3)
         for mine, theirs in zip(one.step(actions), other.step(actions), strict=True):

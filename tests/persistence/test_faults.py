@@ -62,7 +62,8 @@ def test_sigterm_ends_the_zoos_training_with_a_checkpoint(tmp_path: Path) -> Non
         process.kill()
     assert not training.is_complete
     last = (training.folder / "output.txt").read_text().strip().splitlines()[-1]
-    assert f"python -m sb3_mdpo.zoo train --resume {training.run.resolve()} goes on from step" in last
+    assert "To resume from step" in last
+    assert last.endswith(f": python -m sb3_mdpo.zoo train --resume {training.run.resolve()}")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_sigterm_ends_the_zoos_training_with_a_checkpoint(tmp_path: Path) -> Non
         ("nothing", "There is no folder"),
         ("empty", "is no run folder of rl_zoo3 train"),
         ("without checkpoints", "holds no checkpoints: ResumableCheckpointCallback writes them"),
-        ("damaged", "are damaged: delete the folder to begin anew"),
+        ("damaged", "are damaged: delete the folder to start anew"),
     ],
 )
 def test_what_cannot_be_resumed_ends_in_one_line(what: str, message: str, alone, tmp_path: Path) -> None:

@@ -20,8 +20,7 @@ from sb3_mdpo.hub.normalization import statistics_to_json
 from sb3_mdpo.lab.generalization.table import COLUMNS as EVALUATION_COLUMNS
 from sb3_mdpo.lab.study.config import parse_study
 from sb3_mdpo.lab.study.runs import plan_runs
-from sb3_mdpo.persistence.checkpoints.archive import write
-from sb3_mdpo.persistence.checkpoints.snapshot import Snapshot
+from sb3_mdpo.persistence.checkpoints.archive import Snapshot, write
 from tests.support.results import BIGFISH, synthetic_features, synthetic_results, synthetic_robustness
 
 GRID = "TexturedGrid-v0"

@@ -1,4 +1,4 @@
-"""The files that a training writes line by line: up to where they were written, and their content put back."""
+"""The log files of a training: how far they were written, and how to restore their content."""
 
 import os
 from collections.abc import Iterator
@@ -15,12 +15,14 @@ from stable_baselines3.common.logger import (
 )
 from stable_baselines3.common.monitor import ResultsWriter
 
+EVENTS = "events.out.tfevents.*"
+
 
 @dataclass(frozen=True)
 class Position:
     """
     :param path: file, absolute
-    :param size: how much of it had been written, in bytes
+    :param size: bytes of it that were written
     """
 
     path: Path
@@ -28,17 +30,25 @@ class Position:
 
     def read(self) -> bytes:
         """
-        :return: what had been written
+        :return: its first ``size`` bytes
         """
         with self.path.open("rb") as file:
             return file.read(self.size)
 
 
+def outputs(logger: Logger) -> dict[str, Any]:
+    """
+    :param logger: the training's logger
+    :return: its outputs by name
+    """
+    return {f"log/{index}:{type(output).__name__}": output for index, output in enumerate(logger.output_formats)}
+
+
 def appended_files(logger: Logger, writers: dict[str, ResultsWriter]) -> Iterator[tuple[str, TextIO]]:
     """
     :param logger: the training's logger
-    :param writers: what writes monitor files, by name
-    :return: names and open files of text that only grows
+    :param writers: writers of monitor files by name
+    :return: names and open text files that only grow
     """
     for name, writer in writers.items():
         yield name, writer.file_handler  # type: ignore[misc]
@@ -50,40 +60,32 @@ def appended_files(logger: Logger, writers: dict[str, ResultsWriter]) -> Iterato
 def tables(logger: Logger) -> dict[str, CSVOutputFormat]:
     """
     :param logger: the training's logger
-    :return: outputs that write their whole file anew when there is another column, by name
+    :return: outputs that rewrite their whole file for a new column, by name
     """
     return {name: output for name, output in outputs(logger).items() if isinstance(output, CSVOutputFormat)}
 
 
-def outputs(logger: Logger) -> dict[str, Any]:
+def tensorboards(logger: Logger) -> dict[str, TensorBoardOutputFormat]:
     """
     :param logger: the training's logger
-    :return: what it writes to, by name
+    :return: its outputs for TensorBoard, by name
     """
-    return {f"log/{index}:{type(output).__name__}": output for index, output in enumerate(logger.output_formats)}
+    return {name: output for name, output in outputs(logger).items() if isinstance(output, TensorBoardOutputFormat)}
 
 
 def position(file: TextIO) -> Position:
     """
-    :param file: file that is written
-    :return: how far
+    :param file: file open for writing
+    :return: its path and size
     """
     file.flush()
     return Position(Path(file.name).resolve(), os.fstat(file.fileno()).st_size)
 
 
-def content_of(file: TextIO) -> bytes:
+def restore_content(file: TextIO, content: bytes) -> None:
     """
-    :param file: file that is written
-    :return: what it holds
-    """
-    return position(file).read()
-
-
-def put_content_back(file: TextIO, content: bytes) -> None:
-    """
-    :param file: file open for writing, whose content is replaced
-    :param content: what it shall hold
+    :param file: file open for writing
+    :param content: replaces its content
     """
     file.flush()
     raw = file.buffer
@@ -94,50 +96,49 @@ def put_content_back(file: TextIO, content: bytes) -> None:
     file.seek(0, os.SEEK_END)
 
 
-def put_table_back(output: CSVOutputFormat, content: bytes) -> None:
+def restore_table(output: CSVOutputFormat, content: bytes) -> None:
     """
-    :param output: table that has just been begun
-    :param content: what it shall hold
+    :param output: output whose table is still empty
+    :param content: content of the table
     """
-    put_content_back(output.file, content)
+    restore_content(output.file, content)
     header, _, _ = content.decode().partition("\n")
     output.keys = header.split(",") if header else []
 
 
 def event_positions(output: TensorBoardOutputFormat) -> list[Position]:
     """
-    :param output: TensorBoard's
-    :return: how far the event files in its folder are written
+    :param output: output for TensorBoard
+    :return: paths and sizes of the event files in its folder
     """
     output.writer.flush()
     folder = Path(output.writer.log_dir).resolve()
-    return [Position(path, path.stat().st_size) for path in sorted(folder.glob("events.out.tfevents.*"))]
+    return [Position(path, path.stat().st_size) for path in sorted(folder.glob(EVENTS))]
 
 
 def continue_events(output: TensorBoardOutputFormat, positions: list[Position]) -> None:
     """
-    Go on in the folder of the interrupted training: what it wrote after the positions is forgotten, and so is the new
-    folder that ``learn()`` has made. Where the folder is no longer there, the log starts anew.
+    Continue in the folder of the interrupted training: events written after the positions are removed, and so is the
+    new folder that ``learn()`` has created. If the old folder no longer exists, the log starts anew.
 
-    :param output: TensorBoard's, just made
+    :param output: output for TensorBoard, just created
     :param positions: from :func:`event_positions`
     """
     if not positions or not positions[0].path.parent.is_dir():
         return
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    made = Path(output.writer.log_dir).resolve()
+    created, folder = Path(output.writer.log_dir).resolve(), positions[0].path.parent
     output.writer.close()
-    folder = positions[0].path.parent
     kept = {position.path: position.size for position in positions}
-    for path in folder.glob("events.out.tfevents.*"):
+    for path in folder.glob(EVENTS):
         if path not in kept:
             path.unlink()
         elif path.stat().st_size > kept[path]:
             os.truncate(path, kept[path])
-    if made != folder:
-        for path in made.glob("events.out.tfevents.*"):
+    if created != folder:
+        for path in created.glob(EVENTS):
             path.unlink()
-        if not any(made.iterdir()):
-            made.rmdir()
+        if not any(created.iterdir()):
+            created.rmdir()
     output.writer = SummaryWriter(log_dir=str(folder))
