@@ -64,7 +64,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "n_steps": 32,
         "batch_size": 64,
         "n_epochs": 1,
-        "n_timesteps": 2560,
+        "n_timesteps": 1536,
         "callback": [CHECKPOINTS, "sb3_mdpo.callbacks.BudgetCallback"],
     },
 }
