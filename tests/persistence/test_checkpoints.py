@@ -1,6 +1,5 @@
-"""Interrupted trainings go on bit for bit, or say why they cannot."""
+"""Interrupted trainings resume bit for bit, or warn why they do not."""
 
-import csv
 import itertools
 import os
 import resource
@@ -10,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ale_py
@@ -34,7 +34,6 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
     is_vecenv_wrapped,
 )
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.callbacks import BudgetCallback, HParamCallback, ResumableCheckpointCallback
@@ -45,6 +44,7 @@ from sb3_mdpo.persistence.checkpoints.state_pickle import dumps, loads, restore,
 from sb3_mdpo.persistence.checkpoints.training import Training
 from sb3_mdpo.zoo.resume import command_line
 from tests.support.envs import BrightSideEnv, maker
+from tests.support.faults import events, tables
 from tests.support.helpers import TINY
 
 MakeEnv = Callable[[Path], VecEnv]
@@ -168,42 +168,18 @@ def state_dicts(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return dict(model.policy.state_dict()), model.policy.optimizer.state_dict()
 
 
-def without_time(row: dict[str, str]) -> dict[str, str]:
-    return {
-        key: value for key, value in row.items() if key not in ("t", "time/fps", "time/time_elapsed", "budget/seconds")
-    }
-
-
-def rows(file: Path) -> list[dict[str, str]]:
-    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
-    return [without_time(row) for row in csv.DictReader(lines)]
-
-
-def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder), purge_orphaned_data=False)  # it would hide what was written twice
-    events.Reload()
-    tags = without_time(dict.fromkeys(events.Tags()["scalars"], "")).keys()
-    # TensorBoard reads files in the order of their names, which is not that in which one second made them
-    return {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in tags}
+def assert_same_models(one: Any, other: Any) -> None:
+    th.testing.assert_close(state_dicts(one), state_dicts(other), rtol=0, atol=0)
+    assert one.num_timesteps == other.num_timesteps
 
 
 def assert_same_trainings(one: Any, other: Any, one_folder: Path, other_folder: Path) -> None:
-    th.testing.assert_close(state_dicts(one), state_dicts(other), rtol=0, atol=0)
-    assert one.num_timesteps == other.num_timesteps
-    files = sorted(path.name for path in one_folder.glob("*.csv"))
-    assert files
-    for file in files:
-        for row, other_row in zip(rows(one_folder / file), rows(other_folder / file), strict=True):
-            assert dict(sorted(row.items())) == dict(sorted(other_row.items())), file  # SB3 orders keys at random
-    assert len((one_folder / "log.txt").read_text().splitlines()) == len(
-        (other_folder / "log.txt").read_text().splitlines()
-    )
-    assert scalars(one_folder) == scalars(other_folder)
-    if not (one_folder / "evaluations.npz").exists():
-        return
-    evaluations, others = (np.load(folder / "evaluations.npz") for folder in (one_folder, other_folder))
-    for key in evaluations.files:
-        np.testing.assert_array_equal(evaluations[key], others[key])
+    assert_same_models(one, other)
+    assert tables(one_folder)
+    assert tables(one_folder) == tables(other_folder)
+    assert events(one_folder) == events(other_folder)
+    logs = [(folder / "log.txt").read_text().splitlines() for folder in (one_folder, other_folder)]
+    assert len(logs[0]) == len(logs[1])
 
 
 TRAININGS: dict[str, tuple[MakeEnv, dict[str, Any]]] = {
@@ -253,7 +229,8 @@ def test_logs_at_longer_intervals_stay_in_step(tmp_path: Path) -> None:
     alone = small(tmp_path / "alone", log_interval=3, timesteps=700)
     assert small(tmp_path / "again", log_interval=3, timesteps=700, crash_at=330) is None
     resumed = small(tmp_path / "again", log_interval=3, timesteps=700)
-    assert [row["time/iterations"] for row in rows(tmp_path / "again" / "progress.csv")] == ["3", "6", "9", ""]
+    logged = tables(tmp_path / "again")["progress.csv"]
+    assert [row["time/iterations"] for row in logged] == ["3", "6", "9", ""]
     assert_same_trainings(alone, resumed, tmp_path / "alone", tmp_path / "again")
 
 
@@ -263,23 +240,16 @@ def test_a_complete_training_is_left_as_it_is_and_can_be_continued(name: str, tm
     run = partial(train, make_env=make_env, evaluate=False, **kwargs)
     first = run(tmp_path / "one", timesteps=256)
     again = run(tmp_path / "one", timesteps=256)
-    th.testing.assert_close(state_dicts(first), state_dicts(again), rtol=0, atol=0)
+    assert_same_models(first, again)
     longer = run(tmp_path / "one", timesteps=384)
     alone = run(tmp_path / "alone", timesteps=384)
-    th.testing.assert_close(state_dicts(longer), state_dicts(alone), rtol=0, atol=0)
+    assert_same_models(longer, alone)
 
 
-class Ticking:
-    """A clock that goes on by a second whenever somebody looks at it."""
-
-    def __init__(self) -> None:
-        self.monotonic = itertools.count().__next__
-
-
-def test_a_training_goes_on_from_copies_that_are_taken_now_and_then(tmp_path: Path, monkeypatch) -> None:
+def test_a_training_resumes_from_snapshots_that_are_taken_now_and_then(tmp_path: Path, monkeypatch) -> None:
     alone = small(tmp_path / "alone", timesteps=700)
     monkeypatch.setattr(callback, "SHARE", 0.1)  # ten seconds apart, of which a rollout takes two
-    monkeypatch.setattr(callback, "time", Ticking())
+    monkeypatch.setattr(callback, "time", SimpleNamespace(monotonic=itertools.count().__next__))
     assert small(tmp_path / "again", timesteps=700, crash_at=550) is None
     (newest, _) = checkpoints(tmp_path / "again" / "checkpoints")
     assert read(newest).snapshot.num_timesteps == 256
@@ -295,11 +265,10 @@ def test_a_copied_run_leaves_the_one_that_it_was_copied_from_alone(tmp_path: Pat
     with pytest.warns(UserWarning, match=f"{other}/checkpoints was copied from {one}/checkpoints, which still exists"):
         second = train(other, cartpoles)
     assert {path: path.read_bytes() for path in one.rglob("*") if path.is_file()} == before
-    th.testing.assert_close(state_dicts(first), state_dicts(second), rtol=0, atol=0)
+    assert_same_models(first, second)
     for name in ("progress.csv", "evaluations.npz", "0.monitor.csv"):
         assert (other / name).is_file(), name
-    evaluations, others = (np.load(folder / "evaluations.npz") for folder in (one, other))
-    np.testing.assert_array_equal(evaluations["results"], others["results"])
+    assert tables(one)["evaluations.npz"] == tables(other)["evaluations.npz"]
     assert len(list(other.glob("events.*"))) == len(list(one.glob("events.*")))
 
 
@@ -347,33 +316,28 @@ def test_what_shares_memory_does_so_after_a_crash(tmp_path: Path) -> None:
     with pytest.raises(Crash):
         run(tmp_path / "again")
     Crashing.at = np.inf
-    th.testing.assert_close(state_dicts(run(tmp_path / "again")), state_dicts(alone), rtol=0, atol=0)
+    assert_same_models(run(tmp_path / "again"), alone)
 
 
-def test_checkpoints_are_as_many_and_as_frequent_as_asked_for(tmp_path: Path) -> None:
-    small(tmp_path / "all", timesteps=512, checkpoint={"save_freq": 128, "keep": 10})
-    steps = [read(path).snapshot.num_timesteps for path in checkpoints(tmp_path / "all" / "checkpoints")]
-    assert steps == [512, 384, 256, 128, 0]
-    small(tmp_path / "two", timesteps=512, checkpoint={"save_freq": 1})
-    steps = [read(path).snapshot.num_timesteps for path in checkpoints(tmp_path / "two" / "checkpoints")]
-    assert steps == [512, 448]
-    small(tmp_path / "seldom", timesteps=512, checkpoint={"keep": 10})  # over in less than a minute
-    steps = [read(path).snapshot.num_timesteps for path in checkpoints(tmp_path / "seldom" / "checkpoints")]
-    assert steps == [512, 0]
+@pytest.mark.parametrize(
+    ("checkpoint", "expected"),
+    [
+        ({"save_freq": 128, "keep": 10}, [384, 256, 128, 0]),
+        ({"save_freq": 1}, [384, 320]),
+        ({"keep": 10}, [384, 0]),  # over in less than a minute
+    ],
+)
+def test_checkpoints_are_as_many_and_as_frequent_as_asked_for(checkpoint, expected, tmp_path: Path) -> None:
+    half_written = tmp_path / "run" / "checkpoints" / ".checkpoint_000000000064.zip.123.tmp"
+    half_written.parent.mkdir(parents=True)
+    half_written.write_bytes(b"PK")  # by a killed process
+    small(tmp_path / "run", checkpoint={"save_path": None, **checkpoint})  # by default beside the monitor files
+    found = checkpoints(half_written.parent)
+    assert [read(path).snapshot.num_timesteps for path in found] == expected
+    assert not half_written.exists()
 
 
-def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
-    folder = tmp_path / "run" / "checkpoints"
-    folder.mkdir(parents=True)
-    half = folder / ".checkpoint_000000000064.zip.123.tmp"
-    half.write_bytes(b"PK")
-    small(tmp_path / "run", timesteps=64)
-    assert not half.exists()
-
-
-def test_by_default_checkpoints_lie_beside_the_monitor_files(tmp_path: Path) -> None:
-    small(tmp_path / "run", timesteps=64, checkpoint={"save_path": None})
-    assert checkpoints(tmp_path / "run" / "checkpoints")
+def test_without_monitor_files_a_folder_must_be_passed() -> None:
     with pytest.raises(ValueError, match="no monitor files beside which to put checkpoints: pass save_path"):
         MDPO("MlpPolicy", "CartPole-v1", **TINY).learn(64, ResumableCheckpointCallback())
 
@@ -432,10 +396,7 @@ def test_no_damage_to_the_content_is_overlooked(data: st.DataObject, archive: by
 
 
 class AtStep(BaseCallback):
-    """
-    :param step: when
-    :param function: what to call then
-    """
+    """Calls a function at a step."""
 
     def __init__(self, step: int, function: Callable[[], Any]) -> None:
         super().__init__()
@@ -602,16 +563,13 @@ def test_a_full_disk_ends_no_training_and_no_earlier_checkpoint(tmp_path: Path) 
         limited_files(unlimited)
     assert model.num_timesteps == 384
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_000000000000.zip"]
-    th.testing.assert_close(state_dicts(learn(tmp_path, resume=True)), state_dicts(model), rtol=0, atol=0)
-
-
-def test_where_nothing_can_be_written_training_does_not_begin(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        learn(tmp_path / "file" / "checkpoints")
+    assert_same_models(learn(tmp_path, resume=True), model)
 
 
 def test_misuse_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        learn(tmp_path / "file" / "checkpoints")
     with pytest.raises(ValueError, match="save_freq=0 must be at least 1"):
         ResumableCheckpointCallback(save_freq=0)
     with pytest.raises(ValueError, match="keep=0 must be at least 1"):
@@ -626,7 +584,6 @@ def test_misuse_is_refused(tmp_path: Path) -> None:
     for name, before, now in (
         ("batch_size", 16, 8),
         ("normalize_advantage", True, False),
-        ("sde_sample_freq", -1, 4),
         ("stats_window_size", 100, 5),
     ):
         other = MDPO("MlpPolicy", "CartPole-v1", **TINY | {name: now})

@@ -239,23 +239,25 @@ def differences(one: Training, other: Training) -> list[str]:
     :return: results that differ, apart from times
     """
     found = [name for name in ("policy.pth", "policy.optimizer.pth") if _tensors(one, name) != _tensors(other, name)]
-    contents = [{"statistics": _statistics(run), "events": _events(run), **_tables(run)} for run in (one, other)]
+    contents = [
+        {"statistics": _statistics(it), "events": events(next(it.folder.glob("tb/*/*"))), **tables(it.run)}
+        for it in (one, other)
+    ]
     names = sorted(contents[0].keys() | contents[1].keys())
     return found + [name for name in names if contents[0].get(name) != contents[1].get(name)]
 
 
-def _tensors(training: Training, name: str) -> list[tuple[str, bytes]]:
+def _tensors(training: Training, name: str) -> dict[str, Any]:
     with zipfile.ZipFile(training.run / f"{training.env_id}.zip") as archive:
-        state = th.load(BytesIO(archive.read(name)), weights_only=False)
-    return _flat("", state)
+        return _bits(th.load(BytesIO(archive.read(name)), weights_only=False))
 
 
-def _flat(name: str, value: Any) -> list[tuple[str, bytes]]:
+def _bits(value: Any) -> Any:
     if isinstance(value, dict):
-        return [leaf for key, inside in value.items() for leaf in _flat(f"{name}.{key}", inside)]
+        return {key: _bits(inside) for key, inside in value.items()}
     if isinstance(value, list):
-        return [leaf for index, inside in enumerate(value) for leaf in _flat(f"{name}.{index}", inside)]
-    return [(name, value.numpy().tobytes() if isinstance(value, th.Tensor) else repr(value).encode())]
+        return [_bits(inside) for inside in value]
+    return value.numpy().tobytes() if isinstance(value, th.Tensor) else value
 
 
 def _statistics(training: Training) -> list[list[float]]:
@@ -267,20 +269,28 @@ def _statistics(training: Training) -> list[list[float]]:
     return [[*np.ravel(one.mean), *np.ravel(one.var), one.count] for one in means]
 
 
-def _events(training: Training) -> dict[str, list[tuple[int, float]]]:
-    (folder,) = (training.folder / "tb").glob("*/*")
-    events = EventAccumulator(str(folder), purge_orphaned_data=False)  # it would hide repeated steps
-    events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag not in TIMES]
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """
+    :param folder: folder of TensorBoard's files
+    :return: steps and values of all scalars, apart from times
+    """
+    accumulator = EventAccumulator(str(folder), purge_orphaned_data=False)  # it would hide repeated steps
+    accumulator.Reload()
+    tags = [tag for tag in accumulator.Tags()["scalars"] if tag not in TIMES]
+    # TensorBoard reads files in the order of their names, not in that of their creation within a second
+    return {tag: sorted((event.step, event.value) for event in accumulator.Scalars(tag)) for tag in tags}
 
 
-def _tables(training: Training) -> dict[str, Any]:
-    tables: dict[str, Any] = {}
-    for path in sorted(training.run.glob("*.csv")):
+def tables(folder: Path) -> dict[str, Any]:
+    """
+    :param folder: folder of logs and evaluations
+    :return: content of its CSV and NumPy files, apart from times
+    """
+    found: dict[str, Any] = {}
+    for path in folder.glob("*.csv"):
         lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-        tables[path.name] = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(lines)]
-    for path in training.run.glob("evaluations.npz"):
+        found[path.name] = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(lines)]
+    for path in folder.glob("evaluations.npz"):
         with np.load(path) as arrays:
-            tables[path.name] = {name: arrays[name].tolist() for name in arrays.files}
-    return tables
+            found[path.name] = {name: arrays[name].tolist() for name in arrays.files}
+    return found
