@@ -151,18 +151,13 @@ def test_acts_and_learns_like_the_model_and_like_one_that_was_loaded(kind, tmp_p
     assert_same_parameters(imported.policy, loaded.policy)
 
 
-def test_without_the_optimizer_moments_start_anew(folder):
-    imported = MDPO.from_export(folder, env=environments(VECTOR, BUTTONS), device="cpu")
-    assert not imported.policy.optimizer.state
-    imported.learn(96)
-
-
 def test_predicts_without_an_environment_and_takes_one_later(folder, model):
     imported = MDPO.from_export(folder, device="cpu")
     observations = np.zeros((5, 3), np.float32)
     np.testing.assert_array_equal(
         imported.predict(observations, deterministic=True)[0], model.predict(observations, deterministic=True)[0]
     )
+    assert not imported.policy.optimizer.state  # the export does not include it
     imported.set_env(environments(VECTOR, BUTTONS))
     imported.learn(96)
 
@@ -177,10 +172,13 @@ def test_settings_can_be_changed_but_not_what_the_weights_were_made_for(folder):
         MDPO.from_export(folder, env=environments(spaces.Box(-1, 1, (2,)), BUTTONS))
 
 
-def test_the_machine_stays_out(tmp_path):
-    trained("vector", tensorboard_log=str(tmp_path / "secret")).export(tmp_path / "export")
+def test_the_log_folder_stays_out_and_numbers_of_numpy_are_numbers(tmp_path):
+    arguments = {"tensorboard_log": str(tmp_path / "secret"), "n_steps": np.int64(16), "gamma": np.float32(0.5)}
+    trained("vector", **arguments).export(tmp_path / "export")
     assert b"secret" not in (tmp_path / "export" / CONFIG).read_bytes()
-    assert MDPO.from_export(tmp_path / "export").tensorboard_log is None
+    imported = MDPO.from_export(tmp_path / "export")
+    assert imported.tensorboard_log is None
+    assert (imported.n_steps, imported.gamma) == (16, 0.5)
 
 
 numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False)
@@ -226,8 +224,7 @@ parts = (
     boxes()
     | st.builds(spaces.Discrete, st.integers(1, 9), start=st.integers(-5, 5))
     | st.lists(st.integers(1, 5), min_size=1, max_size=4).map(spaces.MultiDiscrete)
-    | st.integers(1, 5).map(spaces.MultiBinary)
-    | st.lists(st.integers(1, 3), min_size=2, max_size=3).map(spaces.MultiBinary)
+    | st.lists(st.integers(1, 3), min_size=1, max_size=3).map(spaces.MultiBinary)
 )
 
 
@@ -266,12 +263,6 @@ def test_an_interrupt_between_the_renames_leaves_the_old_one(folder, model, monk
         model.export(folder)
     assert list(folder.parent.iterdir()) == [folder]
     assert (folder / CONFIG).read_bytes() == before
-
-
-def test_numbers_of_numpy_are_numbers(tmp_path):
-    trained("vector", n_steps=np.int64(16), gamma=np.float32(0.5)).export(tmp_path / "export")
-    imported = MDPO.from_export(tmp_path / "export")
-    assert (imported.n_steps, imported.gamma) == (16, 0.5)
 
 
 def test_other_folders_are_not_replaced(model, tmp_path):
@@ -364,69 +355,42 @@ def box(**changed):
 CHOICE = {"type": "MultiDiscrete", "nvec": [2], "start": [0], "dtype": "int64"}
 HOSTILE = {
     "os.system": setting("policy_class", {"$class": "os.system"}),
-    "posix.system": setting("policy_kwargs", {"activation_fn": {"$class": "posix.system"}}),
-    "builtins.eval": setting("policy_kwargs", {"features_extractor_class": {"$class": "builtins.eval"}}),
     "subprocess.Popen": setting("rollout_buffer_class", {"$class": "subprocess.Popen"}),
-    "a path": setting("policy_class", {"$class": "../../evil.Policy"}),
-    "a class that is no text": setting("policy_class", {"$class": ["torch.nn.ReLU"]}),
     "a class of another kind": setting("policy_class", {"$class": "torch.nn.ReLU"}),
-    "an extractor that is an optimizer": setting(
-        "policy_kwargs", {"features_extractor_class": {"$class": "torch.optim.Adam"}}
-    ),
     "a pickle in SB3's way": setting("learning_rate", {":type:": "x", ":serialized:": "gASV"}),
     "an unknown tag": setting("learning_rate", {"$eval": "1"}),
-    "two tags": setting("learning_rate", {"$float": "inf", "$class": "torch.nn.ReLU"}),
     "an unknown schedule": setting("learning_rate", {"$schedule": "exec", "val": 1}),
-    "a schedule of a list": setting("learning_rate", {"$schedule": ["LinearSchedule"], "val": 1}),
     "a schedule of texts": setting("learning_rate", {"$schedule": "ConstantSchedule", "val": "1"}),
     "a text as a number": setting("gamma", "0.99"),
     "true as a number": setting("gamma", True),
-    "infinity as a size": setting("n_steps", {"$float": "inf"}),
-    "half a step": setting("n_steps", 0.5),
-    "no steps": setting("n_steps", 0),
     "null": setting("n_epochs", None),
     "a wrong member": setting("predict_with", 7),
     "an unknown precision": setting("precision", "fp4"),
     "an unknown setting": setting("exec", 1),
-    "an argument that is given already": setting("policy_kwargs", {"observation_space": 1}),
     "an unknown argument of the policy": setting("policy_kwargs", {"exec": 1}),
     "an unknown argument of the optimizer": setting("policy_kwargs", {"net_arch": [8], "optimizer_kwargs": {"x": 1}}),
-    "too many members": setting("n_policies", 10**9),
     "more members than weights": setting("n_policies", 3),
-    "huge layers": setting("policy_kwargs", {"net_arch": [10**6, 10**6]}),
     "layers beyond 64 bits": setting("policy_kwargs", {"net_arch": [10**30]}),
     "negative layers": setting("policy_kwargs", {"net_arch": [-8]}),
-    "infinite layers": setting("policy_kwargs", {"net_arch": [{"$float": "inf"}]}),
-    "very many layers": setting("policy_kwargs", {"net_arch": [1] * 10**5}),
     "other layers": setting("policy_kwargs", {"net_arch": [9]}),
-    "a huge space": box(shape=[10**6, 10**6]),
-    "a space of a thousand axes": box(shape=[1] * 1000),
     "a space of nothing": box(shape=[0]),
-    "a space of half": box(shape=[0.5]),
     "a space beyond 64 bits": box(shape=[10**30]),
     "another space": box(shape=[4]),
     "a space upside down": box(low=1.0, high=-1.0),
     "a space of texts": box(low="NaN"),
-    "a space of too few bounds": box(low=[0.0]),
     "a space of objects": box(dtype="object"),
     "a space of an unknown kind": box(type="Tuple"),
-    "a space of a list": box(type=["Box"]),
     "no space": head("observation_space", None),
-    "many actions": head("action_space", {"type": "Discrete", "n": 10**12, "start": 0}),
-    "more actions than weights": head("action_space", {"type": "Discrete", "n": MOST_SPACE_ELEMENTS, "start": 0}),
     "very many actions": head(
         "action_space", {"type": "MultiDiscrete", "nvec": [2**30] * 9, "start": [0] * 9, "dtype": "int64"}
     ),
     "uneven actions": head("action_space", {"type": "MultiDiscrete", "nvec": [2, [2]], "start": [0], "dtype": "int64"}),
     "a dictionary of actions": head("action_space", {"type": "Dict", "spaces": {"a": CHOICE}}),
     "a dictionary in a dictionary": head("observation_space", {"type": "Dict", "spaces": {"a": {"type": "Dict"}}}),
-    "a newer format": head("format_version", EXPORT_VERSION + 1),
     "an older format": head("format_version", 0),
-    "a format of text": head("format_version", "1"),
     "another algorithm": head("algorithm", "PPO"),
     "another format": head("format", "x"),
     "an unknown key": head("__reduce__", "x"),
-    "settings in a list": head("settings", []),
     "a promised optimizer": head("includes_optimizer", 1),
 }
 
@@ -441,25 +405,12 @@ def test_hostile_settings_are_refused(folder, what, monkeypatch):
     assert len(str(refused.value)) < 800
 
 
-def test_newer_formats_say_what_to_do(folder):
-    forge(folder, head("format_version", EXPORT_VERSION + 1))
-    message = f"format version {EXPORT_VERSION + 1}, but sb3-mdpo {sb3_mdpo.__version__} reads versions up to"
-    with pytest.raises(ValueError, match=message):
-        MDPO.from_export(folder)
-
-
-@pytest.mark.parametrize(
-    ("kind", "policy_kwargs"),
-    [
-        ("vector", {"net_arch": [2**24, 2**24]}),
-        # Weights that would fit, but activations of more than five gibibytes
-        ("impala", {"features_extractor_class": {"$class": "sb3_mdpo.StridedCNN"},
-                    "features_extractor_kwargs": {"channels": [2**22, 1]}}),
-    ],
-)  # fmt: skip
-def test_nothing_large_is_allocated(tmp_path, kind, policy_kwargs):
-    shared(kind).export(tmp_path / "export")
-    forge(tmp_path / "export", setting("policy_kwargs", policy_kwargs))
+def test_large_activations_are_refused(tmp_path):
+    """Weights that would fit, but activations of more than five gibibytes."""
+    shared("impala").export(tmp_path / "export")
+    channels = {"features_extractor_kwargs": {"channels": [2**22, 1]}}
+    kwargs = {"features_extractor_class": {"$class": "sb3_mdpo.StridedCNN"}} | channels
+    forge(tmp_path / "export", setting("policy_kwargs", kwargs))
     with pytest.raises(ValueError, match="it computes a tensor of shape"):
         MDPO.from_export(tmp_path / "export")
 
@@ -467,13 +418,15 @@ def test_nothing_large_is_allocated(tmp_path, kind, policy_kwargs):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (head("format_version", EXPORT_VERSION + 1), f"format version 2, but sb3-mdpo {sb3_mdpo.__version__} reads"),
+        (setting("policy_kwargs", {"net_arch": [2**24, 2**24]}), "it computes a tensor of shape"),
         (box(shape=[2**25]), "has 33554432 elements, not an integer from 1 to 16777216"),
         (setting("n_policies", 10**9), "1000000000 policies have more than"),
         (setting("policy_kwargs", {"net_arch": [1] * 10**5}), "has more tensors than the file"),
     ],
-    ids=["space", "policies", "layers"],
+    ids=["newer", "weights", "space", "policies", "layers"],
 )
-def test_a_small_file_takes_little_memory(folder, change, message):
+def test_newer_and_huge_models_are_refused_with_little_memory(folder, change, message):
     forge(folder, change)
     tracemalloc.start()
     try:
@@ -557,11 +510,9 @@ def test_other_files_are_no_tensors(folder, content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not JSON"),
         (b"[]", "is not that of an export"),
         (b"\xff\xfe{}", "is not JSON"),
         (b"[" * 10**6, "is not JSON"),
-        (b'{"a":' * 10**5, "is not JSON"),
         (b"1" * 10**5, "is not JSON"),
         (b" " * (2**24 + 1), "has more than 16777216 bytes"),
     ],

@@ -34,7 +34,7 @@ def encode_space(space: spaces.Space[Any], where: str) -> dict[str, Any]:
     elif type(space) is spaces.MultiDiscrete:
         fields = {"nvec": space.nvec.tolist(), "start": space.start.tolist(), "dtype": str(space.dtype)}
     elif type(space) is spaces.MultiBinary:
-        fields = {"shape": list(space.shape)}
+        fields = {"n": np.array(space.n).tolist()}  # a number or a list
     else:
         raise ValueError(
             f"{where} is {space}, which an export cannot hold: use Box, Discrete, MultiDiscrete, MultiBinary or a "
@@ -78,14 +78,13 @@ def _decode(value: Any, most: int) -> spaces.Space[Any]:
         nvec, start = (np.array(value[name], np.int64) for name in ("nvec", "start"))
         _limited(sum(nvec.ravel().tolist()), most)
         return spaces.MultiDiscrete(nvec, _dtype(value["dtype"]), start=start)
-    if kind not in ("Box", "MultiBinary"):
-        raise ValueError(f"{kind!r} is not a kind of space that exports have")
-    shape = tuple(value["shape"])
-    size = 1
-    for length in shape:
-        size = _limited(size * _limited(length, most), most)
     if kind == "MultiBinary":
-        return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
+        n = value["n"]
+        _shape(n if isinstance(n, list) else [n], most)
+        return spaces.MultiBinary(n)
+    if kind != "Box":
+        raise ValueError(f"{kind!r} is not a kind of space that exports have")
+    shape = _shape(value["shape"], most)
     dtype = _dtype(value["dtype"])
     low, high = (_array(value[name], shape, dtype) for name in ("low", "high"))
     if not np.all(low <= high):  # NaN is refused, too
@@ -96,6 +95,13 @@ def _decode(value: Any, most: int) -> spaces.Space[Any]:
 def _size(space: spaces.Space[Any]) -> int:
     choices = {spaces.Discrete: "n", spaces.MultiDiscrete: "nvec"}.get(type(space))
     return int(np.sum(getattr(space, choices)) if choices else np.prod(space.shape or ()))
+
+
+def _shape(lengths: Any, most: int) -> tuple[int, ...]:
+    size = 1
+    for length in lengths:
+        size = _limited(size * _limited(length, most), most)
+    return tuple(lengths)
 
 
 def _limited(size: Any, most: int) -> int:
