@@ -76,7 +76,7 @@ class Checkpoint:
 
     @property
     def is_a_copy(self) -> bool:
-        """Whether it was written in another folder that still exists."""
+        """Whether it was written to another folder that still exists."""
         here, there = self.path.resolve().parent, self.written.parent
         return here != there and there.is_dir()
 

@@ -71,42 +71,24 @@ class _Unpickler(pickle.Unpickler):
 
 
 def dumps(state: Any, objects: Mapping[str, Any]) -> bytes:
-    """
-    :param state: what to pickle
-    :param objects: objects to save as references by these names
-    :return: the pickle
-    """
+    """Pickle a state; the objects are saved as references by their names."""
     file = io.BytesIO()
     _Pickler(file, {id(obj): name for name, obj in objects.items()}).dump(state)
     return file.getvalue()
 
 
 def loads(pickled: bytes, objects: Mapping[str, Any]) -> Any:
-    """
-    Unpickle, which can execute code.
-
-    :param pickled: from :func:`dumps`
-    :param objects: the objects that have these names now
-    :return: the state
-    """
+    """Unpickle, which can execute code; the objects replace references by their names."""
     return _Unpickler(io.BytesIO(pickled), objects).load()
 
 
 def has_state_methods(obj: Any) -> bool:
-    """
-    :param obj: any object
-    :return: whether its class has ``get_state()`` and ``set_state(state)``; wrappers only forward those of the
-        environment inside
-    """
+    """Whether the class has ``get_state()`` and ``set_state(state)``; wrappers only forward those of what they wrap."""
     return all(callable(getattr(type(obj), name, None)) for name in ("get_state", "set_state"))
 
 
 def state_of(obj: Any, leave_out: frozenset[str] = frozenset()) -> Any:
-    """
-    :param obj: an object
-    :param leave_out: attributes to leave out
-    :return: its ``get_state()``, or else its attributes by name
-    """
+    """Its ``get_state()``, or else its attributes by name."""
     if has_state_methods(obj):
         return {"own": obj.get_state(), GENERATOR: vars(obj).get(GENERATOR)}
     # Windows and surfaces of pygame are created anew when they are needed
@@ -118,10 +100,7 @@ def state_of(obj: Any, leave_out: frozenset[str] = frozenset()) -> Any:
 
 
 def restore(obj: Any, state: Any) -> None:
-    """
-    :param obj: an object
-    :param state: from :func:`state_of`
-    """
+    """Restore a state that :func:`state_of` returned."""
     if not has_state_methods(obj):
         vars(obj).update(state)
         return
@@ -131,12 +110,7 @@ def restore(obj: Any, state: Any) -> None:
 
 
 def problems_of(obj: Any, objects: Mapping[str, Any], leave_out: frozenset[str] = frozenset()) -> dict[str, str]:
-    """
-    :param obj: an object
-    :param objects: see :func:`dumps`
-    :param leave_out: attributes to leave out
-    :return: attribute that cannot be pickled -> reason
-    """
+    """Attributes that cannot be pickled, and why."""
     owner = type(obj).__name__
     if reason := _failure(state_of, obj, leave_out):
         return {"get_state": f"{owner} cannot be copied: {reason}"}

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import CSVOutputFormat, KVWriter, TensorBoardOutputFormat
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
@@ -86,7 +87,7 @@ class Training:
             **{f"policy.{name}": part for name, part in parts if name},
             "rollout_buffer": model.rollout_buffer,
             "logger": model.logger,
-            **log_files.outputs(model.logger),
+            **log_files.outputs(model.logger, KVWriter),
             **self._callbacks,
             **self._layers,
             **self._writers,
@@ -98,10 +99,11 @@ class Training:
 
     def snapshot(self, iterations: int, settings: dict[str, Any], in_rollout: bool) -> Snapshot:
         """
+        The training in its current state.
+
         :param iterations: rollouts that were followed by an update
         :param settings: arguments of the model
         :param in_rollout: whether this is the start of a rollout, not the end of the training
-        :return: the training in its current state
         """
         try:
             state = dumps(self._state(in_rollout), self._objects)
@@ -118,8 +120,14 @@ class Training:
             state=state,
             others=self._ranks.collect(state)[1:],
             files={name: log_files.position(file) for name, file in log_files.appended_files(logger, self._writers)},
-            tables={name: log_files.position(one.file).read() for name, one in log_files.tables(logger).items()},
-            events={name: log_files.event_positions(one) for name, one in log_files.tensorboards(logger).items()},
+            tables={
+                name: log_files.position(one.file).read()
+                for name, one in log_files.outputs(logger, CSVOutputFormat).items()
+            },
+            events={
+                name: log_files.event_positions(one)
+                for name, one in log_files.outputs(logger, TensorBoardOutputFormat).items()
+            },
         )
 
     def _state(self, in_rollout: bool) -> dict[str, Any]:
@@ -166,11 +174,7 @@ class Training:
                 self.problems += found.values()
 
     def check(self, snapshot: Snapshot, settings: dict[str, Any]) -> None:
-        """
-        :param snapshot: snapshot of an earlier training
-        :param settings: arguments of this one's model
-        :raises ValueError: if they differ, or the number of processes does
-        """
+        """Raise a ``ValueError`` if the snapshot is of other settings or another number of processes."""
         before, now = 1 + len(snapshot.others), self._ranks.size
         if before != now:
             raise ValueError(
@@ -190,7 +194,6 @@ class Training:
         """
         First half, before the other callbacks are told that training starts: the model and its environments.
 
-        :param snapshot: snapshot of an earlier training
         :return: the state, for :meth:`restore_callbacks`
         :raises ValueError: if environments are wrapped differently, or networks differ
         """
@@ -216,9 +219,6 @@ class Training:
         """
         Second half, when the other callbacks have been told that training starts: their states, and the random
         generators, which they may have used.
-
-        :param state: from :meth:`restore_model`
-        :param in_rollout: whether a rollout has just started
         """
         for name in self._callbacks.keys() & state["callbacks"].keys():
             restore(self._callbacks[name], state["callbacks"][name])
@@ -237,20 +237,16 @@ class Training:
             restore(named[name], layer)
 
     def restore_logs(self, checkpoint: Checkpoint) -> None:
-        """
-        Cut all logs where they ended at the checkpoint.
-
-        :param checkpoint: checkpoint of an earlier training
-        """
+        """Cut all logs where they ended at the checkpoint."""
         snapshot, logger = checkpoint.snapshot, self.model.logger
         for name, file in log_files.appended_files(logger, self._writers):
             if name in checkpoint.texts:
                 log_files.restore_content(file, checkpoint.texts[name])
-        for name, table in log_files.tables(logger).items():
+        for name, table in log_files.outputs(logger, CSVOutputFormat).items():
             if name in snapshot.tables:
                 log_files.restore_table(table, snapshot.tables[name])
         if not checkpoint.is_a_copy:  # else the original training may still write TensorBoard's files
-            for name, output in log_files.tensorboards(logger).items():
+            for name, output in log_files.outputs(logger, TensorBoardOutputFormat).items():
                 log_files.continue_events(output, snapshot.events.get(name, []))
 
 

@@ -18,12 +18,7 @@ INPUT = "observation"
 
 
 def onnx_bytes(policy: DeployedPolicy, example: th.Tensor) -> bytes:
-    """
-    :param policy: policy to write
-    :param example: observations, batch size of at least 2
-    :return: the ONNX file
-    :raises ImportError: if a package is missing
-    """
+    """The policy as an ONNX file. The batch size of the example must be at least 2."""
     need("export", onnx="onnx", onnxscript="onnxscript", onnxruntime="onnxruntime")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
     with warnings.catch_warnings():
@@ -43,10 +38,7 @@ def onnx_bytes(policy: DeployedPolicy, example: th.Tensor) -> bytes:
 
 
 def open_onnx(path: Path) -> Answer:
-    """
-    :param path: ONNX file
-    :return: function from observations to the file's outputs
-    """
+    """A function from observations to the outputs of an ONNX file."""
     import onnxruntime  # type: ignore[import-untyped]
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -54,11 +46,7 @@ def open_onnx(path: Path) -> Answer:
 
 
 def torchscript_bytes(policy: DeployedPolicy, example: th.Tensor) -> bytes:
-    """
-    :param policy: policy to write
-    :param example: observations, batch size of at least 2
-    :return: the TorchScript file
-    """
+    """The policy as a TorchScript file."""
     file = BytesIO()
     with th.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch prefers a newer format that C++ cannot load
@@ -68,10 +56,7 @@ def torchscript_bytes(policy: DeployedPolicy, example: th.Tensor) -> bytes:
 
 
 def open_torchscript(path: Path) -> Answer:
-    """
-    :param path: TorchScript file
-    :return: function from observations to the file's outputs
-    """
+    """A function from observations to the outputs of a TorchScript file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         loaded = th.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]

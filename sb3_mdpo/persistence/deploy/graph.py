@@ -47,6 +47,11 @@ class DeployedPolicy(nn.Module):
         members = model.policy.members if who == "ensemble" else [model.policy.members[who]]
         self.members: Sequence[ActorCriticPolicy] = nn.ModuleList(members)  # type: ignore[assignment]
         self.action_space = model.action_space
+        self.sizes: list[int] = []  # numbers of actions to choose from
+        if isinstance(model.action_space, spaces.Discrete):
+            self.sizes = [int(model.action_space.n)]
+        elif isinstance(model.action_space, spaces.MultiDiscrete):
+            self.sizes = model.action_space.nvec.tolist()
         self.squash_output = model.policy.squash_output
         self.clip_obs = 0.0 if vec_normalize is None else float(vec_normalize.clip_obs)
         for name, value in self._constants(model, vec_normalize).items():
@@ -110,16 +115,8 @@ class DeployedPolicy(nn.Module):
         elif isinstance(self.action_space, spaces.MultiBinary):
             answer = th.sigmoid(answer)
         else:
-            answer = th.cat([logits.softmax(1) for logits in th.split(answer, self._sizes(), dim=1)], dim=1)
+            answer = th.cat([logits.softmax(1) for logits in th.split(answer, self.sizes, dim=1)], dim=1)
         return answer, member.value_net(latent_vf).flatten()
-
-    def _sizes(self) -> list[int]:
-        space = self.action_space
-        if isinstance(space, spaces.Discrete):
-            return [int(space.n)]
-        assert isinstance(space, spaces.MultiDiscrete)
-        sizes: list[int] = space.nvec.tolist()
-        return sizes
 
     def _boxed(self, actions: th.Tensor) -> th.Tensor:
         actions = actions.reshape(-1, *self.low.shape)
@@ -130,7 +127,7 @@ class DeployedPolicy(nn.Module):
     def _most_probable(self, probabilities: th.Tensor) -> th.Tensor:
         if isinstance(self.action_space, spaces.MultiBinary):
             return probabilities.round().reshape(-1, *(self.action_space.shape or ()))
-        best = [part.argmax(1) for part in th.split(probabilities, self._sizes(), dim=1)]
+        best = [part.argmax(1) for part in th.split(probabilities, self.sizes, dim=1)]
         if isinstance(self.action_space, spaces.Discrete):
             return best[0] + self.start
         return th.stack(best, dim=1) + self.start

@@ -121,8 +121,5 @@ def _schedule(cls: type, arguments: dict[str, Any]) -> Any:
 
 
 def is_number(value: object) -> bool:
-    """
-    :param value: any value
-    :return: whether it is a number; True and False are not
-    """
+    """Whether it is a number; True and False are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -23,11 +23,7 @@ def _unique_names(policy: nn.Module) -> dict[str, str]:
 
 
 def weights_of(policy: nn.Module) -> Tensors:
-    """
-    :param policy: the policy
-    :return: every tensor of its ``state_dict()`` once
-    :raises ValueError: if something in it is not a tensor
-    """
+    """Every tensor of the policy's ``state_dict()`` once. A ``ValueError`` if something in it is not a tensor."""
     state = policy.state_dict()
     for name, value in state.items():
         if not isinstance(value, th.Tensor):
@@ -36,10 +32,7 @@ def weights_of(policy: nn.Module) -> Tensors:
 
 
 def load_weights(policy: nn.Module, tensors: Tensors) -> None:
-    """
-    :param policy: policy to load them into
-    :param tensors: tensors that :func:`weights_of` returned
-    """
+    """Load tensors that :func:`weights_of` returned."""
     policy.load_state_dict({name: tensors[f"{WEIGHTS}{first}"] for name, first in _unique_names(policy).items()})
 
 
@@ -72,11 +65,7 @@ def check_weights(
     """
     Build the network on PyTorch's meta device, where tensors have shapes but take no memory, and compare.
 
-    :param settings: the model's settings
-    :param observation_space: observation space
-    :param action_space: action space
-    :param tensors: weights read from a file
-    :raises ValueError: if they are not those of this network
+    :raises ValueError: if the tensors are not those of this network
     """
     if settings["n_policies"] > len(tensors):
         raise ValueError(f"{settings['n_policies']} policies have more than {len(tensors)} tensors")
@@ -94,11 +83,7 @@ def check_weights(
 
 
 def optimizer_tensors(optimizer: th.optim.Optimizer) -> Tensors:
-    """
-    :param optimizer: the optimizer
-    :return: its state without ``param_groups``
-    :raises ValueError: if something in it is not a tensor
-    """
+    """The optimizer's state without ``param_groups``. A ``ValueError`` if something in it is not a tensor."""
     tensors = {}
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
@@ -115,9 +100,7 @@ def load_optimizer(optimizer: th.optim.Optimizer, tensors: Tensors) -> None:
     """
     Call this before loading the weights: a step with zero gradients finds out what belongs in the state.
 
-    :param optimizer: new optimizer to load the state into
-    :param tensors: tensors that :func:`optimizer_tensors` returned, read from a file
-    :raises ValueError: if they are not the state of such an optimizer
+    :raises ValueError: if the tensors are not the state of such an optimizer
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:
