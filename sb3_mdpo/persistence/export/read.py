@@ -61,7 +61,7 @@ def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{path} is refused as an export: {one_line(error, LONGEST_REASON)}") from error
+        raise ValueError(f"{path} is refused: {one_line(error, LONGEST_REASON)}") from error
 
 
 def read_export(path: str | Path, algorithm: str, custom_objects: Mapping[str, type] | None = None) -> Export:
