@@ -76,7 +76,7 @@ class Training:
     """
     :param env_id: the scenario
     :param folder: its working folder
-    :param forked: whether its processes are forked, with torch and rl-zoo3 imported, or start a new interpreter
+    :param forked: whether its processes are forked, with torch and rl-zoo3 imported
     """
 
     env_id: str
@@ -136,12 +136,7 @@ class Training:
 
 
 class ForkedProcess:
-    """
-    A command in a forked process, with the methods of ``subprocess.Popen`` that are needed here.
-
-    :param argv: see :func:`tests.support.commands.run`
-    :param folder: working folder; errors are written to ``output.txt`` in it
-    """
+    """A command of :mod:`tests.support.commands` with the methods of ``Popen`` that are needed here."""
 
     def __init__(self, argv: list[str], folder: Path) -> None:
         self._process = commands._context.Process(
@@ -168,11 +163,7 @@ Process = subprocess.Popen[bytes] | ForkedProcess
 
 
 def kill_at_a_moment(process: Process, seconds: float) -> bool:
-    """
-    :param process: a training that has just been started
-    :param seconds: when to kill it
-    :return: whether it was killed before it ended
-    """
+    """Kill a training after some seconds, unless it has ended: whether it was killed."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -183,13 +174,7 @@ def kill_at_a_moment(process: Process, seconds: float) -> bool:
 
 
 def kill_while_writing(process: Process, checkpoints: Path, skip: int, patience: float = 120) -> bool:
-    """
-    :param process: a training that has just been started
-    :param checkpoints: folder of its checkpoints
-    :param skip: number of checkpoints that it may write before
-    :param patience: seconds to wait at most
-    :return: whether it was killed while a checkpoint was half written, before it ended
-    """
+    """Kill a training while a checkpoint is half written, after ``skip`` others: False if it ended before."""
     deadline = time.monotonic() + patience
     seen: set[str] = set()
     while process.poll() is None and time.monotonic() < deadline:

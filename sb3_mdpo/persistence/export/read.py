@@ -3,9 +3,8 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import safetensors.torch
 import torch as th
@@ -36,17 +35,8 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Export:
-    """
-    The content of an export, checked.
-
-    :param observation_space: observation space
-    :param action_space: action space
-    :param settings: attributes of the model
-    :param weights: tensors of the policy
-    :param optimizer: tensors of the optimizer's state; None if the export does not include it
-    """
+class Export(NamedTuple):
+    """The checked content of an export; ``optimizer`` is None if it does not include the optimizer's state."""
 
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
@@ -64,34 +54,23 @@ def _refusing(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} is refused: {one_line(error, LONGEST_REASON)}") from error
 
 
-def read_export(path: str | Path, algorithm: str, custom_objects: Mapping[str, type] | None = None) -> Export:
-    """
-    :param path: folder that :meth:`sb3_mdpo.MDPO.export` wrote
-    :param algorithm: name of the expected class
-    :param custom_objects: name -> class, allowed in addition to
-        :data:`~sb3_mdpo.persistence.export.encoding.ALLOWED`
-    :return: its content
-    :raises ValueError: if anything in it is unexpected
-    """
-    path = Path(path)
-    with _refusing(path):
-        content = _read_config(path / CONFIG)
-        _check_head(content, algorithm)
-        observation_space, action_space = map(decode_space, (content["observation_space"], content["action_space"]))
-        if isinstance(action_space, spaces.Dict):
-            raise ValueError("its action space is a dictionary")
-        settings = decode(content["settings"], custom_objects or {})
-        check_settings(settings)
-        tensors = _read_tensors(path / TENSORS)
-        weights, optimizer = (
-            {name: tensor for name, tensor in tensors.items() if name.startswith(kind)} for kind in (WEIGHTS, OPTIMIZER)
-        )
-        if len(weights) + len(optimizer) < len(tensors) or (optimizer and not content["includes_optimizer"]):
-            raise ValueError(f"{TENSORS} holds tensors that are not the model's")
-        check_weights(settings, observation_space, action_space, weights)
-    return Export(
-        observation_space, action_space, settings, weights, optimizer if content["includes_optimizer"] else None
+def _read(path: Path, algorithm: str, custom_objects: Mapping[str, type]) -> Export:
+    content = _read_config(path / CONFIG)
+    _check_head(content, algorithm)
+    observation_space, action_space = map(decode_space, (content["observation_space"], content["action_space"]))
+    if isinstance(action_space, spaces.Dict):
+        raise ValueError("its action space is a dictionary")
+    settings = decode(content["settings"], custom_objects)
+    check_settings(settings)
+    tensors = _read_tensors(path / TENSORS)
+    weights, optimizer = (
+        {name: tensor for name, tensor in tensors.items() if name.startswith(kind)} for kind in (WEIGHTS, OPTIMIZER)
     )
+    includes_optimizer = content["includes_optimizer"]
+    if len(weights) + len(optimizer) < len(tensors) or (optimizer and not includes_optimizer):
+        raise ValueError(f"{TENSORS} holds tensors that are not the model's")
+    check_weights(settings, observation_space, action_space, weights)
+    return Export(observation_space, action_space, settings, weights, optimizer if includes_optimizer else None)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -154,7 +133,8 @@ def load_export(
     changeable = (SETTINGS.keys() - set(FIXED)) | set(OF_THE_MACHINE)
     for name in changed.keys() - changeable:
         raise TypeError(f"from_export() cannot change {name!r}: use some of {', '.join(sorted(changeable))}.")
-    export = read_export(path, cls.__name__, custom_objects)
+    with _refusing(Path(path)):
+        export = _read(Path(path), cls.__name__, custom_objects or {})
     settings = dict(export.settings)
     if env is not None:
         env = cls._wrap_env(env, changed.get("verbose", 0))
