@@ -28,14 +28,9 @@ def cartpole(n_envs: int = 4):
 
 @pytest.fixture
 def model() -> MDPO:
-    schedules = {"clip_range": LinearSchedule(0.3, 0.1, 1), "clip_range_vf": 0.3}
-    settings = {
-        "gamma": 0.9,
-        "seed": 5,
-        "stats_window_size": 7,
-        "policy_kwargs": [{"net_arch": [8]}, {"net_arch": [9]}],
-    }
-    return MDPO("MlpPolicy", cartpole(), **schedules, **settings, **TINY).learn(128)
+    settings = {"gamma": 0.9, "clip_range": LinearSchedule(0.3, 0.1, 1), "clip_range_vf": 0.3, "seed": 5}
+    networks = [{"net_arch": [8]}, {"net_arch": [9]}]
+    return MDPO("MlpPolicy", cartpole(), policy_kwargs=networks, stats_window_size=7, **settings, **TINY).learn(128)
 
 
 @pytest.mark.parametrize("k", [0, 1])
@@ -64,17 +59,7 @@ def test_the_ppo_model_needs_no_package_of_ours(model, tmp_path):
 
 def test_the_ppo_model_has_the_settings_and_learns_on(model):
     ppo = model.to_ppo(0)
-    for name in [
-        "gamma",
-        "n_steps",
-        "batch_size",
-        "n_epochs",
-        "ent_coef",
-        "vf_coef",
-        "max_grad_norm",
-        "target_kl",
-        "seed",
-    ]:
+    for name in ("gamma", "n_steps", "batch_size", "n_epochs", "ent_coef", "vf_coef", "max_grad_norm", "seed"):
         assert getattr(ppo, name) == getattr(model, name), name
     assert (ppo.clip_range(0.5), ppo.clip_range_vf(1)) == (pytest.approx(0.2), 0.3)
     assert ppo._stats_window_size == model._stats_window_size == 7
