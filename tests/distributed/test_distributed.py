@@ -425,7 +425,7 @@ def test_a_checkpoint_of_several_processes_is_refused_by_one(runs: tuple[Path, P
     alone, *_ = runs
     checkpoints = alone / "logs" / "mdpo" / "CartPole-v1_1" / "checkpoints"
     model = MDPO("MlpPolicy", make_vec_env("CartPole-v1", 4), n_steps=32, batch_size=64)
-    with pytest.raises(ValueError, match=r"on 2 processes, and this one has 1: .* Start as many with torchrun"):
+    with pytest.raises(ValueError, match=r"with 2 processes, this one has 1: .* Start 2 with torchrun"):
         model.learn(1, ResumableCheckpointCallback(checkpoints, resume=True))
 
 
