@@ -332,12 +332,6 @@ def forge(folder: Path, change) -> None:
     (folder / CONFIG).write_text(json.dumps(content))
 
 
-def forge_tensors(folder: Path, change) -> None:
-    tensors = safetensors.torch.load((folder / TENSORS).read_bytes())
-    change(tensors)
-    (folder / TENSORS).write_bytes(safetensors.torch.save(tensors))
-
-
 def setting(name: str, value):
     return lambda content: content["settings"].update({name: value})
 
@@ -445,37 +439,36 @@ def test_the_parts_of_a_space_are_bounded_together():
         decode_space({"type": "Dict", "spaces": {"a": half, "b": CHOICE, "c": CHOICE}})
 
 
-@pytest.mark.parametrize("change", ["missing", "extra", "shape", "dtype", "stray", "optimizer"])
-def test_tensors_must_be_the_networks(folder, change):
-    name = "policy.members.0.action_net.bias"
-
-    def forged(tensors: dict[str, th.Tensor]) -> None:
-        if change == "missing":
-            del tensors[name]
-        elif change == "shape":
-            tensors[name] = th.zeros(4)
-        elif change == "dtype":
-            tensors[name] = tensors[name].double()
-        else:
-            tensors[{"extra": "policy.x", "stray": "x", "optimizer": "optimizer.0.step"}[change]] = th.zeros(())
-
-    forge_tensors(folder, forged)
-    with pytest.raises(ValueError, match=r"the tensor policy|holds tensors that are not"):
-        MDPO.from_export(folder)
+BIAS, MOMENT = "policy.members.0.action_net.bias", "optimizer.0.exp_avg"
 
 
-@pytest.mark.parametrize("change", ["missing", "shape", "index", "unknown"])
-def test_optimizer_states_must_be_the_optimizers(tmp_path, model, change):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {BIAS: None},
+        {BIAS: th.zeros(4)},
+        {BIAS: th.zeros(3, dtype=th.float64)},
+        {"policy.x": th.zeros(())},
+        {"x": th.zeros(())},
+        {MOMENT: None},
+        {MOMENT: th.zeros(1)},
+        {"optimizer.99.exp_avg": th.zeros(1)},
+        {"optimizer.0.x": th.zeros(())},
+    ],
+)
+def test_tensors_must_be_the_models(tmp_path, model, change):
     model.export(tmp_path / "export", include_optimizer=True)
+    file = tmp_path / "export" / TENSORS
+    tensors = safetensors.torch.load(file.read_bytes()) | change
+    file.write_bytes(safetensors.torch.save({name: one for name, one in tensors.items() if one is not None}))
+    with pytest.raises(ValueError, match=r"the tensor (policy|optimizer)\.[\w.]+ is|holds tensors that are not"):
+        MDPO.from_export(tmp_path / "export")
 
-    def forged(tensors: dict[str, th.Tensor]) -> None:
-        moment = tensors.pop("optimizer.0.exp_avg")
-        if change != "missing":
-            name = {"shape": "optimizer.0.exp_avg", "index": "optimizer.99.exp_avg", "unknown": "optimizer.0.x"}[change]
-            tensors[name] = moment if change != "shape" else moment[:1]
 
-    forge_tensors(tmp_path / "export", forged)
-    with pytest.raises(ValueError, match=r"the tensor optimizer\.\d+\.\w+ is"):
+def test_an_optimizer_that_is_not_announced_is_refused(tmp_path, model):
+    model.export(tmp_path / "export", include_optimizer=True)
+    forge(tmp_path / "export", head("includes_optimizer", False))
+    with pytest.raises(ValueError, match="holds tensors that are not the model's"):
         MDPO.from_export(tmp_path / "export")
 
 
@@ -490,16 +483,14 @@ class Bomb:
 @pytest.mark.parametrize(
     "content",
     [
-        pickle.dumps(Bomb()),
         cloudpickle.dumps(Bomb()),
         b"",
-        b"\x00" * 8,
         b"\xff" * 64,
         (2**62).to_bytes(8, "little") + b"{}",
         (2).to_bytes(8, "little") + b"{}",
         (99).to_bytes(8, "little") + HUGE_TENSOR.ljust(99),
     ],
-    ids=["pickle", "cloudpickle", "empty", "zeros", "ones", "long header", "no tensors", "huge tensor"],
+    ids=["pickle", "empty", "ones", "long header", "no tensors", "huge tensor"],
 )
 def test_other_files_are_no_tensors(folder, content):
     (folder / TENSORS).write_bytes(content)
@@ -524,18 +515,11 @@ def test_other_files_are_no_settings(folder, content, message):
 
 
 @pytest.mark.parametrize("name", [CONFIG, TENSORS])
-def test_missing_files_are_named(folder, name):
+def test_missing_and_cut_files_are_refused(folder, name):
+    data = (folder / name).read_bytes()
     (folder / name).unlink()
     with pytest.raises(ValueError, match=f"{name} is missing"):
         MDPO.from_export(folder)
-    (folder / name).mkdir()
-    with pytest.raises(ValueError, match=f"{name} is missing"):
-        MDPO.from_export(folder)
-
-
-@pytest.mark.parametrize("name", [CONFIG, TENSORS])
-def test_cut_files_are_refused(folder, name):
-    data = (folder / name).read_bytes()
     for length in (*range(0, len(data) - 2, len(data) // 20), len(data) - 2):
         (folder / name).write_bytes(data[:length])
         with pytest.raises(ValueError, match=f"{name} is not"):
