@@ -49,7 +49,7 @@ def test_differences_are_seen(alone, tmp_path: Path) -> None:
     (other.run / monitor.name).write_text(monitor.read_text().replace("\n", "\n1.0,1,0.1\n", 3))
     (other.run / "evaluations.npz").unlink()
     shutil.copy(other.run / "best_model.zip", other.run / "CartPole-v1.zip")
-    assert {"policy.pth", monitor.name, "evaluations.npz"} <= set(differences(training, other))
+    assert {"policy.optimizer.pth", monitor.name, "evaluations.npz"} <= set(differences(training, other))
 
 
 def test_sigterm_ends_the_zoos_training_with_a_checkpoint(tmp_path: Path) -> None:

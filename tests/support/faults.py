@@ -33,6 +33,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "n_envs": 4,
         "n_steps": 32,
         "batch_size": 32,
+        "n_epochs": 4,
         "n_timesteps": 4096,
         "learning_rate": "lin_1e-3",
         "callback": [CHECKPOINTS, "sb3_mdpo.callbacks.BudgetCallback"],
@@ -45,13 +46,13 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "n_steps": 32,
         "batch_size": 64,
         "n_epochs": 2,
-        "n_timesteps": 2560,
+        "n_timesteps": 1536,
         "n_policies": 3,
         "n_envs": 6,
         "distill_mode": "random",
         "callback": [
             CHECKPOINTS,
-            {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 1000, "episodes": 4, "n_envs": 4}},
+            {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 500, "episodes": 4, "n_envs": 4}},
         ],
     },
     "procgen-starpilot-easy-v0": {
@@ -184,6 +185,7 @@ def kill_while_writing(process: Process, checkpoints: Path, skip: int, patience:
             process.kill()
             process.wait()
             return True
+        time.sleep(1e-4)  # leave the processor to the training
     if process.poll() is None:
         process.kill()
         process.wait()
