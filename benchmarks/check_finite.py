@@ -1,11 +1,11 @@
-"""What ``check_finite`` costs: iterations of rollout and update with it and without it, in turn.
+"""The cost of ``check_finite``: iterations of rollout and update with and without it, in turn.
 
 python benchmarks/check_finite.py
 
-CartPole is where it costs most: its environments and networks take next to no time, and its observations are floats.
+CartPole is the worst case: its environments and networks take next to no time, and its observations are floats.
 Procgen's images are integers, which need no check.
 
-The control is a second model without the check: by what its ratio differs from 1, two models differ by themselves.
+The control is a second model without the check: its ratio shows how much two equal models differ.
 """
 
 import time
@@ -27,7 +27,7 @@ def cartpole(check_finite: bool) -> MDPO:
 
 
 def pendulum(check_finite: bool) -> MDPO:
-    """Gaussian actions, and few epochs, so that the rollout has more of the time."""
+    """Gaussian actions and few epochs, so that rollouts take a larger share of the time."""
     env = make_vec_env("Pendulum-v1", n_envs=8, seed=0)
     return MDPO("MlpPolicy", env, n_steps=256, batch_size=256, n_epochs=2, seed=0, check_finite=check_finite)
 
@@ -53,7 +53,7 @@ def seconds_of_iteration(model: MDPO) -> float:
 
 
 def ratio(seconds: list[float], reference: list[float]) -> str:
-    """Median and quartiles of the ratios of iterations that ran one after the other."""
+    """Median and quartiles of the ratios of consecutive iterations."""
     low, middle, high = np.quantile(np.divide(seconds, reference), [0.25, 0.5, 0.75])
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 

@@ -1,10 +1,10 @@
-"""What checkpoints cost: the share of a training that is spent in ``ResumableCheckpointCallback``.
+"""The cost of checkpoints: the share of a training's time spent in ``ResumableCheckpointCallback``.
 
 python benchmarks/checkpoints.py
 
 At the default frequency: snapshots in memory as often as they take one percent of the time, written at the start, as
-often as that takes another percent but at most once a minute, and at the end. CartPole is where they cost most: its
-rollouts take next to no time. The time of the callback's methods is added up.
+often as that takes another percent but at most once a minute, and at the end. CartPole is the worst case: its rollouts
+take next to no time. The durations of the callback's methods are added up.
 """
 
 import time
@@ -44,9 +44,9 @@ TASKS: dict[str, Callable[[Path], MDPO]] = {"CartPole": cartpole, "Procgen, 64 e
 
 class Timed(ResumableCheckpointCallback):
     """
-    :ivar seconds: all that it is called for
-    :ivar snapshots: seconds of each
-    :ivar writes: seconds of each checkpoint
+    :ivar seconds: total time in its methods
+    :ivar snapshots: seconds of each snapshot
+    :ivar writes: seconds of each written checkpoint
     """
 
     def __init__(self, save_path: Path) -> None:

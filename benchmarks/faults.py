@@ -1,14 +1,13 @@
-"""Trainings of the zoo are killed dozens of times: do they end as if they had been left alone?
+"""Kill trainings of the zoo dozens of times: do they end like undisturbed ones?
 
 python benchmarks/faults.py --kills 50
 
-Every other kill (SIGKILL) hits a training while it writes a checkpoint, the others at a random moment of its process,
-start and imports included. A training that was killed goes on with ``python -m sb3_mdpo.zoo train --resume``, or, where
-there was no checkpoint yet, begins anew. Once one has been killed five times it runs to its end, and its weights,
-optimizer, statistics, logs and evaluations are compared with those of the same training that nobody disturbed. The
-trainings are those of tests/support/faults.py.
+Every other kill (SIGKILL) hits a training while it writes a checkpoint, the others a random moment of its process, its
+start and imports included. A killed training resumes with ``python -m sb3_mdpo.zoo train --resume``, or starts anew if
+there is no checkpoint yet. After five kills it runs to its end, and its weights, optimizer, statistics, logs and
+evaluations are compared with those of an undisturbed training. The trainings are those of tests/support/faults.py.
 
-The trainings that are complete are written to the work folder; the same command goes on with the rest.
+Complete trainings are recorded in the work folder; the same command continues with the others.
 """
 
 import json
@@ -35,8 +34,8 @@ WRITING = "killed while writing"
 class Result:
     """
     :param env_id: the training's scenario
-    :param attempts: how each of its processes but the last ended
-    :param differences: in what its results differ from those of the training that was left alone
+    :param attempts: how each of its processes except the last ended
+    :param differences: results that differ from those of the undisturbed training
     """
 
     env_id: str
@@ -49,7 +48,7 @@ class Result:
 
 
 def left_alone(env_id: str, work: Path) -> tuple[Training, float]:
-    """:return: the undisturbed training, and the seconds that it took"""
+    """The undisturbed training, and its duration in seconds."""
     training, took = Training(env_id, work / "alone" / env_id), work / "alone" / f"{env_id}.seconds"
     if not (training.is_complete and took.exists()):
         shutil.rmtree(training.folder, ignore_errors=True)
@@ -61,8 +60,8 @@ def left_alone(env_id: str, work: Path) -> tuple[Training, float]:
 
 def main() -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("--kills", type=int, default=50, help="how many at least (default: 50)")
-    parser.add_argument("--seed", type=int, default=0, help="decides when (default: 0)")
+    parser.add_argument("--kills", type=int, default=50, help="least number of kills (default: 50)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
     parser.add_argument("--work", type=Path, default=Path("faults"), help="folder of the trainings (default: faults)")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Arguments of ``sb3-mdpo export``. What it needs is imported when it runs."""
+"""``sb3-mdpo export``. Heavy imports wait until it runs."""
 
 import argparse
 from contextlib import redirect_stdout
@@ -15,19 +15,21 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     """
     :param parser: the parser of ``sb3-mdpo export``
     """
-    parser.add_argument("path", metavar="PATH", type=Path, help="run folder of the zoo, or a model that save() wrote")
+    parser.add_argument(
+        "path", metavar="PATH", type=Path, help="run folder of the zoo, or a file that MDPO.save() wrote"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder or file to write")
     parser.add_argument(
         "--format",
         choices=("safetensors", "onnx", "torchscript"),
         default="safetensors",
-        help="a folder with the whole model that runs no code when it is read, or one file that acts (default: "
-        "safetensors)",
+        help="safetensors: a folder with the whole model, which runs no code when it is read; the others: one file "
+        "that computes actions (default: safetensors)",
     )
-    parser.add_argument("--policy", type=_policy, help="who acts: 0, 1, ... or ensemble (default: as it was saved)")
+    parser.add_argument("--policy", type=_policy, help="policy that acts: 0, 1, ... or ensemble (default: as saved)")
     parser.add_argument("--load-best", action="store_true", help="export a run's best_model.zip")
     parser.add_argument(
-        "--include-optimizer", action="store_true", help="with safetensors: the optimizer's state, to train on exactly"
+        "--include-optimizer", action="store_true", help="safetensors only: the optimizer's state, to resume exactly"
     )
     parser.set_defaults(run=_export)
 
@@ -45,16 +47,16 @@ def _export(args: argparse.Namespace) -> None:
 
     run = None if args.path.is_file() else read_run(args.path, args.load_best, ("mdpo",))
     if run is None and args.load_best:
-        raise ValueError(f"{args.path} is a model: --load-best is for run folders.")
+        raise ValueError(f"{args.path} is a model file: --load-best is for run folders.")
     changed: dict[str, Any] = {} if args.policy is None else {"predict_with": args.policy}
-    if args.format != "safetensors":  # the files compute in float32
+    if args.format != "safetensors":  # such files compute in float32
         changed |= {"precision": "fp32", "compile": False}
     model = MDPO.load(args.path if run is None else run.model_path, device="cpu", **changed)
     vec_normalize = None if run is None else _normalization(run)
     if args.format == "safetensors":
         model.export(args.output, args.include_optimizer)
         if vec_normalize is not None:
-            print("The run normalises observations: its vecnormalize.pkl is not part of the export.")
+            print("The run normalizes observations: its vecnormalize.pkl is not part of the export.")
     else:
         deploy_policy(model, args.output, args.format, vec_normalize)
     print(f"{args.output}: predict_with={model.predict_with}")
@@ -65,7 +67,7 @@ def _normalization(run: "Run") -> "VecNormalize | None":
 
     if not run.hyperparams.get("normalize"):
         return None
-    with redirect_stdout(None):  # the zoo tells what it loads
+    with redirect_stdout(None):  # the zoo prints what it loads
         env = run.make_env(run.env_kwargs, 1, 0)
     env.close()
     vec_normalize = unwrap_vec_normalize(env)

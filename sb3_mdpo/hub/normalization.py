@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_mdpo.persistence.export.space_json import decode_space, encode_space
+from sb3_mdpo.persistence.export.spaces import decode_space, encode_space
 
 LARGEST = 2**28  # bytes
 _ATTRIBUTES = ["training", "norm_obs", "norm_reward", "norm_obs_keys", "clip_obs", "clip_reward", "gamma", "epsilon"]

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # of the HTTP library, httpx or another
 
-from sb3_mdpo.persistence.export.document import CONFIG as EXPORT_CONFIG
-from sb3_mdpo.persistence.export.document import TENSORS
+from sb3_mdpo.persistence.export.format import CONFIG as EXPORT_CONFIG
+from sb3_mdpo.persistence.export.format import TENSORS
 from sb3_mdpo.zoo.run import ARGS, CONFIG
 
 # What `rl_zoo3 enjoy` needs, as plain data: the model from MDPO.export(), the settings, statistics of VecNormalize

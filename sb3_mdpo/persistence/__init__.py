@@ -1,1 +1,1 @@
-"""Models and trainings on disk: exact resume, safe exports, deployment, exchange with PPO."""
+"""Saving and restoring: exact resume, safe exports, deployment, conversion from and to PPO."""

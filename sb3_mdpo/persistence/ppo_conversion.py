@@ -1,10 +1,11 @@
-"""Members as SB3's PPO models, and PPO models as members."""
+"""Members to PPO models of SB3, and PPO models to members."""
 
 from io import BufferedIOBase
 from pathlib import Path
 
 import torch as th
 from stable_baselines3 import PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_mdpo.common.distributions import starts_at_zero
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
@@ -35,12 +36,12 @@ COMMON_ARGUMENTS = (
 
 def member_to_ppo(model: MutualOnPolicyAlgorithm, k: int) -> PPO:
     """
-    :param model: model to take the member from; it is left as it is
+    :param model: model of the member, which stays as it is
     :param k: the member's index
     :return: see :meth:`sb3_mdpo.MDPO.to_ppo`
-    :raises ValueError: where there is no such member, or PPO could not act for it
+    :raises ValueError: if there is no such member, or actions do not start at 0
     """
-    member = model.policy.members[check_member(model, k)]
+    member = _member(model, k)
     if not starts_at_zero(model.action_space):
         raise ValueError(
             f"SB3's PPO counts actions from 0, but the action space is {model.action_space}: use "
@@ -52,9 +53,9 @@ def member_to_ppo(model: MutualOnPolicyAlgorithm, k: int) -> PPO:
     ppo = PPO(member_class, None, policy_kwargs=member_kwargs, _init_setup_model=False, **settings)  # type: ignore[arg-type]
     ppo.observation_space, ppo.action_space = model.observation_space, model.action_space
     ppo.n_envs = max(model.n_envs // model.n_policies, 1)
-    with th.random.fork_rng(devices=[]):  # for the initial weights, which are not used
+    with th.random.fork_rng(devices=[]):  # initial weights are drawn, but not used
         ppo._setup_model()
-    ppo.seed = model.seed  # only now: building a model with a seed would start all generators anew
+    ppo.seed = model.seed  # only now: _setup_model() would seed all generators with it
     ppo.policy.load_state_dict(member.state_dict())
     ppo.num_timesteps = model.num_timesteps // model.n_policies
     ppo._n_updates = model._n_updates
@@ -63,12 +64,12 @@ def member_to_ppo(model: MutualOnPolicyAlgorithm, k: int) -> PPO:
 
 def ppo_to_member(model: MutualOnPolicyAlgorithm, k: int, ppo: PPO | str | Path | BufferedIOBase) -> None:
     """
-    :param model: model whose member gets the weights
+    :param model: model of the member
     :param k: the member's index
     :param ppo: see :meth:`sb3_mdpo.MDPO.load_ppo`
-    :raises ValueError: where there is no such member, or the networks or spaces differ
+    :raises ValueError: if there is no such member, or networks or spaces differ
     """
-    member = model.policy.members[check_member(model, k)]
+    member = _member(model, k)
     source = ppo if isinstance(ppo, PPO) else load_ppo(ppo, model.device)
     for name in ("observation_space", "action_space"):
         if getattr(source, name) != getattr(model, name):
@@ -81,12 +82,12 @@ def ppo_to_member(model: MutualOnPolicyAlgorithm, k: int, ppo: PPO | str | Path 
     if theirs != ours:
         name = next(name for name in ours | theirs if ours.get(name) != theirs.get(name))
         raise ValueError(
-            f"The PPO model's network is not that of member {k}: {name} has shape {theirs.get(name)} there and "
-            f"{ours.get(name)} here. Build MDPO with the policy and policy_kwargs that the PPO model has."
+            f"The network of the PPO model is not that of member {k}: {name} has shape {theirs.get(name)} there and "
+            f"{ours.get(name)} here. Build MDPO with the policy and policy_kwargs of the PPO model."
         )
     member.load_state_dict(source.policy.state_dict())
     for parameter in member.parameters():
-        model.policy.optimizer.state.pop(parameter, None)  # moments of other weights
+        model.policy.optimizer.state.pop(parameter, None)  # its moments are those of the old weights
 
 
 def load_ppo(path: str | Path | BufferedIOBase, device: th.device | str = "auto") -> PPO:
@@ -94,7 +95,7 @@ def load_ppo(path: str | Path | BufferedIOBase, device: th.device | str = "auto"
     :param path: file that PPO's ``save()`` wrote
     :param device: PyTorch device
     :return: the model
-    :raises ValueError: where the file is damaged or holds something else
+    :raises ValueError: if the file is damaged or not PPO's
     """
     if "n_policies" in read_plain_settings(path):
         raise ValueError(f"{path} is an MDPO model: pass MDPO.load({str(path)!r}).to_ppo(k) instead.")
@@ -102,13 +103,7 @@ def load_ppo(path: str | Path | BufferedIOBase, device: th.device | str = "auto"
         return PPO.load(path, device=device)
 
 
-def check_member(model: MutualOnPolicyAlgorithm, k: int) -> int:
-    """
-    :param model: the model
-    :param k: index of a member
-    :return: the same index
-    :raises ValueError: where the model has no such member
-    """
+def _member(model: MutualOnPolicyAlgorithm, k: int) -> ActorCriticPolicy:
     if k not in range(model.n_policies):
         raise ValueError(f"There is no member {k!r}: use 0 to {model.n_policies - 1}.")
-    return k
+    return model.policy.members[k]

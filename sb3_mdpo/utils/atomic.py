@@ -1,7 +1,8 @@
-"""Files that are complete or not there."""
+"""Files and folders that are either complete or not there."""
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -10,10 +11,10 @@ from typing import BinaryIO
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """
-    Write a file so that at ``path`` there is always either the old one or the new one, complete.
+    Write a file so that ``path`` always holds either the old or the new one, complete.
 
-    :param path: file to write; missing folders are made
-    :return: context manager that gives the file to write to
+    :param path: file to write; missing folders are created
+    :return: context manager that yields the file to write to
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -28,8 +29,48 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         unfinished.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: Path, replaceable: Collection[str]) -> Iterator[Path]:
+    """
+    Write a folder so that ``path`` never holds half of one. Folders cannot replace each other: a process killed between
+    two renames leaves the old one as ``.<name>.<pid>.old``.
+
+    :param path: folder to write; missing folders above it are created
+    :param replaceable: names of the files that an older folder may hold
+    :return: context manager that yields an empty folder to write files to
+    :raises ValueError: if anything else is at the path
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise ValueError(f"{path} is not a folder: use a new name.")
+    others = sorted({file.name for file in path.iterdir()} - set(replaceable)) if path.is_dir() else []
+    if others:
+        raise ValueError(f"{path} also holds {', '.join(others[:3])}, which would be lost: use a new name.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        for file in unfinished.iterdir():
+            _sync(file)
+        _sync_folder(unfinished)
+        if path.exists():
+            path.rename(old)
+        unfinished.rename(path)
+        _sync_folder(path.parent)
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        for folder in (unfinished, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
 def _sync_folder(folder: Path) -> None:
-    """Have a file's new name on disk as well, where the system lets folders be opened."""
+    """Flush new names in a folder to disk, on systems where folders can be opened."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -292,7 +292,7 @@ def files(folder: Path) -> set[str]:
 
 def test_a_killed_process_is_restarted_and_all_end_where_they_would_have(runs: tuple[Path, Path, str, str]) -> None:
     alone, killed, _, output = runs
-    assert "Going on from step" in output
+    assert "Resuming from step" in output
     assert differences(Training("CartPole-v1", alone), Training("CartPole-v1", killed)) == []
     assert MDPO.load(killed / "logs/mdpo/CartPole-v1_1/CartPole-v1.zip").num_timesteps == 2560
     assert files(alone) == files(killed)
@@ -312,7 +312,7 @@ def test_a_process_killed_on_one_machine_is_restarted_on_all(runs: tuple[Path, P
     kill_one(launchers[1], tmp_path)
     outputs = [output_of(launcher) for launcher in launchers]
     assert [launcher.returncode for launcher in launchers] == [0, 0], "".join(outputs)
-    assert "Going on from step" in "".join(outputs)
+    assert "Resuming from step" in "".join(outputs)
     assert differences(Training("CartPole-v1", alone), Training("CartPole-v1", tmp_path)) == []
     assert files(alone) == files(tmp_path)
 
@@ -327,7 +327,7 @@ def test_processes_go_on_by_hand_with_a_run_that_broke_off(runs: tuple[Path, Pat
     resumed = torchrun("-m", "sb3_mdpo.zoo", "train", "--resume", "logs/mdpo/CartPole-v1_1", cwd=folder)
     output = output_of(resumed)
     assert resumed.returncode == 0, output
-    assert output.count("Going on from step") == 1
+    assert output.count("Resuming from step") == 1
     assert differences(Training("CartPole-v1", alone), Training("CartPole-v1", folder)) == []
 
 
@@ -338,7 +338,7 @@ def test_a_single_process_of_torchrun_is_restarted_too(tmp_path: Path) -> None:
     kill_one(killed, tmp_path)
     output = output_of(killed)
     assert killed.returncode == 0, output
-    assert "Going on from step" in output
+    assert "Resuming from step" in output
     logs = tmp_path / "logs" / "mdpo"
     assert [path.name for path in logs.iterdir()] == ["CartPole-v1_1"]
     assert MDPO.load(logs / "CartPole-v1_1" / "CartPole-v1.zip").num_timesteps == 2560
@@ -358,7 +358,7 @@ def test_a_job_that_is_started_again_goes_on_with_its_run(tmp_path: Path) -> Non
     again = zoo(tmp_path, machine=machine)
     output = output_of(again)
     assert again.returncode == 0, output
-    assert "Going on from step" in output
+    assert "Resuming from step" in output
     assert [path.name for path in logs.iterdir()] == ["CartPole-v1_1"]
     assert MDPO.load(logs / "CartPole-v1_1" / "CartPole-v1.zip").num_timesteps == 2560
 
@@ -425,7 +425,7 @@ def test_a_checkpoint_of_several_processes_is_refused_by_one(runs: tuple[Path, P
     alone, *_ = runs
     checkpoints = alone / "logs" / "mdpo" / "CartPole-v1_1" / "checkpoints"
     model = MDPO("MlpPolicy", make_vec_env("CartPole-v1", 4), n_steps=32, batch_size=64)
-    with pytest.raises(ValueError, match=r"on 2 processes, and this one has 1: .* Start as many with torchrun"):
+    with pytest.raises(ValueError, match=r"with 2 processes, this one has 1: .* Start 2 with torchrun"):
         model.learn(1, ResumableCheckpointCallback(checkpoints, resume=True))
 
 

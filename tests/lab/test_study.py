@@ -469,7 +469,7 @@ def test_half_a_run_goes_on_elsewhere_with_the_same_result(finished, tmp_path):
     assert not (tmp_path / "out").exists()
     evaluations = [StudyFolder(path).evaluations(run).read_text().splitlines() for path in (finished, folder.path)]
     assert len({len(lines) for lines in evaluations}) == 1
-    assert "Going on from step" in (folder.complete(run) / "run.log").read_text()
+    assert "Resuming from step" in (folder.complete(run) / "run.log").read_text()
     assert not (folder.complete(run) / "checkpoints").exists()
     alone, resumed = (MDPO.load(path / f"{GRID}.zip") for path in (finished / run.name, folder.complete(run)))
     assert_same_parameters(resumed.policy, alone.policy)

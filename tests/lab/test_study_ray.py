@@ -97,7 +97,7 @@ def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd)
         path.name for path in finished.glob("Textured*")
     )
     logs = [path.read_text() for path in (tmp_path / "out").glob("*/run.log")]
-    assert sum("Going on from step" in log for log in logs) == 1
+    assert sum("Resuming from step" in log for log in logs) == 1
     assert not list(begun.iterdir())
     assert not list((tmp_path / "out" / "unfinished").iterdir())
 

@@ -1,19 +1,13 @@
-"""Exports: the same model again, and nothing else than a model, whatever the files hold."""
+"""Exports hold the same model and run no code when they are read; ONNX and TorchScript files act like the model."""
 
 import builtins
 import json
 import os
 import pickle
 import re
-import shutil
-import subprocess
-import sys
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import sha256
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -33,12 +27,11 @@ import sb3_mdpo
 from sb3_mdpo import MDPO, StridedCNN
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.persistence.deploy.deploy import deploy_policy
-from sb3_mdpo.persistence.export.classes import ALLOWED
-from sb3_mdpo.persistence.export.document import CONFIG, TENSORS, from_bytes, to_bytes
+from sb3_mdpo.persistence.export.encoding import ALLOWED, decode, encode
+from sb3_mdpo.persistence.export.format import CONFIG, EXPORT_VERSION, MOST_SPACE_ELEMENTS, TENSORS
 from sb3_mdpo.persistence.export.settings import SETTINGS
-from sb3_mdpo.persistence.export.space_json import MOST_ELEMENTS, decode_space, encode_space
-from sb3_mdpo.persistence.export.values import decode, encode
-from sb3_mdpo.persistence.export.write import EXPORT_VERSION
+from sb3_mdpo.persistence.export.spaces import decode_space, encode_space
+from tests.support.commands import run
 from tests.support.envs import maker
 from tests.support.helpers import TINY, assert_same_parameters, seeded
 
@@ -97,9 +90,15 @@ def trained(kind: str, **kwargs) -> MDPO:
     return MDPO(policy, env, **(TINY | own | kwargs)).learn(96)
 
 
+@cache
+def shared(kind: str) -> MDPO:
+    """The model of several tests: they leave it as it is."""
+    return trained(kind)
+
+
 @pytest.fixture(scope="module")
 def model() -> MDPO:
-    return trained("vector")
+    return shared("vector")
 
 
 @pytest.fixture
@@ -128,7 +127,7 @@ def answers(model: MDPO, observations) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_acts_and_learns_like_the_model_and_like_one_that_was_loaded(kind, tmp_path):
-    model = trained(kind)
+    model = shared(kind)
     model.export(tmp_path / "export", include_optimizer=True)
     model.save(tmp_path / "model")
     envs = [environments(*KINDS[kind][1:3]) for _ in range(2)]
@@ -152,18 +151,13 @@ def test_acts_and_learns_like_the_model_and_like_one_that_was_loaded(kind, tmp_p
     assert_same_parameters(imported.policy, loaded.policy)
 
 
-def test_without_the_optimizer_moments_start_anew(folder):
-    imported = MDPO.from_export(folder, env=environments(VECTOR, BUTTONS), device="cpu")
-    assert not imported.policy.optimizer.state
-    imported.learn(96)
-
-
 def test_predicts_without_an_environment_and_takes_one_later(folder, model):
     imported = MDPO.from_export(folder, device="cpu")
     observations = np.zeros((5, 3), np.float32)
     np.testing.assert_array_equal(
         imported.predict(observations, deterministic=True)[0], model.predict(observations, deterministic=True)[0]
     )
+    assert not imported.policy.optimizer.state  # the export does not include it
     imported.set_env(environments(VECTOR, BUTTONS))
     imported.learn(96)
 
@@ -178,10 +172,13 @@ def test_settings_can_be_changed_but_not_what_the_weights_were_made_for(folder):
         MDPO.from_export(folder, env=environments(spaces.Box(-1, 1, (2,)), BUTTONS))
 
 
-def test_the_machine_stays_out(tmp_path):
-    trained("vector", tensorboard_log=str(tmp_path / "secret")).export(tmp_path / "export")
+def test_the_log_folder_stays_out_and_numbers_of_numpy_are_numbers(tmp_path):
+    arguments = {"tensorboard_log": str(tmp_path / "secret"), "n_steps": np.int64(16), "gamma": np.float32(0.5)}
+    trained("vector", **arguments).export(tmp_path / "export")
     assert b"secret" not in (tmp_path / "export" / CONFIG).read_bytes()
-    assert MDPO.from_export(tmp_path / "export").tensorboard_log is None
+    imported = MDPO.from_export(tmp_path / "export")
+    assert imported.tensorboard_log is None
+    assert (imported.n_steps, imported.gamma) == (16, 0.5)
 
 
 numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False)
@@ -201,10 +198,9 @@ values = st.recursive(
 
 
 @given(values)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_settings_survive_json(value):
-    document = from_bytes(to_bytes({"value": encode(value, "value")}))
-    assert repr(decode(document["value"], {})) == repr(value)
+    assert repr(decode(json.loads(json.dumps(encode(value, "value"))), {})) == repr(value)
 
 
 def test_nested_schedules_survive_json():
@@ -228,8 +224,7 @@ parts = (
     boxes()
     | st.builds(spaces.Discrete, st.integers(1, 9), start=st.integers(-5, 5))
     | st.lists(st.integers(1, 5), min_size=1, max_size=4).map(spaces.MultiDiscrete)
-    | st.integers(1, 5).map(spaces.MultiBinary)
-    | st.lists(st.integers(1, 3), min_size=2, max_size=3).map(spaces.MultiBinary)
+    | st.lists(st.integers(1, 3), min_size=1, max_size=3).map(spaces.MultiBinary)
 )
 
 
@@ -240,10 +235,8 @@ def test_spaces_survive_json(space):
 
 
 def test_an_export_is_replaced_only_by_a_complete_one(folder, model, monkeypatch):
-    before = (folder / TENSORS).read_bytes()
-    trained("vector", seed=1).export(folder)
-    assert (folder / TENSORS).read_bytes() != before
-    MDPO.from_export(folder)
+    shared("box").export(folder)
+    assert MDPO.from_export(folder).action_space == KINDS["box"][2]
     after = (folder / CONFIG).read_bytes()
 
     def no_room(*args: object) -> None:
@@ -272,17 +265,11 @@ def test_an_interrupt_between_the_renames_leaves_the_old_one(folder, model, monk
     assert (folder / CONFIG).read_bytes() == before
 
 
-def test_numbers_of_numpy_are_numbers(tmp_path):
-    trained("vector", n_steps=np.int64(16), gamma=np.float32(0.5)).export(tmp_path / "export")
-    imported = MDPO.from_export(tmp_path / "export")
-    assert (imported.n_steps, imported.gamma) == (16, 0.5)
-
-
 def test_other_folders_are_not_replaced(model, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("important")
     (tmp_path / "file").write_text("important")
-    for name, message in (("mine", "holds other things"), ("file", "is no folder")):
+    for name, message in (("mine", "also holds thesis.tex"), ("file", "is not a folder")):
         with pytest.raises(ValueError, match=message):
             model.export(tmp_path / name)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == (tmp_path / "file").read_text() == "important"
@@ -292,7 +279,7 @@ def test_other_folders_are_not_replaced(model, tmp_path):
 
 
 class MyExtractor(StridedCNN):
-    """Somebody's own."""
+    """A user's class."""
 
 
 OWN = f"{MyExtractor.__module__}.MyExtractor"
@@ -308,10 +295,10 @@ def test_code_is_refused_on_export(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_classes_of_ones_own_need_the_callers_consent(tmp_path):
+def test_custom_classes_must_be_passed_by_the_reader(tmp_path):
     model = trained("impala", policy_kwargs=SMALL | {"features_extractor_class": MyExtractor})
     model.export(tmp_path / "export")
-    with pytest.raises(ValueError, match=re.escape(f"names the class {OWN!r}, which is not among those")):
+    with pytest.raises(ValueError, match=re.escape(f"names the class {OWN!r}, which exports may not use")):
         MDPO.from_export(tmp_path / "export")
     imported = MDPO.from_export(tmp_path / "export", custom_objects={OWN: MyExtractor}, device="cpu")
     assert isinstance(imported.policy.members[0].features_extractor, MyExtractor)
@@ -340,18 +327,9 @@ def test_no_pickle_is_involved(model, tmp_path, monkeypatch):
 
 
 def forge(folder: Path, change) -> None:
-    """Write what somebody would who knows the format: the digests are right."""
-    content = from_bytes((folder / CONFIG).read_bytes())
-    content["tensors_sha256"] = sha256((folder / TENSORS).read_bytes()).hexdigest()
+    content = json.loads((folder / CONFIG).read_text())
     change(content)
-    (folder / CONFIG).write_bytes(to_bytes(content))
-
-
-def forge_tensors(folder: Path, change) -> None:
-    tensors = safetensors.torch.load((folder / TENSORS).read_bytes())
-    change(tensors)
-    (folder / TENSORS).write_bytes(safetensors.torch.save(tensors))
-    forge(folder, lambda content: None)
+    (folder / CONFIG).write_text(json.dumps(content))
 
 
 def setting(name: str, value):
@@ -368,74 +346,45 @@ def box(**changed):
     )
 
 
+CHOICE = {"type": "MultiDiscrete", "nvec": [2], "start": [0], "dtype": "int64"}
 HOSTILE = {
     "os.system": setting("policy_class", {"$class": "os.system"}),
-    "posix.system": setting("policy_kwargs", {"activation_fn": {"$class": "posix.system"}}),
-    "builtins.eval": setting("policy_kwargs", {"features_extractor_class": {"$class": "builtins.eval"}}),
     "subprocess.Popen": setting("rollout_buffer_class", {"$class": "subprocess.Popen"}),
-    "a path": setting("policy_class", {"$class": "../../evil.Policy"}),
-    "a class that is no text": setting("policy_class", {"$class": ["torch.nn.ReLU"]}),
     "a class of another kind": setting("policy_class", {"$class": "torch.nn.ReLU"}),
-    "an extractor that is an optimizer": setting(
-        "policy_kwargs", {"features_extractor_class": {"$class": "torch.optim.Adam"}}
-    ),
     "a pickle in SB3's way": setting("learning_rate", {":type:": "x", ":serialized:": "gASV"}),
     "an unknown tag": setting("learning_rate", {"$eval": "1"}),
-    "two tags": setting("learning_rate", {"$float": "inf", "$class": "torch.nn.ReLU"}),
     "an unknown schedule": setting("learning_rate", {"$schedule": "exec", "val": 1}),
-    "a schedule of a list": setting("learning_rate", {"$schedule": ["LinearSchedule"], "val": 1}),
     "a schedule of texts": setting("learning_rate", {"$schedule": "ConstantSchedule", "val": "1"}),
     "a text as a number": setting("gamma", "0.99"),
     "true as a number": setting("gamma", True),
-    "infinity as a size": setting("n_steps", {"$float": "inf"}),
-    "half a step": setting("n_steps", 0.5),
-    "no steps": setting("n_steps", 0),
     "null": setting("n_epochs", None),
     "a wrong member": setting("predict_with", 7),
     "an unknown precision": setting("precision", "fp4"),
     "an unknown setting": setting("exec", 1),
-    "an argument that is given already": setting("policy_kwargs", {"observation_space": 1}),
     "an unknown argument of the policy": setting("policy_kwargs", {"exec": 1}),
     "an unknown argument of the optimizer": setting("policy_kwargs", {"net_arch": [8], "optimizer_kwargs": {"x": 1}}),
-    "too many members": setting("n_policies", 10**9),
     "more members than weights": setting("n_policies", 3),
-    "huge layers": setting("policy_kwargs", {"net_arch": [10**6, 10**6]}),
     "layers beyond 64 bits": setting("policy_kwargs", {"net_arch": [10**30]}),
     "negative layers": setting("policy_kwargs", {"net_arch": [-8]}),
-    "infinite layers": setting("policy_kwargs", {"net_arch": [{"$float": "inf"}]}),
-    "very many layers": setting("policy_kwargs", {"net_arch": [1] * 10**5}),
     "other layers": setting("policy_kwargs", {"net_arch": [9]}),
-    "a huge space": box(shape=[10**6, 10**6]),
-    "a space of a thousand axes": box(shape=[1] * 1000),
     "a space of nothing": box(shape=[0]),
-    "a space of half": box(shape=[0.5]),
     "a space beyond 64 bits": box(shape=[10**30]),
     "another space": box(shape=[4]),
     "a space upside down": box(low=1.0, high=-1.0),
     "a space of texts": box(low="NaN"),
-    "a space of too few bounds": box(low=[0.0]),
     "a space of objects": box(dtype="object"),
     "a space of an unknown kind": box(type="Tuple"),
-    "a space of a list": box(type=["Box"]),
     "no space": head("observation_space", None),
-    "many actions": head("action_space", {"type": "Discrete", "n": 10**12, "start": 0}),
-    "more actions than weights": head("action_space", {"type": "Discrete", "n": MOST_ELEMENTS, "start": 0}),
     "very many actions": head(
         "action_space", {"type": "MultiDiscrete", "nvec": [2**30] * 9, "start": [0] * 9, "dtype": "int64"}
     ),
     "uneven actions": head("action_space", {"type": "MultiDiscrete", "nvec": [2, [2]], "start": [0], "dtype": "int64"}),
-    "a dictionary of actions": head(
-        "action_space", {"type": "Dict", "keys": ["a"], "spaces": [{"type": "Discrete", "n": 3, "start": 0}]}
-    ),
-    "a newer format": head("format_version", EXPORT_VERSION + 1),
+    "a dictionary of actions": head("action_space", {"type": "Dict", "spaces": {"a": CHOICE}}),
+    "a dictionary in a dictionary": head("observation_space", {"type": "Dict", "spaces": {"a": {"type": "Dict"}}}),
     "an older format": head("format_version", 0),
-    "a format of text": head("format_version", "1"),
     "another algorithm": head("algorithm", "PPO"),
     "another format": head("format", "x"),
     "an unknown key": head("__reduce__", "x"),
-    "settings in a list": head("settings", []),
-    "another digest": head("tensors_sha256", "0" * 64),
-    "a digest of a number": head("tensors_sha256", 0),
     "a promised optimizer": head("includes_optimizer", 1),
 }
 
@@ -450,104 +399,76 @@ def test_hostile_settings_are_refused(folder, what, monkeypatch):
     assert len(str(refused.value)) < 800
 
 
-def test_newer_formats_say_what_to_do(folder):
-    forge(folder, head("format_version", EXPORT_VERSION + 1))
-    message = f"format version {EXPORT_VERSION + 1}, but sb3-mdpo {sb3_mdpo.__version__} reads versions up to"
-    with pytest.raises(ValueError, match=message):
-        MDPO.from_export(folder)
-
-
-@pytest.mark.parametrize(
-    ("kind", "policy_kwargs"),
-    [
-        ("vector", {"net_arch": [2**24, 2**24]}),
-        # Weights that would fit, but convolve images to more than five gibibytes
-        ("impala", {"features_extractor_class": {"$class": "sb3_mdpo.StridedCNN"},
-                    "features_extractor_kwargs": {"channels": [2**22, 1]}}),
-    ],
-)  # fmt: skip
-def test_nothing_large_is_allocated(tmp_path, kind, policy_kwargs):
-    trained(kind).export(tmp_path / "export")
-    forge(tmp_path / "export", setting("policy_kwargs", policy_kwargs))
+def test_large_activations_are_refused(tmp_path):
+    """Weights that would fit, but activations of more than five gibibytes."""
+    shared("impala").export(tmp_path / "export")
+    channels = {"features_extractor_kwargs": {"channels": [2**22, 1]}}
+    kwargs = {"features_extractor_class": {"$class": "sb3_mdpo.StridedCNN"}} | channels
+    forge(tmp_path / "export", setting("policy_kwargs", kwargs))
     with pytest.raises(ValueError, match="it computes a tensor of shape"):
         MDPO.from_export(tmp_path / "export")
-
-
-BOX = {"type": "Box", "low": 0.0, "high": 1.0, "shape": [2**24], "dtype": "float64"}
-CHOICE = {"type": "MultiDiscrete", "nvec": [2], "start": [0], "dtype": "int64"}
-
-
-def dictionary(*parts: Any) -> Any:
-    """Of spaces, each of which would be allowed."""
-    return {"type": "Dict", "keys": [f"part {k}" for k in range(len(parts))], "spaces": list(parts)}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (head("observation_space", dictionary(*[BOX] * 8)), "more than 16777216 elements"),
-        (head("observation_space", dictionary(BOX, CHOICE)), "more than 16777216 elements"),
+        (head("format_version", EXPORT_VERSION + 1), f"format version 2, but sb3-mdpo {sb3_mdpo.__version__} reads"),
+        (setting("policy_kwargs", {"net_arch": [2**24, 2**24]}), "it computes a tensor of shape"),
+        (box(shape=[2**25]), "has 33554432 elements, not an integer from 1 to 16777216"),
         (setting("n_policies", 10**9), "1000000000 policies have more than"),
-        (setting("policy_kwargs", {"net_arch": [1] * 200}), "has more tensors than the file"),
+        (setting("policy_kwargs", {"net_arch": [1] * 10**5}), "has more tensors than the file"),
     ],
-    ids=["spaces", "one element more", "policies", "layers"],
+    ids=["newer", "weights", "space", "policies", "layers"],
 )
-def test_a_small_file_takes_little_memory(folder, change, message):
+def test_newer_and_huge_models_are_refused_with_little_memory(folder, change, message):
     forge(folder, change)
-    with little_memory(), pytest.raises(ValueError, match=message):
-        MDPO.from_export(folder)
-
-
-def test_deeply_nested_lists_take_little_memory(folder):
-    """Written as exports are, with each of the numbers on a line of its own, they would take 80 MB."""
-    (folder / CONFIG).write_text('{"a":' + "[" * 800 + ",".join(["1"] * 10**5) + "]" * 800 + "}")
-    with little_memory(), pytest.raises(ValueError, match="its digest is of other content"):
-        MDPO.from_export(folder)
-
-
-@contextmanager
-def little_memory() -> Iterator[None]:
-    """No more than 40 MB, of Python's and NumPy's."""
     tracemalloc.start()
     try:
-        yield
+        with pytest.raises(ValueError, match=message):
+            MDPO.from_export(folder)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 40e6
 
 
-@pytest.mark.parametrize("change", ["missing", "extra", "shape", "dtype", "stray", "optimizer"])
-def test_tensors_must_be_the_networks(folder, change):
-    name = "policy.members.0.action_net.bias"
-
-    def forged(tensors: dict[str, th.Tensor]) -> None:
-        if change == "missing":
-            del tensors[name]
-        elif change == "shape":
-            tensors[name] = th.zeros(4)
-        elif change == "dtype":
-            tensors[name] = tensors[name].double()
-        else:
-            tensors[{"extra": "policy.x", "stray": "x", "optimizer": "optimizer.0.step"}[change]] = th.zeros(())
-
-    forge_tensors(folder, forged)
-    with pytest.raises(ValueError, match=r"the tensor policy|holds tensors that are not"):
-        MDPO.from_export(folder)
+def test_the_parts_of_a_space_are_bounded_together():
+    half = {"type": "Box", "low": 0, "high": 1, "shape": [MOST_SPACE_ELEMENTS - 2], "dtype": "uint8"}
+    assert decode_space({"type": "Dict", "spaces": {"a": half, "b": CHOICE}})
+    with pytest.raises(ValueError, match="has 2 elements, not an integer from 1 to 0"):
+        decode_space({"type": "Dict", "spaces": {"a": half, "b": CHOICE, "c": CHOICE}})
 
 
-@pytest.mark.parametrize("change", ["missing", "shape", "index", "unknown"])
-def test_optimizer_states_must_be_the_optimizers(tmp_path, model, change):
+BIAS, MOMENT = "policy.members.0.action_net.bias", "optimizer.0.exp_avg"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {BIAS: None},
+        {BIAS: th.zeros(4)},
+        {BIAS: th.zeros(3, dtype=th.float64)},
+        {"policy.x": th.zeros(())},
+        {"x": th.zeros(())},
+        {MOMENT: None},
+        {MOMENT: th.zeros(1)},
+        {"optimizer.99.exp_avg": th.zeros(1)},
+        {"optimizer.0.x": th.zeros(())},
+    ],
+)
+def test_tensors_must_be_the_models(tmp_path, model, change):
     model.export(tmp_path / "export", include_optimizer=True)
+    file = tmp_path / "export" / TENSORS
+    tensors = safetensors.torch.load(file.read_bytes()) | change
+    file.write_bytes(safetensors.torch.save({name: one for name, one in tensors.items() if one is not None}))
+    with pytest.raises(ValueError, match=r"the tensor (policy|optimizer)\.[\w.]+ is|holds tensors that are not"):
+        MDPO.from_export(tmp_path / "export")
 
-    def forged(tensors: dict[str, th.Tensor]) -> None:
-        moment = tensors.pop("optimizer.0.exp_avg")
-        if change != "missing":
-            name = {"shape": "optimizer.0.exp_avg", "index": "optimizer.99.exp_avg", "unknown": "optimizer.0.x"}[change]
-            tensors[name] = moment if change != "shape" else moment[:1]
 
-    forge_tensors(tmp_path / "export", forged)
-    with pytest.raises(ValueError, match=r"of the state of Adam|of the optimizer's state is missing"):
+def test_an_optimizer_that_is_not_announced_is_refused(tmp_path, model):
+    model.export(tmp_path / "export", include_optimizer=True)
+    forge(tmp_path / "export", head("includes_optimizer", False))
+    with pytest.raises(ValueError, match="holds tensors that are not the model's"):
         MDPO.from_export(tmp_path / "export")
 
 
@@ -559,44 +480,32 @@ class Bomb:
         return (pytest.fail, ("executed",))
 
 
-@pytest.mark.parametrize("known_digest", [False, True])
 @pytest.mark.parametrize(
     "content",
     [
-        pickle.dumps(Bomb()),
         cloudpickle.dumps(Bomb()),
         b"",
-        b"\x00" * 8,
         b"\xff" * 64,
         (2**62).to_bytes(8, "little") + b"{}",
         (2).to_bytes(8, "little") + b"{}",
         (99).to_bytes(8, "little") + HUGE_TENSOR.ljust(99),
     ],
-    ids=["pickle", "cloudpickle", "empty", "zeros", "ones", "long header", "no tensors", "huge tensor"],
+    ids=["pickle", "empty", "ones", "long header", "no tensors", "huge tensor"],
 )
-def test_other_files_are_no_tensors(folder, content, known_digest):
+def test_other_files_are_no_tensors(folder, content):
     (folder / TENSORS).write_bytes(content)
-    if known_digest:
-        forge(folder, lambda content: None)
-    with pytest.raises(ValueError, match=r"model\.safetensors|the tensor policy|more than 0 tensors"):
+    with pytest.raises(ValueError, match=r"model\.safetensors is not|more than 0 tensors"):
         MDPO.from_export(folder)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not JSON"),
-        (b"[]", "is not JSON"),
-        (b"null", "is not JSON"),
-        (b"\xff\xfe{}", "is not UTF-8"),
-        (b"[" * 10**6, "nested too deeply"),
-        (b'{"a":' * 10**5, "nested too deeply"),
-        (b'{"a": 1, "a": 2}', "occurs twice"),
-        (b'{"a": NaN}', "NaN is no number"),
-        (b'{"a": 1e999}', "is not JSON"),
+        (b"[]", "is not that of an export"),
+        (b"\xff\xfe{}", "is not JSON"),
+        (b"[" * 10**6, "is not JSON"),
         (b"1" * 10**5, "is not JSON"),
         (b" " * (2**24 + 1), "has more than 16777216 bytes"),
-        (b"\x80\x04\x95.", "is not UTF-8"),
     ],
 )
 def test_other_files_are_no_settings(folder, content, message):
@@ -606,41 +515,15 @@ def test_other_files_are_no_settings(folder, content, message):
 
 
 @pytest.mark.parametrize("name", [CONFIG, TENSORS])
-def test_links_and_missing_files_are_refused(folder, name):
-    elsewhere = folder.parent / name
-    shutil.move(folder / name, elsewhere)
-    with pytest.raises(ValueError, match=f"{name} in it is missing"):
-        MDPO.from_export(folder)
-    (folder / name).symlink_to(elsewhere)
-    with pytest.raises(ValueError, match="or a link"):
-        MDPO.from_export(folder)
-    (folder / name).unlink()
-    (folder / name).mkdir()
-    with pytest.raises(ValueError, match="is missing"):
-        MDPO.from_export(folder)
-
-
-@pytest.mark.parametrize("name", [CONFIG, TENSORS])
-def test_every_cut_and_every_flipped_bit_is_seen(folder, name):
+def test_missing_and_cut_files_are_refused(folder, name):
     data = (folder / name).read_bytes()
-    header = 8 + int.from_bytes(data[:8], "little") if name == TENSORS else len(data)
-    lengths = {*range(0, header, 97), header - 1, header, header + 1, len(data) - 1} - {len(data)}
-    random = np.random.default_rng(0)
-    flips = [(int(random.integers(len(data))), int(random.integers(8))) for _ in range(300)]
-    flipped = [data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :] for at, bit in flips]
-    for damaged in [*(data[:length] for length in lengths if length < len(data)), data + b"\n", *flipped]:
-        (folder / name).write_bytes(damaged)
-        with pytest.raises(ValueError, match="export"):
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        MDPO.from_export(folder)
+    for length in (*range(0, len(data) - 2, len(data) // 20), len(data) - 2):
+        (folder / name).write_bytes(data[:length])
+        with pytest.raises(ValueError, match=f"{name} is not"):
             MDPO.from_export(folder)
-
-
-def test_every_bit_of_the_settings_counts(model):
-    """Those bits as well that change nothing in the meaning: 1e-05 is 1E-05."""
-    data = to_bytes({"rate": 1e-05, "text": "\xe9", "list": [0, -1.5, None, True]})
-    for at in range(len(data)):
-        for bit in range(8):
-            with pytest.raises(ValueError, match=r"config\.json"):
-                from_bytes(data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :])
 
 
 leaves = (
@@ -655,7 +538,6 @@ anything = st.recursive(
 @given(st.sampled_from([*SETTINGS, "observation_space", "action_space", "format_version"]), anything)
 @settings(max_examples=60, deadline=None)
 def test_a_setting_of_any_kind_is_taken_or_refused(tmp_path_factory, model, name, value):
-    """Forged with a right digest: what is no model ends in ValueError, and in no other way."""
     folder = tmp_path_factory.mktemp("forged") / "export"
     model.export(folder)
     forge(folder, setting(name, value) if name in SETTINGS else head(name, value))
@@ -677,9 +559,9 @@ def test_a_setting_of_any_kind_is_taken_or_refused(tmp_path_factory, model, name
     "kind", ["vector", "start", "multi_discrete", "multi_binary", "box", "gsde", "nature", "members"]
 )
 @pytest.mark.parametrize("who", [1, "ensemble"])
-def test_torchscript_acts_like_predict(kind, who, tmp_path):
-    model = trained(kind)
-    model.predict_with = who
+def test_torchscript_acts_like_predict(kind, who, tmp_path, monkeypatch):
+    model = shared(kind)
+    monkeypatch.setattr(model, "predict_with", who)
     before = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
     deploy_policy(model, tmp_path / "policy.pt", "torchscript")
     assert all(th.equal(before[name], tensor) for name, tensor in model.policy.state_dict().items())
@@ -695,8 +577,9 @@ def test_torchscript_acts_like_predict(kind, who, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["policy.pt"]
 
 
-def test_values_and_probabilities_are_those_of_the_members(tmp_path):
-    model = trained("vector", predict_with="ensemble")
+def test_values_and_probabilities_are_those_of_the_members(tmp_path, monkeypatch):
+    model = shared("vector")
+    monkeypatch.setattr(model, "predict_with", "ensemble")
     deploy_policy(model, tmp_path / "policy.pt", "torchscript")
     observations = th.as_tensor(model.get_env().reset())
     _, value, probabilities = th.jit.load(tmp_path / "policy.pt")(observations)
@@ -707,9 +590,10 @@ def test_values_and_probabilities_are_those_of_the_members(tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "who"), [("impala", 1), ("start", "ensemble")])
-def test_onnx_acts_like_predict(kind, who, tmp_path):
+def test_onnx_acts_like_predict(kind, who, tmp_path, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
-    model = trained(kind, predict_with=who)
+    model = shared(kind)
+    monkeypatch.setattr(model, "predict_with", who)
     deploy_policy(model, tmp_path / "policy.onnx", "onnx")
     session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
     observations = model.get_env().reset()
@@ -729,17 +613,17 @@ def test_normalisation_becomes_part_of_the_file(tmp_path):
     np.testing.assert_array_equal(action, model.predict(env.normalize_obs(raw), deterministic=True)[0])
     assert (env.normalize_obs(raw) == 1.5).any()
     stacked = MDPO("MlpPolicy", VecFrameStack(env, 2), **TINY)
-    with pytest.raises(ValueError, match="normalises observations before it stacks"):
+    with pytest.raises(ValueError, match="normalizes observations before stacking"):
         deploy_policy(stacked, tmp_path / "stacked.pt", "torchscript", env)
 
 
 def test_what_one_file_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="Observations that are dictionaries"):
-        deploy_policy(trained("dictionary"), tmp_path / "policy.pt", "torchscript")
-    with pytest.raises(ValueError, match="compute in float32 and are compiled by whoever"):
+        deploy_policy(shared("dictionary"), tmp_path / "policy.pt", "torchscript")
+    with pytest.raises(ValueError, match="compute in float32 and uncompiled"):
         deploy_policy(trained("nature", precision="bf16"), tmp_path / "policy.pt", "torchscript")
     with pytest.raises(ValueError, match="format='pmml' is unknown: use one of 'onnx', 'torchscript'"):
-        deploy_policy(trained("vector"), tmp_path / "policy.pt", "pmml")
+        deploy_policy(shared("vector"), tmp_path / "policy.pt", "pmml")
     assert not list(tmp_path.iterdir())
 
 
@@ -753,7 +637,7 @@ class TwiceAsSure(ActorCriticPolicy):
 def test_a_file_that_acts_otherwise_is_not_left_behind(tmp_path):
     model = MDPO(TwiceAsSure, environments(VECTOR, BUTTONS), **TINY)
     (tmp_path / "policy.pt").write_text("an older one")
-    with pytest.raises(ValueError, match=r"The file's action is not that of predict\(\): nothing was written"):
+    with pytest.raises(ValueError, match=r"The action of the file differs from predict\(\): nothing was written"):
         deploy_policy(model, tmp_path / "policy.pt", "torchscript")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an older one"]
 
@@ -761,23 +645,15 @@ def test_a_file_that_acts_otherwise_is_not_left_behind(tmp_path):
 # The command
 
 
-BIN = Path(sys.executable).parent
-
-
-def run(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess:
-    command = [str(BIN / arguments[0]), *arguments[1:]]
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-    assert result.returncode == code, result.stderr[-3000:]
-    return result
-
-
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("zoo")
-    parameters = ["normalize:True", "policy:'MlpPolicy'", "n_envs:4", "n_steps:16", "batch_size:16", "n_epochs:1"]
-    options = ["--seed", "0", "--device", "cpu", "--eval-freq", "-1", "--verbose", "0"]
-    run("rl_zoo3", "train", "--algo", "mdpo", "--env", "CartPole-v1", "-n", "128", "-f", "logs", *options,
-        "-params", *parameters, cwd=folder)  # fmt: skip
+    result = run(
+        "rl_zoo3 train --algo mdpo --env CartPole-v1 -n 128 -f logs --seed 0 --device cpu --eval-freq -1 --verbose 0 "
+        "-params normalize:True \"policy:'MlpPolicy'\" n_envs:4 n_steps:16 batch_size:16 n_epochs:1",
+        cwd=folder,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
     return folder
 
 
@@ -793,7 +669,7 @@ def test_command_writes_every_format(zoo, monkeypatch, capsys):
     imported = MDPO.from_export(zoo / "safe", device="cpu")
     assert imported.predict_with == "ensemble"
     assert_same_parameters(imported.policy, saved.policy)
-    run("sb3-mdpo", "export", RUN, "-o", "policy.onnx", "--format", "onnx", "--policy", "ensemble", cwd=zoo)
+    main(["export", RUN, "-o", "policy.onnx", "--format", "onnx", "--policy", "ensemble"])
     with (zoo / RUN / "CartPole-v1" / "vecnormalize.pkl").open("rb") as file:
         statistics = pickle.load(file)
     raw = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
@@ -814,7 +690,7 @@ def test_command_writes_every_format(zoo, monkeypatch, capsys):
         ((RUN, "-o", "x", "--load-best"), "train with --eval-freq, or leave out --load-best"),
         ((f"{RUN}/CartPole-v1.zip", "-o", "x", "--load-best"), "--load-best is for run folders"),
         ((RUN, "-o", "x", "--format", "onnx", "--include-optimizer"), "--include-optimizer is for"),
-        ((RUN, "-o", "logs"), "logs holds other things than an export"),
+        ((RUN, "-o", "logs"), "logs also holds mdpo, which would be lost"),
         ((RUN, "-o", "logs", "--format", "torchscript"), "logs is a folder: give the name of a file"),
     ],
 )

@@ -1,52 +1,55 @@
-"""Real trainings of the zoo are killed, and end as if they had not been. `benchmarks/faults.py` does more of it."""
+"""Trainings of the zoo that are killed end like undisturbed ones. `benchmarks/faults.py` kills more of them."""
 
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from sb3_mdpo.zoo.resume import main
 from tests.support.faults import SCENARIOS, Training, differences, run_with_kills
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Training, float]]:
-    """Trainings that nobody disturbs, and the seconds that they take."""
-    trainings = {}
-    for env_id in SCENARIOS:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Training, float]]:
+    """Undisturbed trainings, and their durations in seconds."""
+
+    @cache
+    def run(env_id: str) -> tuple[Training, float]:
         start = time.monotonic()
-        training = Training(env_id, tmp_path_factory.mktemp("alone") / "run")
+        # One of them with hash seeds and imports of its own
+        training = Training(env_id, tmp_path_factory.mktemp("alone") / "run", forked=env_id != "CartPole-v1")
         training.finish()
-        trainings[env_id] = training, time.monotonic() - start
-    return trainings
+        return training, time.monotonic() - start
+
+    return run
 
 
 @pytest.mark.parametrize("env_id", SCENARIOS)
 def test_killed_trainings_end_as_if_they_had_been_left_alone(env_id: str, alone, tmp_path: Path) -> None:
-    left_alone, seconds = alone[env_id]
-    killed = Training(env_id, tmp_path / "run")
+    left_alone, seconds = alone(env_id)
+    killed = Training(env_id, tmp_path / "run", forked=True)
     attempts = run_with_kills(killed, 2, random.Random(0), seconds)
     assert "killed while writing" in attempts
     assert differences(left_alone, killed) == []
 
 
 def test_differences_are_seen(alone, tmp_path: Path) -> None:
-    training, _ = alone["CartPole-v1"]
+    training, _ = alone("CartPole-v1")
     (tmp_path / "run").symlink_to(training.folder)
     same = Training(training.env_id, tmp_path / "run")
     assert differences(training, same) == []
     monitor = next(training.run.glob("*.monitor.csv"))
-    content = monitor.read_text()
     other = Training(training.env_id, tmp_path / "other")
     shutil.copytree(training.folder, other.folder)
-    (other.run / monitor.name).write_text(content.replace("\n", "\n1.0,1,0.1\n", 3))
+    (other.run / monitor.name).write_text(monitor.read_text().replace("\n", "\n1.0,1,0.1\n", 3))
     (other.run / "evaluations.npz").unlink()
     shutil.copy(other.run / "best_model.zip", other.run / "CartPole-v1.zip")
-    assert {"policy.pth", monitor.name, "evaluations.npz"} <= set(differences(training, other))
+    assert {"policy.optimizer.pth", monitor.name, "evaluations.npz"} <= set(differences(training, other))
 
 
 def test_sigterm_ends_the_zoos_training_with_a_checkpoint(tmp_path: Path) -> None:
@@ -57,12 +60,13 @@ def test_sigterm_ends_the_zoos_training_with_a_checkpoint(tmp_path: Path) -> Non
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 128 + signal.SIGTERM
+        assert process.wait(60) == 128 + signal.SIGTERM
     finally:
         process.kill()
     assert not training.is_complete
     last = (training.folder / "output.txt").read_text().strip().splitlines()[-1]
-    assert f"python -m sb3_mdpo.zoo train --resume {training.run.resolve()} goes on from step" in last
+    assert "To resume from step" in last
+    assert last.endswith(f": python -m sb3_mdpo.zoo train --resume {training.run.resolve()}")
 
 
 @pytest.mark.parametrize(
@@ -71,21 +75,20 @@ def test_sigterm_ends_the_zoos_training_with_a_checkpoint(tmp_path: Path) -> Non
         ("nothing", "There is no folder"),
         ("empty", "is no run folder of rl_zoo3 train"),
         ("without checkpoints", "holds no checkpoints: ResumableCheckpointCallback writes them"),
-        ("damaged", "are damaged: delete the folder to begin anew"),
+        ("damaged", "are damaged: delete the folder to start anew"),
     ],
 )
-def test_what_cannot_be_resumed_ends_in_one_line(what: str, message: str, alone, tmp_path: Path) -> None:
-    training, _ = alone["CartPole-v1"]
+def test_what_cannot_be_resumed_ends_in_one_line(what: str, message: str, alone, tmp_path: Path, capsys) -> None:
     folder = tmp_path / "run"
     if what == "empty":
         folder.mkdir()
     elif what != "nothing":
-        shutil.copytree(training.run, folder)
+        shutil.copytree(alone("CartPole-v1")[0].run, folder)
         for path in (folder / "checkpoints").iterdir():
             path.write_bytes(b"damaged") if what == "damaged" else path.unlink()
-    command = [sys.executable, "-W", "ignore", "-m", "sb3_mdpo.zoo", "train", "--resume", str(folder)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    (line,) = result.stderr.strip().splitlines()
+    with pytest.raises(SystemExit) as ended:
+        main([str(folder)])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("python -m sb3_mdpo.zoo train --resume: ")
     assert message in line

@@ -28,16 +28,9 @@ def cartpole(n_envs: int = 4):
 
 @pytest.fixture
 def model() -> MDPO:
-    settings = {
-        "gamma": 0.9,
-        "clip_range": LinearSchedule(0.3, 0.1, 1),
-        "clip_range_vf": 0.3,
-        "seed": 5,
-        "stats_window_size": 7,
-    }
-    return MDPO(
-        "MlpPolicy", cartpole(), policy_kwargs=[{"net_arch": [8]}, {"net_arch": [9]}], **settings, **TINY
-    ).learn(128)
+    settings = {"gamma": 0.9, "clip_range": LinearSchedule(0.3, 0.1, 1), "clip_range_vf": 0.3, "seed": 5}
+    networks = [{"net_arch": [8]}, {"net_arch": [9]}]
+    return MDPO("MlpPolicy", cartpole(), policy_kwargs=networks, stats_window_size=7, **settings, **TINY).learn(128)
 
 
 @pytest.mark.parametrize("k", [0, 1])
@@ -66,17 +59,7 @@ def test_the_ppo_model_needs_no_package_of_ours(model, tmp_path):
 
 def test_the_ppo_model_has_the_settings_and_learns_on(model):
     ppo = model.to_ppo(0)
-    for name in (
-        "gamma",
-        "n_steps",
-        "batch_size",
-        "n_epochs",
-        "ent_coef",
-        "vf_coef",
-        "max_grad_norm",
-        "target_kl",
-        "seed",
-    ):
+    for name in ("gamma", "n_steps", "batch_size", "n_epochs", "ent_coef", "vf_coef", "max_grad_norm", "seed"):
         assert getattr(ppo, name) == getattr(model, name), name
     assert (ppo.clip_range(0.5), ppo.clip_range_vf(1)) == (pytest.approx(0.2), 0.3)
     assert ppo._stats_window_size == model._stats_window_size == 7
@@ -133,18 +116,13 @@ def test_back_and_forth(model):
         assert_same_parameters(other.policy.members[1 - k], model.policy.members[k])
 
 
-def test_another_network_is_refused(model):
+def test_other_networks_and_spaces_are_refused(model):
     ppo = PPO("MlpPolicy", cartpole(1), **TINY)
     before = parameters(model.policy)
-    with pytest.raises(
-        ValueError,
-        match=r"not that of member 0: mlp_extractor.policy_net.0.weight has shape \(64, 4\) there and \(8, 4\) here",
-    ):
+    message = r"not that of member 0: mlp_extractor.policy_net.0.weight has shape \(64, 4\) there and \(8, 4\) here"
+    with pytest.raises(ValueError, match=message):
         model.load_ppo(0, ppo)
     assert all(th.equal(before[name], p) for name, p in model.policy.state_dict().items())
-
-
-def test_other_spaces_are_refused(model):
     with pytest.raises(ValueError, match="The PPO model has the observation_space Box"):
         model.load_ppo(0, PPO("MlpPolicy", "Pendulum-v1"))
 
@@ -154,18 +132,16 @@ def test_files_of_the_wrong_algorithm_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match=r"is an MDPO model: pass MDPO.load\('.*mdpo.zip'\).to_ppo\(k\)"):
         model.load_ppo(0, tmp_path / "mdpo.zip")
     model.to_ppo(0).save(tmp_path / "ppo.zip")
-    with pytest.raises(
-        ValueError, match=r"ppo.zip was not saved by MDPO. .* members: MDPO\(...\).load_ppo\(0, 'ppo.zip'\)"
-    ):
+    message = r"ppo.zip was not saved by MDPO. .* members: MDPO\(...\).load_ppo\(0, 'ppo.zip'\)"
+    with pytest.raises(ValueError, match=message):
         MDPO.load(tmp_path / "ppo.zip")
 
 
 @pytest.mark.parametrize("k", [2, -1])
 def test_unknown_members_are_refused(model, k):
-    with pytest.raises(ValueError, match=f"There is no member {k}: use 0 to 1"):
-        model.to_ppo(k)
-    with pytest.raises(ValueError, match=f"There is no member {k}: use 0 to 1"):
-        model.load_ppo(k, PPO("MlpPolicy", "CartPole-v1"))
+    for function in (model.to_ppo, lambda k: model.load_ppo(k, model.to_ppo(0))):
+        with pytest.raises(ValueError, match=f"There is no member {k}: use 0 to 1"):
+            function(k)
 
 
 def test_actions_with_a_start_cannot_go_to_ppo():

@@ -1,11 +1,10 @@
-"""Trainings of the zoo that are killed and go on, and in what they differ from ones that were left alone."""
+"""Trainings of the zoo that are killed and resumed, and how their results differ from those of undisturbed ones."""
 
 import csv
 import os
 import pickle
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,10 +19,12 @@ import torch as th
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.support import commands
+
 CHECKPOINTS = {"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 1}}
-# Another run spends other time on the same
+# These differ from run to run
 TIMES = ("t", "seconds", "time/fps", "time/time_elapsed", "budget/seconds")
-# Small trainings with everything in them that a checkpoint holds
+# Small trainings that together use everything that a checkpoint holds
 SCENARIOS: dict[str, dict[str, Any]] = {
     "CartPole-v1": {
         "policy": "MlpPolicy",
@@ -32,6 +33,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "n_envs": 4,
         "n_steps": 32,
         "batch_size": 32,
+        "n_epochs": 4,
         "n_timesteps": 4096,
         "learning_rate": "lin_1e-3",
         "callback": [CHECKPOINTS, "sb3_mdpo.callbacks.BudgetCallback"],
@@ -44,13 +46,13 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "n_steps": 32,
         "batch_size": 64,
         "n_epochs": 2,
-        "n_timesteps": 2560,
+        "n_timesteps": 1536,
         "n_policies": 3,
         "n_envs": 6,
         "distill_mode": "random",
         "callback": [
             CHECKPOINTS,
-            {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 1000, "episodes": 4, "n_envs": 4}},
+            {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 500, "episodes": 4, "n_envs": 4}},
         ],
     },
     "procgen-starpilot-easy-v0": {
@@ -63,7 +65,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "n_steps": 32,
         "batch_size": 64,
         "n_epochs": 1,
-        "n_timesteps": 2560,
+        "n_timesteps": 1536,
         "callback": [CHECKPOINTS, "sb3_mdpo.callbacks.BudgetCallback"],
     },
 }
@@ -73,12 +75,14 @@ EVALUATED = ("CartPole-v1", "procgen-starpilot-easy-v0")  # by SB3's callback; t
 @dataclass(frozen=True)
 class Training:
     """
-    :param env_id: which of the scenarios
-    :param folder: where it is run
+    :param env_id: the scenario
+    :param folder: its working folder
+    :param forked: whether its processes are forked, with torch and rl-zoo3 imported
     """
 
     env_id: str
     folder: Path
+    forked: bool = False
 
     @property
     def run(self) -> Path:
@@ -92,8 +96,8 @@ class Training:
     def is_complete(self) -> bool:
         return (self.run / f"{self.env_id}.zip").is_file()
 
-    def start(self) -> "subprocess.Popen[bytes]":
-        """Begin, or go on where there is a checkpoint."""
+    def start(self) -> "subprocess.Popen[bytes] | ForkedProcess":
+        """Start it, or resume it if there is a checkpoint."""
         if any(self.checkpoints.glob("checkpoint_*.zip")):
             return self._zoo("train", "--resume", str(self.run.resolve()))
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -105,10 +109,13 @@ class Training:
             *("--seed", "1", "--device", "cpu", "--num-threads", "1", "--verbose", "0", "--eval-freq", *evaluation),
         )
 
-    def _zoo(self, *arguments: str) -> "subprocess.Popen[bytes]":
+    def _zoo(self, *arguments: str) -> "subprocess.Popen[bytes] | ForkedProcess":
+        command = ["-m", "sb3_mdpo.zoo", *arguments]
+        if self.forked:
+            return ForkedProcess(["python", *command], self.folder)
         with (self.folder / "output.txt").open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "sb3_mdpo.zoo", *arguments],
+                [sys.executable, *command],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -117,77 +124,94 @@ class Training:
             )
 
     def finish(self) -> None:
-        """Run it to its end."""
+        """Run it to the end."""
         self.start().wait()
         self.check()
 
     def check(self) -> None:
         """
-        :raises RuntimeError: where it is not complete
+        :raises RuntimeError: if it is not complete
         """
         if not self.is_complete:
-            raise RuntimeError(f"{self.folder} has ended:\n{(self.folder / 'output.txt').read_text()[-3000:]}")
+            raise RuntimeError(f"{self.folder} has ended early:\n{(self.folder / 'output.txt').read_text()[-3000:]}")
 
 
-def kill_at_a_moment(process: "subprocess.Popen[bytes]", seconds: float) -> str:
-    """
-    :param process: a training that has just been started
-    :param seconds: when to kill it; it may have ended by then
-    :return: what it was doing, as far as can be seen
-    """
+class ForkedProcess:
+    """A command of :mod:`tests.support.commands` with the methods of ``Popen`` that are needed here."""
+
+    def __init__(self, argv: list[str], folder: Path) -> None:
+        self._process = commands._context.Process(
+            target=commands._execute, args=(argv, folder, {}, [Path(os.devnull), folder.resolve() / "output.txt"])
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("forked process", timeout or 0)
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+Process = subprocess.Popen[bytes] | ForkedProcess
+
+
+def kill_at_a_moment(process: Process, seconds: float) -> bool:
+    """Kill a training after some seconds, unless it has ended: whether it was killed."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
-        return "killed"
-    return "ended"
+        return True
+    return False
 
 
-def kill_while_writing(process: "subprocess.Popen[bytes]", checkpoints: Path, skip: int, patience: float = 120) -> str:
-    """
-    :param process: a training that has just been started
-    :param checkpoints: folder of its checkpoints
-    :param skip: checkpoints that it may write before
-    :param patience: seconds to wait at most
-    :return: "killed" while a checkpoint was half written, or "ended" before that
-    """
+def kill_while_writing(process: Process, checkpoints: Path, skip: int, patience: float = 120) -> bool:
+    """Kill a training while a checkpoint is half written, after ``skip`` others: False if it ended before."""
     deadline = time.monotonic() + patience
     seen: set[str] = set()
     while process.poll() is None and time.monotonic() < deadline:
         writing = {path.name for path in checkpoints.glob(f".*.{process.pid}.tmp")}
         seen |= writing
         if writing and len(seen) > skip:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait()
-            return "killed"
+            return True
+        time.sleep(1e-4)  # leave the processor to the training
     if process.poll() is None:
         process.kill()
         process.wait()
         raise TimeoutError(f"No checkpoint was written to {checkpoints} in {patience} s.")
-    return "ended"
+    return False
 
 
 def run_with_kills(training: Training, kills: int, rng: random.Random, seconds: float) -> list[str]:
     """
-    Kill a training again and again, every other time while it writes a checkpoint, then let it come to its end.
+    Kill a training again and again, every other time while it writes a checkpoint, then let it finish.
 
     :param training: the training
-    :param kills: how many times
+    :param kills: number of kills
     :param rng: decides when
-    :param seconds: what the training takes when it is left alone, start included
-    :return: how each attempt ended: "killed while writing", "killed at 3.2 s", "complete"
+    :param seconds: duration of the undisturbed training, its start included
+    :return: how each process ended: "killed while writing", "killed at 3.2 s", "complete"
     """
     attempts = []
     for number in range(kills):
         process = training.start()
         if number % 2:
             moment = rng.uniform(0, seconds)
-            end = kill_at_a_moment(process, moment)
-            attempts.append(f"killed at {moment:.1f} s" if end == "killed" else "complete")
+            attempts.append(f"killed at {moment:.1f} s" if kill_at_a_moment(process, moment) else "complete")
         else:
-            end = kill_while_writing(process, training.checkpoints, rng.randrange(4))
-            attempts.append("killed while writing" if end == "killed" else "complete")
+            killed = kill_while_writing(process, training.checkpoints, rng.randrange(4))
+            attempts.append("killed while writing" if killed else "complete")
         if attempts[-1] == "complete":
             training.check()
             return attempts
@@ -199,26 +223,28 @@ def differences(one: Training, other: Training) -> list[str]:
     """
     :param one: a complete training
     :param other: another one
-    :return: in what their results differ, apart from times; empty where they do not
+    :return: results that differ, apart from times
     """
     found = [name for name in ("policy.pth", "policy.optimizer.pth") if _tensors(one, name) != _tensors(other, name)]
-    contents = [{"statistics": _statistics(run), "events": _events(run), **_tables(run)} for run in (one, other)]
+    contents = [
+        {"statistics": _statistics(it), "events": events(next(it.folder.glob("tb/*/*"))), **tables(it.run)}
+        for it in (one, other)
+    ]
     names = sorted(contents[0].keys() | contents[1].keys())
     return found + [name for name in names if contents[0].get(name) != contents[1].get(name)]
 
 
-def _tensors(training: Training, name: str) -> list[tuple[str, bytes]]:
+def _tensors(training: Training, name: str) -> dict[str, Any]:
     with zipfile.ZipFile(training.run / f"{training.env_id}.zip") as archive:
-        state = th.load(BytesIO(archive.read(name)), weights_only=False)
-    return _flat("", state)
+        return _bits(th.load(BytesIO(archive.read(name)), weights_only=False))
 
 
-def _flat(name: str, value: Any) -> list[tuple[str, bytes]]:
+def _bits(value: Any) -> Any:
     if isinstance(value, dict):
-        return [leaf for key, inside in value.items() for leaf in _flat(f"{name}.{key}", inside)]
+        return {key: _bits(inside) for key, inside in value.items()}
     if isinstance(value, list):
-        return [leaf for index, inside in enumerate(value) for leaf in _flat(f"{name}.{index}", inside)]
-    return [(name, value.numpy().tobytes() if isinstance(value, th.Tensor) else repr(value).encode())]
+        return [_bits(inside) for inside in value]
+    return value.numpy().tobytes() if isinstance(value, th.Tensor) else value
 
 
 def _statistics(training: Training) -> list[list[float]]:
@@ -230,20 +256,28 @@ def _statistics(training: Training) -> list[list[float]]:
     return [[*np.ravel(one.mean), *np.ravel(one.var), one.count] for one in means]
 
 
-def _events(training: Training) -> dict[str, list[tuple[int, float]]]:
-    (folder,) = (training.folder / "tb").glob("*/*")
-    events = EventAccumulator(str(folder), purge_orphaned_data=False)  # it would hide what was written twice
-    events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag not in TIMES]
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """
+    :param folder: folder of TensorBoard's files
+    :return: steps and values of all scalars, apart from times
+    """
+    accumulator = EventAccumulator(str(folder), purge_orphaned_data=False)  # it would hide repeated steps
+    accumulator.Reload()
+    tags = [tag for tag in accumulator.Tags()["scalars"] if tag not in TIMES]
+    # TensorBoard reads files in the order of their names, not in that of their creation within a second
+    return {tag: sorted((event.step, event.value) for event in accumulator.Scalars(tag)) for tag in tags}
 
 
-def _tables(training: Training) -> dict[str, Any]:
-    tables: dict[str, Any] = {}
-    for path in sorted(training.run.glob("*.csv")):
+def tables(folder: Path) -> dict[str, Any]:
+    """
+    :param folder: folder of logs and evaluations
+    :return: content of its CSV and NumPy files, apart from times
+    """
+    found: dict[str, Any] = {}
+    for path in folder.glob("*.csv"):
         lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-        tables[path.name] = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(lines)]
-    for path in training.run.glob("evaluations.npz"):
+        found[path.name] = [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(lines)]
+    for path in folder.glob("evaluations.npz"):
         with np.load(path) as arrays:
-            tables[path.name] = {name: arrays[name].tolist() for name in arrays.files}
-    return tables
+            found[path.name] = {name: arrays[name].tolist() for name in arrays.files}
+    return found

@@ -6,6 +6,7 @@ A new surface is one more :class:`Surface`. What would train, play or use the ne
 """
 
 import io
+import json
 import os
 import re
 import shutil
@@ -27,7 +28,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.cli.main import main
-from sb3_mdpo.persistence.export.document import from_bytes
 from sb3_mdpo.zoo.__main__ import main as zoo
 from sb3_mdpo.zoo.hook import install
 from sb3_mdpo.zoo.hyperparams import distill_coef_schedule, preprocess_hyperparams
@@ -419,7 +419,7 @@ def _saved() -> list[Surface]:
     refusals = (ValueError, OSError, TypeError)
     model = model_files(valid_files()["mdpo.zip"])
     config, tensors = valid_files()["export/config.json"], plain_files(valid_files()["export/model.safetensors"])
-    exported = yaml_files(config, from_bytes(config), to_export)
+    exported = yaml_files(config, json.loads(config), to_export)
     return [
         Surface("MDPO.load", model, lambda _: MDPO.load("mdpo.zip", device="cpu"), "mdpo.zip", refusals),
         Surface("evaluate, saved model", model, command("evaluate", "mdpo.zip", *grid), "mdpo.zip"),
@@ -494,7 +494,7 @@ def _shared() -> list[Surface]:
         _file("pull, export", "snapshot/model.safetensors", plain_files, feed=pull_snapshot),
         Surface(
             "pull, config.json",
-            yaml_files(config, from_bytes(config), to_export),
+            yaml_files(config, json.loads(config), to_export),
             pull_snapshot,
             "snapshot/config.json",
         ),

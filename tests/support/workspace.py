@@ -19,9 +19,7 @@ from sb3_mdpo.hub.normalization import statistics_to_json
 from sb3_mdpo.lab.generalization.table import COLUMNS as EVALUATION_COLUMNS
 from sb3_mdpo.lab.study.config import parse_study
 from sb3_mdpo.lab.study.runs import plan_runs
-from sb3_mdpo.persistence.checkpoints.archive import write
-from sb3_mdpo.persistence.checkpoints.snapshot import Snapshot
-from sb3_mdpo.persistence.export.document import to_bytes
+from sb3_mdpo.persistence.checkpoints.archive import Snapshot, write
 from tests.support.results import BIGFISH, synthetic_features, synthetic_results, synthetic_robustness
 
 GRID = "TexturedGrid-v0"
@@ -78,9 +76,9 @@ def ordered(document: Any) -> bytes:
 
 
 def to_export(document: Any) -> bytes:
-    """:return: the configuration of an export with a digest that is its own: damage that hashes do not show"""
+    """:return: the configuration of an export: plain JSON"""
     content = document if isinstance(document, dict) else {"settings": document}
-    return to_bytes(json.loads(json.dumps(content, skipkeys=True).replace("NaN", "0").replace("Infinity", "1")))
+    return json.dumps(content, skipkeys=True).replace("NaN", "0").replace("Infinity", "1").encode()
 
 
 @cache

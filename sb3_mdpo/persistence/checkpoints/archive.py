@@ -1,12 +1,11 @@
-"""Checkpoints on disk: single files that are either complete or recognised as damaged."""
+"""Checkpoint files: snapshots of a training in zip files that are either complete or recognized as damaged."""
 
-import hashlib
 import io
 import json
 import re
 import warnings
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,49 @@ import stable_baselines3
 import torch as th
 
 from sb3_mdpo._version import __version__
+from sb3_mdpo.common.save_util import ZIP_ERRORS
 from sb3_mdpo.persistence.checkpoints.log_files import Position
-from sb3_mdpo.persistence.checkpoints.snapshot import Snapshot
 from sb3_mdpo.utils.atomic import replacing
 
-# Increased when older versions of this package could no longer read what newer ones write
+# Increased when older versions of this package can no longer read what newer ones write
 FORMAT = 1
 MANIFEST, STATE = "manifest.json", "state.pkl"
 PATTERN = re.compile(r"checkpoint_(\d+)\.zip")
-DIGEST_SIZE = 2 * hashlib.sha256().digest_size  # in hexadecimal digits
+# Versions that decide about the numbers of a training
+VERSIONS = {
+    "sb3-mdpo": __version__,
+    "stable-baselines3": stable_baselines3.__version__,
+    "torch": str(th.__version__),
+}
 
 
-class DamagedError(ValueError):
-    """A file is no checkpoint, or not what was written."""
+@dataclass(frozen=True)
+class Snapshot:
+    """
+    A training at the start of a rollout.
+
+    :param num_timesteps: environment steps of all policies together
+    :param iterations: rollouts that were followed by an update
+    :param seconds: duration of the training so far
+    :param settings: arguments of the model that are numbers, booleans, strings or SB3's schedules
+    :param problems: why a training resumed from here would not be bit for bit the same; empty if it is
+    :param state: pickle of everything that changes in a training
+    :param files: files that only grow, by name
+    :param tables: content of files that are rewritten now and then, by name
+    :param events: TensorBoard's files, by name of the logger's output
+    :param others: ``state`` of the further processes of a distributed training
+    """
+
+    num_timesteps: int
+    iterations: int
+    seconds: float
+    settings: dict[str, Any]
+    problems: list[str]
+    state: bytes
+    files: dict[str, Position]
+    tables: dict[str, bytes]
+    events: dict[str, list[Position]]
+    others: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -35,8 +64,8 @@ class Checkpoint:
     :param path: its file
     :param snapshot: the training
     :param texts: content of the files in ``snapshot.files``
-    :param versions: what it was written with
-    :param written: the file that it was written as
+    :param versions: versions of the packages that it was written with
+    :param written: path that it was written to
     """
 
     path: Path
@@ -45,98 +74,76 @@ class Checkpoint:
     versions: dict[str, str]
     written: Path
 
+    @property
     def is_a_copy(self) -> bool:
-        """
-        :return: whether the folder in which it was written is another one, which is still there
-        """
+        """Whether it was written to another folder that still exists."""
         here, there = self.path.resolve().parent, self.written.parent
         return here != there and there.is_dir()
 
 
-def versions() -> dict[str, str]:
-    """
-    :return: versions of what decides about the numbers of a training
-    """
-    return {
-        "sb3-mdpo": __version__,
-        "stable-baselines3": stable_baselines3.__version__,
-        "torch": th.__version__,
-    }
+class DamagedError(ValueError):
+    """A file is not a complete checkpoint."""
 
 
 def write(folder: Path, snapshot: Snapshot) -> Path:
     """
-    :param folder: folder of checkpoints, made where it is missing
-    :param snapshot: what to write
-    :return: the file, in which everything is on disk when this returns
-    :raises OSError: where it cannot be written; what there was before is as it was
+    :param folder: folder of checkpoints, created if it is missing
+    :param snapshot: snapshot to write
+    :return: the file, which is on disk when this returns
+    :raises OSError: if it cannot be written; older checkpoints stay as they are
     """
+    path = folder / f"checkpoint_{snapshot.num_timesteps:012d}.zip"
     members = {STATE: snapshot.state}
     members |= {f"text/{index}": position.read() for index, position in enumerate(snapshot.files.values())}
     members |= {f"table/{index}": table for index, table in enumerate(snapshot.tables.values())}
     members |= {f"rank/{index}": state for index, state in enumerate(snapshot.others, 1)}
-    fields = {key: value for key, value in vars(snapshot).items() if key not in ("state", "others")}
+    fields = {name: value for name, value in vars(snapshot).items() if name not in ("state", "others")}
     fields |= {"tables": [*snapshot.tables], "ranks": 1 + len(snapshot.others)}
-    path = folder / f"checkpoint_{snapshot.num_timesteps:012d}.zip"
-    manifest = {
-        "format": FORMAT,
-        "path": path.resolve(),
-        "versions": versions(),
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
-        **fields,
-    }
-    memory = io.BytesIO()
-    with zipfile.ZipFile(memory, "w") as archive:
-        archive.writestr(MANIFEST, json.dumps(manifest, indent=1, default=_plain))
+    manifest = {"format": FORMAT, "path": path.resolve(), "versions": VERSIONS, **fields}
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(MANIFEST, json.dumps(manifest, indent=1, default=_to_json))
         for name, content in members.items():
             archive.writestr(name, content)
-        archive.comment = b"0" * DIGEST_SIZE  # the end of the file, for the digest of all that comes before
-    written = memory.getbuffer()[:-DIGEST_SIZE]
-    with replacing(path) as file:
-        file.write(written)
-        file.write(hashlib.sha256(written).hexdigest().encode())
     return path
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return asdict(value)
+def _to_json(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else asdict(value)
 
 
 def read(path: Path) -> Checkpoint:
     """
-    What is in it is only unpickled later, by ``Training``; that can execute code, so read your own only.
+    The state is only unpickled later, by ``Training``. That can execute code: read your own checkpoints only.
 
-    :param path: file that :func:`write` made
+    :param path: file that :func:`write` wrote
     :return: the checkpoint
-    :raises DamagedError: where a single bit is not as it was written
-    :raises ValueError: where a newer version of this package wrote it
+    :raises DamagedError: if it is not complete, or the checksum of a part is wrong
+    :raises ValueError: if a newer version of this package wrote it
     """
-    content = memoryview(path.read_bytes())
-    digest = hashlib.sha256(content[:-DIGEST_SIZE]).hexdigest().encode()
-    if digest != content[-DIGEST_SIZE:]:
-        raise DamagedError(f"{path} is damaged: it is not what was written.")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        manifest = json.loads(archive.read(MANIFEST))
-        if manifest["format"] > FORMAT:
-            raise ValueError(
-                f"{path} has format {manifest['format']}, but sb3-mdpo {__version__} reads up to {FORMAT}: "
-                "install a newer sb3-mdpo."
-            )
-        texts = {name: archive.read(f"text/{index}") for index, name in enumerate(manifest["files"])}
-        snapshot = Snapshot(
-            manifest["num_timesteps"],
-            manifest["iterations"],
-            manifest["seconds"],
-            manifest["settings"],
-            manifest["problems"],
-            archive.read(STATE),
-            {name: _position(value) for name, value in manifest["files"].items()},
-            {name: archive.read(f"table/{index}") for index, name in enumerate(manifest["tables"])},
-            {name: list(map(_position, values)) for name, values in manifest["events"].items()},
-            [archive.read(f"rank/{index}") for index in range(1, manifest.get("ranks", 1))],
-        )
+    content = path.read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            manifest = json.loads(archive.read(MANIFEST))
+            if manifest["format"] <= FORMAT:
+                return _checkpoint(path, archive, manifest)
+    except (*ZIP_ERRORS, AttributeError, TypeError) as error:
+        raise DamagedError(f"{path} is damaged ({error}).") from error
+    raise ValueError(
+        f"{path} has format {manifest['format']}, but sb3-mdpo {__version__} reads up to {FORMAT}: install a newer "
+        "sb3-mdpo."
+    )
+
+
+def _checkpoint(path: Path, archive: zipfile.ZipFile, manifest: dict[str, Any]) -> Checkpoint:
+    snapshot = Snapshot(
+        **{name: manifest[name] for name in ("num_timesteps", "iterations", "seconds", "settings", "problems")},
+        state=archive.read(STATE),
+        files={name: _position(value) for name, value in manifest["files"].items()},
+        tables={name: archive.read(f"table/{index}") for index, name in enumerate(manifest["tables"])},
+        events={name: list(map(_position, values)) for name, values in manifest["events"].items()},
+        others=[archive.read(f"rank/{index}") for index in range(1, manifest["ranks"])],
+    )
+    texts = {name: archive.read(f"text/{index}") for index, name in enumerate(manifest["files"])}
     return Checkpoint(path, snapshot, texts, manifest["versions"], Path(manifest["path"]))
 
 
@@ -155,11 +162,11 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def read_newest(folder: Path) -> Checkpoint | None:
     """
-    Read the newest checkpoint that is as it was written. Newer ones that are not get the suffix ``.damaged``.
+    Read the newest checkpoint that is not damaged. Newer ones are renamed to end in ``.damaged``.
 
     :param folder: folder of checkpoints, which need not exist
-    :return: the checkpoint; None where there are none at all
-    :raises ValueError: where all are damaged; they stay where they are
+    :return: the checkpoint; None if there are none at all
+    :raises ValueError: if all are damaged; they stay where they are
     """
     paths = checkpoints(folder)
     for number, path in enumerate(paths):
@@ -172,14 +179,14 @@ def read_newest(folder: Path) -> Checkpoint | None:
             damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
         return newest
     if paths:
-        raise ValueError(f"All checkpoints in {folder} are damaged: delete the folder to begin anew.")
+        raise ValueError(f"All checkpoints in {folder} are damaged: delete the folder to start anew.")
     return None
 
 
-def remove_rest(folder: Path, keep: int) -> None:
+def remove_old(folder: Path, keep: int) -> None:
     """
     :param folder: folder of checkpoints
-    :param keep: how many of the newest are kept; what a killed process left half written is removed too
+    :param keep: number of newest checkpoints to keep; unfinished files of killed processes are removed too
     """
     for path in [*checkpoints(folder)[keep:], *folder.glob(".checkpoint_*.tmp")]:
         path.unlink()

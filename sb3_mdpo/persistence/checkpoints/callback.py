@@ -1,4 +1,4 @@
-"""The callback that writes checkpoints, and goes on from them."""
+"""The callback that writes checkpoints and resumes from them."""
 
 import signal
 import sys
@@ -14,49 +14,49 @@ from sb3_mdpo.common.callbacks import HYPERPARAMETERS
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.common.ranks import current_ranks
 from sb3_mdpo.envs.layers import monitor_folder
-from sb3_mdpo.persistence.checkpoints.archive import read_newest, remove_rest, versions, write
+from sb3_mdpo.persistence.checkpoints.archive import VERSIONS, Checkpoint, Snapshot, read_newest, remove_old, write
 from sb3_mdpo.persistence.checkpoints.signals import Signals
-from sb3_mdpo.persistence.checkpoints.snapshot import Snapshot
 from sb3_mdpo.persistence.checkpoints.training import Training
 
 FOLDER = "checkpoints"
 SETTINGS = (*HYPERPARAMETERS, "normalize_advantage", "use_sde", "sde_sample_freq", "_stats_window_size")
-# Copying takes at most this share of the time, and so does writing without save_freq, which spares disks too. But no
-# pause is longer than the last: a machine that stood still for a while is not one that always needs so long
+# Snapshots take at most this share of the time, and so does writing if save_freq is None. A bound on the pauses keeps a
+# single slow one, on a machine that stood still for a while, from delaying the next one for hours
 SHARE, SECONDS_BETWEEN, MOST_SECONDS_BETWEEN = 0.01, 60.0, 600.0
 
 
 class ResumableCheckpointCallback(BaseCallback):
     """
-    Save checkpoints from which the training goes on **bit for bit** as if it had not been interrupted: networks,
-    optimizer, random generators, environments, statistics, callbacks, logs.
+    Save checkpoints from which training resumes **bit for bit** as if it had not been interrupted: networks, optimizer,
+    random generators, environments, statistics, callbacks, logs.
 
     At the start of a rollout a snapshot is taken in memory, as often as that takes one percent of the time, and now and
     then it is written. SIGTERM and SIGINT (Ctrl-C) write the last one and end the training, a second signal ends it at
-    once; an error in MDPO's training writes it as well. For MDPO and SB3's PPO. Run the same program again to go on::
+    once; an error in MDPO's training writes it as well. For MDPO and SB3's PPO. Run the same program again to resume::
 
         model = MDPO("MlpPolicy", "CartPole-v1", seed=0)
         model.learn(1_000_000, callback=ResumableCheckpointCallback("checkpoints", resume=True))
 
-    It must be the first callback. In the zoo's files ``callback: sb3_mdpo.callbacks.ResumableCheckpointCallback``,
-    and ``python -m sb3_mdpo.zoo train --resume LOGDIR`` goes on.
+    It must be the first callback. In the zoo's files write
+    ``callback: sb3_mdpo.callbacks.ResumableCheckpointCallback``, and resume with
+    ``python -m sb3_mdpo.zoo train --resume LOGDIR``.
 
-    Environments must be in this process, and such that pickle can copy them, or with methods ``get_state()`` and
-    ``set_state(state)``. Where they are not, a warning says why, and a resumed training begins new episodes in them.
-    Checkpoints are pickles, which can execute code when they are read: resume only from your own.
+    Environments must be in this process, and pickle must be able to copy their attributes, or they must have methods
+    ``get_state()`` and ``set_state(state)``. Otherwise a warning names the reason, and a resumed training starts new
+    episodes. Checkpoints are pickles, which can execute code when they are read: resume only from your own.
 
     :param save_path: folder of the checkpoints, by default ``checkpoints`` beside the monitor files
     :param save_freq: environment steps, of all policies together, between checkpoints; None for as often as it takes
         one percent of the time, at most once a minute and at least every ten
-    :param keep: how many checkpoints are kept
-    :param resume: whether to go on from the newest checkpoint in the folder, if there is one
+    :param keep: number of newest checkpoints to keep
+    :param resume: whether to resume from the newest checkpoint in the folder, if there is one
     :param handle_signals: whether SIGTERM and SIGINT write a checkpoint
-    :param verbose: 0 for no output, 1 for what is resumed and interrupted, 2 for every checkpoint
-    :raises ValueError: here where a number is outside its range; at the start of training where the folder has
-        checkpoints and ``resume`` is False, all of them are damaged, or the training is not made as theirs was
+    :param verbose: 0 for no output, 1 for messages about resuming and interruptions, 2 for every checkpoint
+    :raises ValueError: if a number is outside its range; at the start of training if the folder has checkpoints and
+        ``resume`` is False, all of them are damaged, or the training was set up differently
     """
 
-    every_rank = True  # each process has environments and generators; the first one writes those of all
+    every_rank = True  # every process has environments and generators; the first one writes all of them
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class ResumableCheckpointCallback(BaseCallback):
         self._signals = Signals(self._on_signal)
         self._training: Training | None = None
         self._settings: dict[str, Any] = {}
-        self._to_put_back: dict[str, Any] | None = None
+        self._to_restore: dict[str, Any] | None = None
         self._iterations = 0
         self._written: Snapshot | None = None
         self._copy_after = self._write_after = 0.0
@@ -91,68 +91,74 @@ class ResumableCheckpointCallback(BaseCallback):
         callbacks = self.locals["callback"]
         if _first(callbacks) is not self:
             raise ValueError(
-                "ResumableCheckpointCallback must be the first callback: those before it would begin before it has "
-                "told where."
+                "ResumableCheckpointCallback must be the first callback: those before it would start before the "
+                "training is resumed."
             )
         self.folder = self._find_folder()
         self._settings = _settings(self.model)  # before callbacks change them
         self._training = Training(self.model, callbacks, without=self)  # type: ignore[arg-type] # PPO or MDPO
-        self.snapshot = self._written = self._to_put_back = None
+        self.snapshot = self._written = self._to_restore = None
         self._copy_after = self._write_after = 0.0
         self._iterations, self._in_rollout = 0, False
-        self._go_on()
+        self._resume()
         if self.handle_signals:
             self._signals.install()
 
     def _find_folder(self) -> Path:
-        return current_ranks().broadcast(self._own_folder() if current_ranks().is_first else Path())
+        if not current_ranks().is_first:
+            return current_ranks().broadcast(Path())
+        folder = self.save_path
+        if folder is None:
+            monitored = monitor_folder(self.training_env)
+            if monitored is None:
+                raise ValueError(
+                    "The training environments write no monitor files beside which to put checkpoints: pass save_path "
+                    "to ResumableCheckpointCallback."
+                )
+            folder = monitored / FOLDER
+        return current_ranks().broadcast(Path(folder))
 
-    def _own_folder(self) -> Path:
-        if self.save_path is not None:
-            return Path(self.save_path)
-        beside = monitor_folder(self.training_env)
-        if beside is None:
-            raise ValueError(
-                "The training environments write no monitor file beside which to put checkpoints: pass save_path to "
-                "ResumableCheckpointCallback."
-            )
-        return beside / FOLDER
-
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         assert self._training is not None
-        checkpoint = current_ranks().broadcast(read_newest(self.folder) if current_ranks().is_first else None)
+        is_first = current_ranks().is_first
+        checkpoint = current_ranks().broadcast(read_newest(self.folder) if is_first else None)
         if checkpoint is None:
             return
         if not self.resume:
             raise ValueError(
-                f"{self.folder} has checkpoints of an earlier training: pass resume=True to go on with it, or another "
-                "folder to begin anew."
+                f"{self.folder} has checkpoints of an earlier training: pass resume=True to resume it, or another "
+                "folder to start anew."
             )
         snapshot = checkpoint.snapshot
         self._training.check(snapshot, self._settings)
-        if current_ranks().is_first:
-            self._training.put_back_logs(checkpoint)
-        self._to_put_back = self._training.put_back_model(snapshot)
+        if is_first:
+            self._training.restore_logs(checkpoint)
+        self._to_restore = self._training.restore_model(snapshot)
         self.num_timesteps = snapshot.num_timesteps
         self.snapshot = self._written = snapshot
         self._iterations = snapshot.iterations
-        others = [f"{name} {then}" for name, then in checkpoint.versions.items() if then != versions()[name]]
-        problems = snapshot.problems + ([f"it was written with {', '.join(others)}"] if others else [])
-        if self.verbose >= 1 and current_ranks().is_first:
-            print(f"Going on from step {snapshot.num_timesteps}: {checkpoint.path}")
-        if checkpoint.is_a_copy() and snapshot.events and current_ranks().is_first:
+        if is_first:
+            self._tell_of_resuming(checkpoint)
+
+    def _tell_of_resuming(self, checkpoint: Checkpoint) -> None:
+        snapshot = checkpoint.snapshot
+        if self.verbose >= 1:
+            print(f"Resuming from step {snapshot.num_timesteps}: {checkpoint.path}")
+        if checkpoint.is_a_copy and snapshot.events:
             warnings.warn(
-                f"{self.folder} was copied from {checkpoint.written.parent}, which is still there: TensorBoard's log "
-                "is left to that one and begun anew here.",
+                f"{self.folder} was copied from {checkpoint.written.parent}, which still exists: TensorBoard's log is "
+                "left to that one and started anew here.",
                 stacklevel=2,
             )
-        if problems and current_ranks().is_first:
-            warnings.warn(f"The training goes on, but not identically: {'; '.join(problems)}.", stacklevel=2)
+        others = [f"{name} {version}" for name, version in checkpoint.versions.items() if version != VERSIONS[name]]
+        problems = snapshot.problems + ([f"it was written with {', '.join(others)}"] if others else [])
+        if problems:
+            warnings.warn(f"The training resumes, but not identically: {'; '.join(problems)}.", stacklevel=2)
 
     def _on_rollout_start(self) -> None:
         self._in_rollout = True
-        if self._to_put_back is not None:
-            self._finish_going_on()
+        if self._to_restore is not None:
+            self._finish_resuming()
             return
         interval = self.locals["log_interval"]  # SB3 counts the iterations since learn() was called
         if interval is None or self._iterations % interval == 0:
@@ -163,11 +169,11 @@ class ResumableCheckpointCallback(BaseCallback):
             if due:
                 self._write()
 
-    def _finish_going_on(self) -> None:
+    def _finish_resuming(self) -> None:
         assert self._training is not None
-        assert self._to_put_back is not None
-        self._training.put_back_callbacks(self._to_put_back, self._in_rollout)
-        self._to_put_back = None
+        assert self._to_restore is not None
+        self._training.restore_callbacks(self._to_restore, self._in_rollout)
+        self._to_restore = None
 
     def _take_snapshot(self) -> None:
         assert self._training is not None
@@ -176,7 +182,9 @@ class ResumableCheckpointCallback(BaseCallback):
         self._copy_after = _next(start)
         if first and self.snapshot.problems and current_ranks().is_first:
             problems = "; ".join(self.snapshot.problems)
-            warnings.warn(f"If this training is resumed, it will go on, but not identically: {problems}.", stacklevel=2)
+            warnings.warn(
+                f"If this training is resumed, it will continue, but not identically: {problems}.", stacklevel=2
+            )
 
     def _is_due(self) -> bool:
         if self._written is None:
@@ -186,7 +194,7 @@ class ResumableCheckpointCallback(BaseCallback):
         return self.num_timesteps // self.save_freq > self._written.num_timesteps // self.save_freq
 
     def _write(self) -> None:
-        """Write the last snapshot. Where that fails, training goes on, unless it was the first."""
+        """Write the last snapshot. If that fails, training continues, unless it was the first."""
         assert self.snapshot is not None
         if self.snapshot is self._written or not current_ranks().is_first:
             return
@@ -194,14 +202,14 @@ class ResumableCheckpointCallback(BaseCallback):
         try:
             with self._signals.held():
                 path = write(self.folder, self.snapshot)
-                remove_rest(self.folder, self.keep)
+                remove_old(self.folder, self.keep)
                 self._write_after = max(_next(start), time.monotonic() + SECONDS_BETWEEN)
         except OSError as error:
             if self._written is None:
                 raise
             warnings.warn(
                 f"The checkpoint of step {self.snapshot.num_timesteps} could not be written ({error}). That of step "
-                f"{self._written.num_timesteps} is still there, and training goes on.",
+                f"{self._written.num_timesteps} is still there, and training continues.",
                 stacklevel=2,
             )
             return
@@ -217,20 +225,20 @@ class ResumableCheckpointCallback(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        if self._training is None:  # the zoo ends its first callback twice, and where an error ended the training
+        if self._training is None:  # the zoo ends its first callback twice, also after an error
             return
-        if self._to_put_back is not None:  # the training was complete already
-            self._finish_going_on()
-        # Only MDPO tells of errors, which the zoo hides: others may be in the middle of an update
+        if self._to_restore is not None:  # the training was complete already
+            self._finish_resuming()
+        # Only MDPO calls on_training_error(): the zoo hides PPO's errors, which may come in the middle of an update
         elif isinstance(self.model, MutualOnPolicyAlgorithm) and not self._in_rollout:
             self._take_snapshot()
         self._end()
 
     def on_training_error(self, error: BaseException) -> None:
         """
-        Called by MDPO where an error ends the training.
+        Called by MDPO if an error ends the training.
 
-        :param error: what ends it
+        :param error: the error
         """
         if self._training is not None:
             self._end()
@@ -241,7 +249,6 @@ class ResumableCheckpointCallback(BaseCallback):
         self._tell(f"{number.name} at step {self.num_timesteps}")
 
     def _end(self) -> None:
-        """Write what is there to write."""
         self._training = None
         self._signals.uninstall()
         if self.snapshot is not None:
@@ -254,11 +261,11 @@ class ResumableCheckpointCallback(BaseCallback):
                 if self.save_path is None
                 else "the same program with resume=True"
             )
-            print(f"{what}. {how} goes on from step {self._written.num_timesteps}.", file=sys.stderr)
+            print(f"{what}. To resume from step {self._written.num_timesteps}: {how}", file=sys.stderr)
 
 
 def _next(start: float) -> float:
-    """When that which began at this time, and ends now, may begin again."""
+    """When something that started at this time and ends now may start again."""
     now = time.monotonic()
     return now + min((now - start) / SHARE, MOST_SECONDS_BETWEEN)
 
@@ -270,7 +277,7 @@ def _first(callback: BaseCallback) -> BaseCallback:
 
 
 def _settings(model: Any) -> dict[str, Any]:
-    """What can be compared: numbers, words, and schedules that say what they are."""
+    """Settings that can be compared: numbers, strings, and schedules whose ``repr()`` shows their values."""
     found = {name.lstrip("_"): getattr(model, name) for name in SETTINGS if name in vars(model)}
     plain = {name: one for name, one in found.items() if isinstance(one, bool | int | float | str)}
     schedules = {name: repr(one) for name, one in found.items() if isinstance(one, FloatSchedule)}

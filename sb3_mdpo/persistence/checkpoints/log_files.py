@@ -1,90 +1,60 @@
-"""The files that a training writes line by line: up to where they were written, and their content put back."""
+"""The log files of a training: how far they were written, and how to restore their content."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO, TypeVar
 
 from stable_baselines3.common.logger import (
     CSVOutputFormat,
     HumanOutputFormat,
     JSONOutputFormat,
+    KVWriter,
     Logger,
     TensorBoardOutputFormat,
 )
 from stable_baselines3.common.monitor import ResultsWriter
 
+Output = TypeVar("Output", bound=KVWriter)
+EVENTS = "events.out.tfevents.*"
+
 
 @dataclass(frozen=True)
 class Position:
-    """
-    :param path: file, absolute
-    :param size: how much of it had been written, in bytes
-    """
+    """The first ``size`` bytes of the file at the absolute ``path``."""
 
     path: Path
     size: int
 
     def read(self) -> bytes:
-        """
-        :return: what had been written
-        """
         with self.path.open("rb") as file:
             return file.read(self.size)
 
 
+def outputs(logger: Logger, kind: type[Output]) -> dict[str, Output]:
+    """The logger's outputs of this class by name."""
+    named = {f"log/{index}:{type(output).__name__}": output for index, output in enumerate(logger.output_formats)}
+    return {name: output for name, output in named.items() if isinstance(output, kind)}
+
+
 def appended_files(logger: Logger, writers: dict[str, ResultsWriter]) -> Iterator[tuple[str, TextIO]]:
-    """
-    :param logger: the training's logger
-    :param writers: what writes monitor files, by name
-    :return: names and open files of text that only grows
-    """
+    """Names of log and monitor files that only grow, and the open files."""
     for name, writer in writers.items():
         yield name, writer.file_handler  # type: ignore[misc]
-    for name, output in outputs(logger).items():
-        if isinstance(output, JSONOutputFormat) or (isinstance(output, HumanOutputFormat) and output.own_file):
+    for name, output in (outputs(logger, JSONOutputFormat) | outputs(logger, HumanOutputFormat)).items():
+        if isinstance(output, JSONOutputFormat) or output.own_file:
             yield name, output.file
 
 
-def tables(logger: Logger) -> dict[str, CSVOutputFormat]:
-    """
-    :param logger: the training's logger
-    :return: outputs that write their whole file anew when there is another column, by name
-    """
-    return {name: output for name, output in outputs(logger).items() if isinstance(output, CSVOutputFormat)}
-
-
-def outputs(logger: Logger) -> dict[str, Any]:
-    """
-    :param logger: the training's logger
-    :return: what it writes to, by name
-    """
-    return {f"log/{index}:{type(output).__name__}": output for index, output in enumerate(logger.output_formats)}
-
-
 def position(file: TextIO) -> Position:
-    """
-    :param file: file that is written
-    :return: how far
-    """
+    """Path and size of a file that is being written."""
     file.flush()
     return Position(Path(file.name).resolve(), os.fstat(file.fileno()).st_size)
 
 
-def content_of(file: TextIO) -> bytes:
-    """
-    :param file: file that is written
-    :return: what it holds
-    """
-    return position(file).read()
-
-
-def put_content_back(file: TextIO, content: bytes) -> None:
-    """
-    :param file: file open for writing, whose content is replaced
-    :param content: what it shall hold
-    """
+def restore_content(file: TextIO, content: bytes) -> None:
+    """Replace the content of a file that is open for writing."""
     file.flush()
     raw = file.buffer
     raw.seek(0)
@@ -94,50 +64,40 @@ def put_content_back(file: TextIO, content: bytes) -> None:
     file.seek(0, os.SEEK_END)
 
 
-def put_table_back(output: CSVOutputFormat, content: bytes) -> None:
-    """
-    :param output: table that has just been begun
-    :param content: what it shall hold
-    """
-    put_content_back(output.file, content)
+def restore_table(output: CSVOutputFormat, content: bytes) -> None:
+    """Restore the content of a CSV output whose table is still empty."""
+    restore_content(output.file, content)
     header, _, _ = content.decode().partition("\n")
     output.keys = header.split(",") if header else []
 
 
 def event_positions(output: TensorBoardOutputFormat) -> list[Position]:
-    """
-    :param output: TensorBoard's
-    :return: how far the event files in its folder are written
-    """
+    """Paths and sizes of the event files in the output's folder."""
     output.writer.flush()
     folder = Path(output.writer.log_dir).resolve()
-    return [Position(path, path.stat().st_size) for path in sorted(folder.glob("events.out.tfevents.*"))]
+    return [Position(path, path.stat().st_size) for path in sorted(folder.glob(EVENTS))]
 
 
 def continue_events(output: TensorBoardOutputFormat, positions: list[Position]) -> None:
     """
-    Go on in the folder of the interrupted training: what it wrote after the positions is forgotten, and so is the new
-    folder that ``learn()`` has made. Where the folder is no longer there, the log starts anew.
-
-    :param output: TensorBoard's, just made
-    :param positions: from :func:`event_positions`
+    Continue in the folder of the interrupted training: events written after the positions are removed, and so is the
+    new folder that ``learn()`` has created. If the old folder no longer exists, the log starts anew.
     """
     if not positions or not positions[0].path.parent.is_dir():
         return
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    made = Path(output.writer.log_dir).resolve()
+    created, folder = Path(output.writer.log_dir).resolve(), positions[0].path.parent
     output.writer.close()
-    folder = positions[0].path.parent
     kept = {position.path: position.size for position in positions}
-    for path in folder.glob("events.out.tfevents.*"):
+    for path in folder.glob(EVENTS):
         if path not in kept:
             path.unlink()
         elif path.stat().st_size > kept[path]:
             os.truncate(path, kept[path])
-    if made != folder:
-        for path in made.glob("events.out.tfevents.*"):
+    if created != folder:
+        for path in created.glob(EVENTS):
             path.unlink()
-        if not any(made.iterdir()):
-            made.rmdir()
+        if not any(created.iterdir()):
+            created.rmdir()
     output.writer = SummaryWriter(log_dir=str(folder))

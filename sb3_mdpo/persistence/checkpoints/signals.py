@@ -1,4 +1,4 @@
-"""Signals that end a training in an orderly way."""
+"""Signals that end a training after a last checkpoint."""
 
 import signal
 import threading
@@ -12,10 +12,10 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 class Signals:
     """
     While installed, the first SIGTERM or SIGINT calls a function and then ends the program as usual: ``SystemExit``
-    with 128 plus the signal's number, or ``KeyboardInterrupt``. A second one meets whatever handled it before, which
-    by default ends the program at once.
+    with 128 plus the signal's number, or ``KeyboardInterrupt``. A second one goes to the previous handler, which by
+    default ends the program at once.
 
-    :param on_signal: what to call with the signal
+    :param on_signal: called with the signal
     """
 
     def __init__(self, on_signal: Callable[[signal.Signals], None]) -> None:
@@ -25,7 +25,7 @@ class Signals:
         self._pending: signal.Signals | None = None
 
     def install(self) -> None:
-        """Begin; without effect outside of the main thread, which is not told of signals, and on ignored ones."""
+        """Handle the signals that are not ignored. Outside of the main thread, Python allows no handlers."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in ENDING:
@@ -35,7 +35,7 @@ class Signals:
                 signal.signal(number, self._handle)
 
     def uninstall(self) -> None:
-        """End; signals meet what handled them before."""
+        """Restore the previous handlers."""
         for number, before in self._before.items():
             signal.signal(number, before)
         self._before = {}
@@ -43,14 +43,14 @@ class Signals:
     @contextmanager
     def held(self) -> Iterator[None]:
         """
-        :return: context manager in which a signal waits
+        :return: context manager that delays signals to its end
         """
         self._held = True
         try:
             yield
         finally:
             self._held = False
-            if self._pending is not None:  # whatever happened meanwhile
+            if self._pending is not None:
                 self._end(self._pending)
 
     def _handle(self, number: int, _: Any) -> None:

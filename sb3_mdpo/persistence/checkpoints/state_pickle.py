@@ -1,12 +1,12 @@
-"""Copies of objects' attributes while the objects themselves stay in use.
+"""Pickles of objects' attributes, which are restored into other objects that a program has created in the same way.
 
-Environments, wrappers and callbacks are not copied whole: they remain what the program has made of them, and only their
-attributes come and go. Where one of them refers to another, the copy holds the other's name instead.
+Environments, wrappers and callbacks are not pickled whole: only their attributes are saved and restored. References
+from one of them to another are saved as the other's name.
 """
 
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cloudpickle
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from sb3_mdpo.utils.terminal import one_line
 
-# Where Gymnasium's environments keep their random generator, which their own methods may leave out
+# The random generator of Gymnasium's environments, which their get_state() may leave out
 GENERATOR = "_np_random"
-# What pickle, and the methods by which classes take part in it, raise
+# Raised by pickle and by classes' methods for it
 FAILURES = (pickle.PicklingError, TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError)
 
 
@@ -31,18 +31,18 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return self._names.get(id(obj))
 
     def reducer_override(self, obj: Any) -> Any:
-        if type(obj) is np.ndarray and type(obj.base) is np.ndarray and _can_be_seen(obj, obj.base):
-            return _view, (obj.base, *_place(obj, obj.base))  # else what is written to one no longer shows in the other
+        if type(obj) is np.ndarray and type(obj.base) is np.ndarray and _is_plain_view(obj, obj.base):
+            return _view, (obj.base, *_place(obj, obj.base))  # so that both still share memory
         if type(obj) is np.ndarray and not obj.flags.c_contiguous and not obj.dtype.hasobject:
-            # Pickle would lay it out anew, and the layout of images decides about the last bit of a convolution
+            # Pickle would change the memory layout, on which the last bit of a convolution depends
             axes = sorted(range(obj.ndim), key=lambda axis: -obj.strides[axis])
             return _in_axes, (np.ascontiguousarray(obj.transpose(axes)), axes)
         if isinstance(obj, gym.utils.EzPickle):
-            raise pickle.PicklingError(f"{type(obj).__name__} is pickled as it was made, not as it is")
+            raise pickle.PicklingError(f"{type(obj).__name__} is an EzPickle, whose pickle lacks its current state")
         return super().reducer_override(obj)
 
 
-def _can_be_seen(view: NDArray[Any], base: NDArray[Any]) -> bool:
+def _is_plain_view(view: NDArray[Any], base: NDArray[Any]) -> bool:
     return base.flags.c_contiguous and not view.dtype.hasobject and not base.dtype.hasobject
 
 
@@ -71,44 +71,37 @@ class _Unpickler(pickle.Unpickler):
 
 
 def dumps(state: Any, objects: Mapping[str, Any]) -> bytes:
-    """
-    :param state: what to copy
-    :param objects: objects that are not copied but referred to by their names
-    :return: the copy
-    """
+    """Pickle a state; the objects are saved as references by their names."""
     file = io.BytesIO()
     _Pickler(file, {id(obj): name for name, obj in objects.items()}).dump(state)
     return file.getvalue()
 
 
-def loads(copy: bytes, objects: Mapping[str, Any]) -> Any:
-    """
-    This can execute what is in the copy.
+def loads(pickled: bytes, objects: Mapping[str, Any]) -> Any:
+    """Unpickle, which can execute code; the objects replace references by their names."""
+    return _Unpickler(io.BytesIO(pickled), objects).load()
 
-    :param copy: from :func:`dumps`
-    :param objects: what the names mean now
-    :return: what was copied
-    """
-    return _Unpickler(io.BytesIO(copy), objects).load()
+
+def has_state_methods(obj: Any) -> bool:
+    """Whether the class has ``get_state()`` and ``set_state(state)``; wrappers only forward those of what they wrap."""
+    return all(callable(getattr(type(obj), name, None)) for name in ("get_state", "set_state"))
 
 
 def state_of(obj: Any, leave_out: frozenset[str] = frozenset()) -> Any:
-    """
-    :param obj: an object in use
-    :param leave_out: attributes that are not wanted
-    :return: what it says its state is, where it has such methods, and else its attributes, by name
-    """
-    if has_own_methods(obj):
+    """Its ``get_state()``, or else its attributes by name."""
+    if has_state_methods(obj):
         return {"own": obj.get_state(), GENERATOR: vars(obj).get(GENERATOR)}
-    return {name: value for name, value in vars(obj).items() if name not in leave_out and not _is_drawing(value)}
+    # Windows and surfaces of pygame are created anew when they are needed
+    return {
+        name: value
+        for name, value in vars(obj).items()
+        if name not in leave_out and type(value).__module__.partition(".")[0] != "pygame"
+    }
 
 
-def put_back(obj: Any, state: Any) -> None:
-    """
-    :param obj: object in use
-    :param state: what :func:`state_of` gave
-    """
-    if not has_own_methods(obj):
+def restore(obj: Any, state: Any) -> None:
+    """Restore a state that :func:`state_of` returned."""
+    if not has_state_methods(obj):
         vars(obj).update(state)
         return
     obj.set_state(state["own"])
@@ -116,43 +109,21 @@ def put_back(obj: Any, state: Any) -> None:
         setattr(obj, GENERATOR, state[GENERATOR])
 
 
-def has_own_methods(obj: Any) -> bool:
-    """
-    :param obj: any object
-    :return: whether its class has ``get_state()`` and ``set_state(state)``, which copy and restore it; wrappers merely
-        pass on those of what is inside
-    """
-    return all(callable(getattr(type(obj), name, None)) for name in ("get_state", "set_state"))
-
-
-def _is_drawing(value: Any) -> bool:
-    """Whether it belongs to a window or picture, which is made anew when somebody looks."""
-    return type(value).__module__.partition(".")[0] == "pygame"
-
-
 def problems_of(obj: Any, objects: Mapping[str, Any], leave_out: frozenset[str] = frozenset()) -> dict[str, str]:
-    """
-    :param obj: an object in use
-    :param objects: objects that are referred to by their names
-    :param leave_out: attributes that are not wanted
-    :return: of each attribute that cannot be copied, why
-    """
-    try:
-        state = state_of(obj, leave_out)
-    except FAILURES as error:
-        return {"get_state": _problem(type(obj).__name__, error)}
-    what = f"{type(obj).__name__}.{{}} ({{}})".format
-    reasons = {name: _why_not(what(name, type(value).__name__), value, objects) for name, value in state.items()}
-    return {name: reason for name, reason in reasons.items() if reason}
+    """Attributes that cannot be pickled, and why."""
+    owner = type(obj).__name__
+    if reason := _failure(state_of, obj, leave_out):
+        return {"get_state": f"{owner} cannot be copied: {reason}"}
+    return {
+        name: f"{owner}.{name} ({type(value).__name__}) cannot be copied: {reason}"
+        for name, value in state_of(obj, leave_out).items()
+        if (reason := _failure(dumps, value, objects))
+    }
 
 
-def _why_not(what: str, value: Any, objects: Mapping[str, Any]) -> str:
+def _failure(function: Callable[..., Any], *args: Any) -> str:
     try:
-        dumps(value, objects)
+        function(*args)
     except FAILURES as error:
-        return _problem(what, error)
+        return one_line(error)
     return ""
-
-
-def _problem(what: str, error: Exception) -> str:
-    return f"{what} cannot be copied: {one_line(error)}"

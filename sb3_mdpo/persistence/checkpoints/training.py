@@ -1,85 +1,65 @@
-"""A training that is going on: everything in it that changes, copied and put back."""
+"""A running training: everything in it that changes, saved and restored."""
 
 import time
 from typing import Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import TensorBoardOutputFormat
+from stable_baselines3.common.logger import CSVOutputFormat, KVWriter, TensorBoardOutputFormat
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_mdpo.common.callback_tree import walk_callbacks
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.common.ranks import current_ranks
-from sb3_mdpo.envs.layers import layers, results_writers
-from sb3_mdpo.persistence.checkpoints import environments, log_files
-from sb3_mdpo.persistence.checkpoints.archive import Checkpoint
-from sb3_mdpo.persistence.checkpoints.snapshot import Snapshot
+from sb3_mdpo.envs.layers import layers, monitors, results_writers
+from sb3_mdpo.persistence.checkpoints import log_files
+from sb3_mdpo.persistence.checkpoints.archive import Checkpoint, Snapshot
 from sb3_mdpo.persistence.checkpoints.state_pickle import (
     FAILURES,
     dumps,
-    has_own_methods,
+    has_state_methods,
     loads,
     problems_of,
-    put_back,
+    restore,
     state_of,
 )
 from sb3_mdpo.utils.random_state import generator_states, set_generator_states
 
-# What a model is made of, or refers to, and what may be another one from now on. Parameters and optimizer are copied by
-# themselves
+# Attributes that are not saved. The model's: its parts, which have states of their own, and settings of the program
 MODEL_CONSTANT = frozenset(
-    {
-        "policy",
-        "policy_class",
-        "policy_kwargs",
-        "env",
-        "_vec_normalize_env",
-        "rollout_buffer",
-        "rollout_buffer_class",
-        "rollout_buffer_kwargs",
-        "observation_space",
-        "action_space",
-        "device",
-        "start_time",
-        "tensorboard_log",
-        "verbose",
-        "check_finite",
-        "chunk_size",
-        "_logger",
-        "_custom_logger",
-        "_callback",
-        "_total_timesteps",
-    }
+    {"policy", "policy_class", "policy_kwargs", "env", "_vec_normalize_env", "observation_space", "action_space"}
+    | {"rollout_buffer", "rollout_buffer_class", "rollout_buffer_kwargs", "device", "start_time", "tensorboard_log"}
+    | {"verbose", "check_finite", "chunk_size", "_logger", "_custom_logger", "_callback", "_total_timesteps"}
 )
-# How callbacks are put together, what they are called with, where SB3's write, and bars that show progress
+# The callbacks': their structure and arguments, the folders of SB3's callbacks, and progress bars
 CALLBACK_CONSTANT = frozenset(
     {"model", "parent", "callback", "callbacks", "callback_on_new_best", "locals", "globals", "pbar"}
     | {"log_path", "save_path", "best_model_save_path"}
 )
+# The environments': their description, and clocks
+ENV_CONSTANT = frozenset({"class_attributes", "spec", "_cached_spec", "metadata", "t_start"})
+# Of VecNormalize, saved even if the environments inside cannot be
+STATISTICS = ("obs_rms", "ret_rms")
 LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
-# The same in all processes
-SHARED = ("parameters", "optimizer")
+SHARED = ("parameters", "optimizer")  # the same in all processes
 NOISE = ("exploration_mat", "exploration_matrices")
-# The environments that the model learns from; others belong to callbacks
-TRAINING = "env"
+TRAINING = "env"  # the model's environments; others belong to callbacks
 
 
 class Training:
     """
-    :param model: MDPO or SB3's PPO, whose ``learn()`` has begun
-    :param callback: what its ``learn()`` calls
-    :param without: a callback that is not part of the state
+    In a distributed training, all processes must create, save and restore theirs at the same time.
 
-    Where several processes train together, all of them make, copy and put back theirs at the same time.
+    :param model: MDPO or SB3's PPO, whose ``learn()`` has begun
+    :param callback: the callback of its ``learn()``
+    :param without: a callback that is not part of the state
     """
 
     def __init__(self, model: OnPolicyAlgorithm, callback: BaseCallback, without: BaseCallback) -> None:
         assert model.env is not None
         self.model = model
         self._ranks = current_ranks()
-        self._environments = {TRAINING: layers(model.env, TRAINING)}
         self._callbacks: dict[str, Any] = {}
         venvs = {TRAINING: model.env}
         for one in walk_callbacks(callback):
@@ -91,36 +71,39 @@ class Training:
                 inside = f"{name}.{attribute}"
                 if isinstance(value, VecEnv) and value is not model.env:
                     venvs[inside] = value
-                    self._environments[inside] = layers(value, inside)
-                elif not isinstance(value, BaseCallback) and has_own_methods(value):
+                elif not isinstance(value, BaseCallback) and has_state_methods(value):
                     self._callbacks[inside] = value
+        self._environments = {group: layers(venv, group) for group, venv in venvs.items()}
         self._layers = {name: layer for parts in self._environments.values() for name, layer in parts.items()}
         self._writers = results_writers(self._layers)
-        self._objects: dict[str, Any] = {
+        policy = model.policy
+        parts = [*policy.named_modules(), *policy.named_parameters(), *policy.named_buffers()]
+        self._objects: dict[str, Any] = {  # that a state may refer to
             "callback": callback,
             "without": without,
             "model": model,
-            "policy": model.policy,
-            "optimizer": model.policy.optimizer,
-            **_parts(model.policy),
+            "policy": policy,
+            "optimizer": policy.optimizer,
+            **{f"policy.{name}": part for name, part in parts if name},
             "rollout_buffer": model.rollout_buffer,
             "logger": model.logger,
-            **log_files.outputs(model.logger),
+            **log_files.outputs(model.logger, KVWriter),
             **self._callbacks,
             **self._layers,
             **self._writers,
         }
-        # What cannot be copied: attributes by the name of their object, and environments as a whole
+        # What cannot be saved: attributes by the name of their object, and environments as a whole
         self._unwanted: dict[str, frozenset[str]] = {}
-        self._inexact = {group for group, venv in venvs.items() if environments.in_other_processes(venv)}
+        self._inexact = {group for group, venv in venvs.items() if isinstance(venv.unwrapped, SubprocVecEnv)}
         self.problems = [f"{group} are in other processes (SubprocVecEnv)" for group in sorted(self._inexact)]
 
     def snapshot(self, iterations: int, settings: dict[str, Any], in_rollout: bool) -> Snapshot:
         """
+        The training in its current state.
+
         :param iterations: rollouts that were followed by an update
-        :param settings: what the model was made with
-        :param in_rollout: whether this is the start of a rollout, and not the end of the training
-        :return: the training as it is now
+        :param settings: arguments of the model
+        :param in_rollout: whether this is the start of a rollout, not the end of the training
         """
         try:
             state = dumps(self._state(in_rollout), self._objects)
@@ -137,8 +120,14 @@ class Training:
             state=state,
             others=self._ranks.collect(state)[1:],
             files={name: log_files.position(file) for name, file in log_files.appended_files(logger, self._writers)},
-            tables={name: log_files.content_of(table.file) for name, table in log_files.tables(logger).items()},
-            events={name: log_files.event_positions(output) for name, output in self._tensorboards().items()},
+            tables={
+                name: log_files.position(one.file).read()
+                for name, one in log_files.outputs(logger, CSVOutputFormat).items()
+            },
+            events={
+                name: log_files.event_positions(one)
+                for name, one in log_files.outputs(logger, TensorBoardOutputFormat).items()
+            },
         )
 
     def _state(self, in_rollout: bool) -> dict[str, Any]:
@@ -157,9 +146,9 @@ class Training:
                 for name, one in self._callbacks.items()
             },
             "environments": {
-                group: environments.statistics(parts)
+                group: _statistics(parts)
                 if group in self._inexact
-                else {name: state_of(layer, environments.CONSTANT) for name, layer in parts.items()}
+                else {name: state_of(layer, ENV_CONSTANT) for name, layer in parts.items()}
                 for group, parts in self._environments.items()
             },
             "inexact": self._inexact,
@@ -172,7 +161,7 @@ class Training:
             if group in self._inexact:
                 continue
             for layer in parts.values():
-                if found := problems_of(layer, self._objects, environments.CONSTANT):
+                if found := problems_of(layer, self._objects, ENV_CONSTANT):
                     self._inexact.add(group)
                     self.problems += found.values()
         for name, one, constant in (
@@ -185,120 +174,106 @@ class Training:
                 self.problems += found.values()
 
     def check(self, snapshot: Snapshot, settings: dict[str, Any]) -> None:
-        """
-        :param snapshot: of an earlier training
-        :param settings: what the model of this one was made with
-        :raises ValueError: where this training is not made as the earlier one was
-        """
-        then, now = 1 + len(snapshot.others), self._ranks.size
-        if then != now:
+        """Raise a ``ValueError`` if the snapshot is of other settings or another number of processes."""
+        before, now = 1 + len(snapshot.others), self._ranks.size
+        if before != now:
             raise ValueError(
-                f"The checkpoint is of a training on {then} processes, and this one has {now}: each goes on with its "
-                "own environments and random generators. Start as many with torchrun, or use another folder to begin "
+                f"The checkpoint is from a training with {before} processes, this one has {now}: each resumes its own "
+                f"environments and random generators. Start {before} with torchrun, or use another folder to start "
                 "anew."
             )
         for name in sorted(snapshot.settings.keys() | settings.keys()):
-            before, given = snapshot.settings.get(name), settings.get(name)
-            if before != given:
+            saved, given = snapshot.settings.get(name), settings.get(name)
+            if saved != given:
                 raise ValueError(
-                    f"The checkpoint is of a training with {name}={before!r}, and this one has {given!r}: a training "
-                    "goes on with the settings that it began with. To begin another one, use another folder."
+                    f"The checkpoint is from a training with {name}={saved!r}, this one has {name}={given!r}: resume "
+                    "with the same settings, or use another folder to start anew."
                 )
 
-    def put_back_model(self, snapshot: Snapshot) -> dict[str, Any]:
+    def restore_model(self, snapshot: Snapshot) -> dict[str, Any]:
         """
-        First half, before callbacks hear that the training starts: the model and its environments.
+        First half, before the other callbacks are told that training starts: the model and its environments.
 
-        :param snapshot: of an earlier training
-        :return: the rest, for :meth:`put_back_callbacks`
-        :raises ValueError: where environments are wrapped differently, or networks are others
+        :return: the state, for :meth:`restore_callbacks`
+        :raises ValueError: if environments are wrapped differently, or networks differ
         """
         model = self.model
         own = [snapshot.state, *snapshot.others][self._ranks.rank]
         state: dict[str, Any] = loads(own, _Named(self._objects))
         state |= self._ranks.broadcast({name: state.get(name) for name in SHARED})
-        self._put_back_environments(TRAINING, state)
-        if TRAINING in state["inexact"]:  # they are at the start of episodes
+        self._restore_environments(TRAINING, state)
+        if TRAINING in state["inexact"]:  # new episodes begin
             for name in ("_last_obs", "_last_episode_starts", "_last_original_obs"):
                 state["model"].pop(name, None)
-        put_back(model, state["model"])
+        restore(model, state["model"])
         model.policy.load_state_dict(state["parameters"])
         model.policy.optimizer.load_state_dict(state["optimizer"])
         if isinstance(model, MutualOnPolicyAlgorithm):
             model.iterations_before = snapshot.iterations
         model.start_time = time.time_ns() - int(snapshot.seconds * 1e9)
-        environments.shift_clocks(self._layers, snapshot.seconds)
+        for monitor in monitors(self._layers.values()):  # time between interruption and resuming does not count
+            monitor.t_start -= snapshot.seconds
         return state
 
-    def put_back_callbacks(self, state: dict[str, Any], in_rollout: bool) -> None:
+    def restore_callbacks(self, state: dict[str, Any], in_rollout: bool) -> None:
         """
-        Second half, once callbacks have heard that the training starts: what they hold, and random generators, which
-        they may have used.
-
-        :param state: from :meth:`put_back_model`
-        :param in_rollout: whether a rollout has just started
+        Second half, when the other callbacks have been told that training starts: their states, and the random
+        generators, which they may have used.
         """
         for name in self._callbacks.keys() & state["callbacks"].keys():
-            put_back(self._callbacks[name], state["callbacks"][name])
+            restore(self._callbacks[name], state["callbacks"][name])
         for group in self._environments.keys() & state["environments"].keys() - {TRAINING}:
-            self._put_back_environments(group, state)
+            self._restore_environments(group, state)
         vars(self.model.logger).update(state["logger"])
         for one, noise in zip(_noise(self.model), state["noise"], strict=True):
             vars(one).update({name: tensor.to(self.model.device) for name, tensor in noise.items()})
         set_generator_states(state["generators"])
-        if in_rollout and not state["in_rollout"] and self.model.use_sde:  # a complete training that is prolonged
+        if in_rollout and not state["in_rollout"] and self.model.use_sde:  # a complete training continues
             self.model.policy.reset_noise(self.model.n_envs)
 
-    def _put_back_environments(self, group: str, state: dict[str, Any]) -> None:
+    def _restore_environments(self, group: str, state: dict[str, Any]) -> None:
         named = _Named(self._layers)
         for name, layer in state["environments"][group].items():
-            put_back(named[name], layer)
+            restore(named[name], layer)
 
-    def put_back_logs(self, checkpoint: Checkpoint) -> None:
-        """
-        Let all logs end where they ended then.
-
-        :param checkpoint: of an earlier training
-        """
-        snapshot, texts = checkpoint.snapshot, checkpoint.texts
-        logger = self.model.logger
+    def restore_logs(self, checkpoint: Checkpoint) -> None:
+        """Cut all logs where they ended at the checkpoint."""
+        snapshot, logger = checkpoint.snapshot, self.model.logger
         for name, file in log_files.appended_files(logger, self._writers):
-            if name in texts:
-                log_files.put_content_back(file, texts[name])
-        for name, table in log_files.tables(logger).items():
+            if name in checkpoint.texts:
+                log_files.restore_content(file, checkpoint.texts[name])
+        for name, table in log_files.outputs(logger, CSVOutputFormat).items():
             if name in snapshot.tables:
-                log_files.put_table_back(table, snapshot.tables[name])
-        if not checkpoint.is_a_copy():  # TensorBoard's files may be those of another training by now
-            for name, output in self._tensorboards().items():
+                log_files.restore_table(table, snapshot.tables[name])
+        if not checkpoint.is_a_copy:  # else the original training may still write TensorBoard's files
+            for name, output in log_files.outputs(logger, TensorBoardOutputFormat).items():
                 log_files.continue_events(output, snapshot.events.get(name, []))
-
-    def _tensorboards(self) -> dict[str, TensorBoardOutputFormat]:
-        outputs = log_files.outputs(self.model.logger)
-        return {name: output for name, output in outputs.items() if isinstance(output, TensorBoardOutputFormat)}
 
 
 class _Named(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         raise ValueError(
-            f"The checkpoint is of a training with {name}, which this one does not have: make environments, wrappers, "
-            "callbacks and logger as they were, or use another folder to begin anew."
+            f"The checkpoint is from a training with {name}, which this one does not have: create the same "
+            "environments, wrappers, callbacks and logger, or use another folder to start anew."
         )
 
 
-def _parts(policy: th.nn.Module) -> dict[str, Any]:
-    """Modules and tensors that callbacks may hold on to."""
-    parts = [*policy.named_modules(), *policy.named_parameters(), *policy.named_buffers()]
-    return {f"policy.{name}": part for name, part in parts if name}
+def _statistics(parts: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {key: getattr(layer, key) for key in STATISTICS if hasattr(layer, key)}
+        for name, layer in parts.items()
+        if isinstance(layer, VecNormalize)
+    }
 
 
 def _noise(model: OnPolicyAlgorithm) -> list[Any]:
-    """The distributions of generalised State Dependent Exploration, which hold the noise of a rollout."""
+    """The distributions of generalized State Dependent Exploration, which hold the noise of a rollout."""
     policies = getattr(model.policy, "members", [model.policy])
     return [policy.action_dist for policy in policies] if model.use_sde else []
 
 
 def _on_cpu(state: Any) -> Any:
-    """A state dict, which a machine without this one's devices can read."""
+    """A state dict that machines without this one's devices can read."""
     if isinstance(state, th.Tensor):
         return state.detach().cpu()
     if isinstance(state, dict):

@@ -1,1 +1,1 @@
-"""Policies as files that need neither this package nor SB3: ONNX and TorchScript."""
+"""Policies as ONNX and TorchScript files, which need neither this package nor SB3."""

@@ -17,12 +17,12 @@ from sb3_mdpo.common.precision import resolve_precision
 
 class DeployedPolicy(nn.Module):
     """
-    What ``predict(deterministic=True)`` does, and the numbers behind it.
+    ``predict(deterministic=True)`` as a module that also returns values and probabilities.
 
-    :param model: model whose ``predict_with`` says who acts
-    :param vec_normalize: normalisation of the observations before they go into the model
-    :raises ValueError: where the observations are dictionaries, or normalised before they are put together, or
-        the model computes in bfloat16 or is compiled
+    :param model: model whose ``predict_with`` selects a member or the ensemble
+    :param vec_normalize: normalization to apply to the observations first
+    :raises ValueError: if observations are dictionaries or are normalized before stacking, or if the model computes in
+        bfloat16 or is compiled
     """
 
     low: th.Tensor
@@ -35,18 +35,23 @@ class DeployedPolicy(nn.Module):
         super().__init__()
         if isinstance(model.observation_space, spaces.Dict):
             raise ValueError(
-                "Observations that are dictionaries go into a safetensors export only (--format safetensors), not "
-                "into ONNX or TorchScript."
+                "Observations that are dictionaries are not supported in ONNX and TorchScript files: use --format "
+                "safetensors."
             )
         if model.compile or resolve_precision(model.precision, model.device, model.observation_space) == "bf16":
             raise ValueError(
-                "ONNX and TorchScript files compute in float32 and are compiled by whoever runs them: load the model "
-                "with precision='fp32' and compile=False."
+                "ONNX and TorchScript files compute in float32 and uncompiled: load the model with precision='fp32' "
+                "and compile=False."
             )
         who = model.predict_with
         members = model.policy.members if who == "ensemble" else [model.policy.members[who]]
         self.members: Sequence[ActorCriticPolicy] = nn.ModuleList(members)  # type: ignore[assignment]
         self.action_space = model.action_space
+        self.sizes: list[int] = []  # numbers of actions to choose from
+        if isinstance(model.action_space, spaces.Discrete):
+            self.sizes = [int(model.action_space.n)]
+        elif isinstance(model.action_space, spaces.MultiDiscrete):
+            self.sizes = model.action_space.nvec.tolist()
         self.squash_output = model.policy.squash_output
         self.clip_obs = 0.0 if vec_normalize is None else float(vec_normalize.clip_obs)
         for name, value in self._constants(model, vec_normalize).items():
@@ -64,8 +69,8 @@ class DeployedPolicy(nn.Module):
             statistics: Any = vec_normalize.obs_rms
             if statistics.mean.shape != model.observation_space.shape:
                 raise ValueError(
-                    "The run normalises observations before it stacks or transposes them, which no single file can do: "
-                    "use --format safetensors, and the run's vecnormalize.pkl."
+                    "The run normalizes observations before stacking or transposing them, which a single file cannot "
+                    "do: use --format safetensors and the run's vecnormalize.pkl."
                 )
             constants |= {
                 "mean": np.asarray(statistics.mean),
@@ -75,17 +80,17 @@ class DeployedPolicy(nn.Module):
 
     @property
     def outputs(self) -> list[str]:
-        """Names of what :meth:`forward` returns."""
+        """Names of the outputs of :meth:`forward`."""
         return (
             ["action", "value"] if isinstance(self.action_space, spaces.Box) else ["action", "value", "probabilities"]
         )
 
     def forward(self, observation: th.Tensor) -> tuple[th.Tensor, ...]:
         """
-        :param observation: observations as ``predict()`` gets them, images channels first, shape ``(B, ...)``
-        :return: deterministic actions, shape ``(B, ...)``; values, shape ``(B,)``; where actions are discrete also
-            probabilities, shape ``(B, n)``: of each action, of each dimension's actions side by side, or of each
-            button being pressed
+        :param observation: observations as for ``predict()``, images channels first, shape ``(B, ...)``
+        :return: deterministic actions, shape ``(B, ...)``; values, shape ``(B,)``; for discrete actions also
+            probabilities, shape ``(B, n)``: of each action (Discrete), of the actions of all dimensions side by side
+            (MultiDiscrete), or of each button being pressed (MultiBinary)
         """
         if self.clip_obs:
             normalized = (observation.double() - self.mean) / self.std
@@ -110,16 +115,8 @@ class DeployedPolicy(nn.Module):
         elif isinstance(self.action_space, spaces.MultiBinary):
             answer = th.sigmoid(answer)
         else:
-            answer = th.cat([logits.softmax(1) for logits in th.split(answer, self._sizes(), dim=1)], dim=1)
+            answer = th.cat([logits.softmax(1) for logits in th.split(answer, self.sizes, dim=1)], dim=1)
         return answer, member.value_net(latent_vf).flatten()
-
-    def _sizes(self) -> list[int]:
-        space = self.action_space
-        if isinstance(space, spaces.Discrete):
-            return [int(space.n)]
-        assert isinstance(space, spaces.MultiDiscrete)
-        sizes: list[int] = space.nvec.tolist()
-        return sizes
 
     def _boxed(self, actions: th.Tensor) -> th.Tensor:
         actions = actions.reshape(-1, *self.low.shape)
@@ -130,7 +127,7 @@ class DeployedPolicy(nn.Module):
     def _most_probable(self, probabilities: th.Tensor) -> th.Tensor:
         if isinstance(self.action_space, spaces.MultiBinary):
             return probabilities.round().reshape(-1, *(self.action_space.shape or ()))
-        best = [part.argmax(1) for part in th.split(probabilities, self._sizes(), dim=1)]
+        best = [part.argmax(1) for part in th.split(probabilities, self.sizes, dim=1)]
         if isinstance(self.action_space, spaces.Discrete):
             return best[0] + self.start
         return th.stack(best, dim=1) + self.start

@@ -1,4 +1,4 @@
-"""Which settings an export holds, and what each may be."""
+"""The settings in an export, and their types."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,39 +7,25 @@ from typing import Any
 import numpy as np
 
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.persistence.export.values import SCHEDULES, is_number
-
-LARGEST = 2**53  # more steps than anybody takes, and an integer that other readers of JSON know as well
+from sb3_mdpo.persistence.export.encoding import SCHEDULES, is_number
+from sb3_mdpo.persistence.export.format import LARGEST_INTEGER
 
 
 @dataclass(frozen=True)
 class Kind:
-    """
-    :param what: in words
-    :param holds: whether a value is of it
-    :param nullable: whether it may be None
-    """
+    """Words for the allowed values, and the function that recognizes them."""
 
     what: str
     holds: Callable[[Any], bool]
     nullable: bool = False
 
-    def check(self, name: str, value: Any) -> None:
-        """
-        :param name: name of a setting
-        :param value: its value
-        :raises ValueError: where the value is not of this kind
-        """
-        if not (self.nullable and value is None) and not self.holds(value):
-            raise ValueError(f"{name}={value!r} is not {self.what}")
 
-
-def _is_integer(value: Any, least: int = -LARGEST) -> bool:
-    return type(value) is int and least <= value <= LARGEST
+def _is_integer(value: Any, least: int = -LARGEST_INTEGER) -> bool:
+    return type(value) is int and least <= value <= LARGEST_INTEGER
 
 
 def _is_schedule(value: Any) -> bool:
-    return is_number(value) or type(value) in {cls for cls, _ in SCHEDULES.values()}
+    return is_number(value) or type(value) in SCHEDULES
 
 
 def _are_classes(value: Any) -> bool:
@@ -54,8 +40,8 @@ FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("a text", lambda value: isinstance(value, str))
 DICT = Kind("an object", lambda value: isinstance(value, dict))
 
-# Attribute of the model -> what it may be. Ranges are MDPO's own affair (check_arguments). Where a model logs, how
-# much it prints and on what device it runs are of the machine, not of the model, and are left out
+# Attribute of the model -> its type; MDPO checks ranges itself. tensorboard_log, verbose and the device belong to the
+# machine and are not exported
 SETTINGS: dict[str, Kind] = {
     "policy_class": Kind("a class or a list of classes", _are_classes),
     "policy_kwargs": DICT,
@@ -91,28 +77,26 @@ SETTINGS: dict[str, Kind] = {
     "trained_samples": SO_MANY,
     "_n_updates": SO_MANY,
 }
-# What from_export() may change beside: of the machine. The first ones are what the weights and the spaces were made for
+# from_export() cannot change the first ones, which the weights and the spaces depend on; it can set the second ones
 FIXED = ("policy_class", "policy_kwargs", "n_policies", "n_envs")
 OF_THE_MACHINE = ("tensorboard_log", "verbose")
 
 
 def settings_of(model: MutualOnPolicyAlgorithm) -> dict[str, Any]:
-    """
-    :param model: the model
-    :return: what an export of it holds
-    """
+    """The settings to export."""
     settings = {name: getattr(model, name) for name in SETTINGS}
-    # A search for hyperparameters gives NumPy's numbers
+    # A search for hyperparameters sets NumPy's numbers
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
 
 
 def check_settings(settings: dict[str, Any]) -> None:
     """
-    :param settings: settings out of a file
-    :raises ValueError: where one is missing, unknown or of the wrong type
+    :param settings: settings read from a file
+    :raises ValueError: if one is missing, unknown or of the wrong type
     """
     if settings.keys() != SETTINGS.keys():
         name = min(settings.keys() ^ SETTINGS.keys())
         raise ValueError(f"the setting {name!r} is {'unknown' if name in settings else 'missing'}")
     for name, kind in SETTINGS.items():
-        kind.check(name, settings[name])
+        if not (kind.nullable and settings[name] is None) and not kind.holds(settings[name]):
+            raise ValueError(f"{name}={settings[name]!r} is not {kind.what}")

@@ -1,22 +1,18 @@
 """Writing an export."""
 
-from hashlib import sha256
+import json
 from pathlib import Path
 
 import safetensors.torch
 
 from sb3_mdpo._version import __version__
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.persistence.export.document import CONFIG, TENSORS, to_bytes
-from sb3_mdpo.persistence.export.folder import replacing_folder
+from sb3_mdpo.persistence.export.encoding import encode
+from sb3_mdpo.persistence.export.format import CONFIG, EXPORT_VERSION, FILES, TENSORS
 from sb3_mdpo.persistence.export.settings import check_settings, settings_of
-from sb3_mdpo.persistence.export.space_json import encode_space
-from sb3_mdpo.persistence.export.tensors import optimizer_tensors, weights_of
-from sb3_mdpo.persistence.export.values import encode
-from sb3_mdpo.utils.atomic import replacing
-
-# Increased when older versions of this package could no longer read the exports that newer ones write
-EXPORT_VERSION = 1
+from sb3_mdpo.persistence.export.spaces import encode_space
+from sb3_mdpo.persistence.export.weights import optimizer_tensors, weights_of
+from sb3_mdpo.utils.atomic import replacing_folder
 
 
 def write_export(model: MutualOnPolicyAlgorithm, path: str | Path, include_optimizer: bool = False) -> None:
@@ -24,10 +20,10 @@ def write_export(model: MutualOnPolicyAlgorithm, path: str | Path, include_optim
     :param model: the model
     :param path: see :meth:`sb3_mdpo.MDPO.export`
     :param include_optimizer: see there
-    :raises ValueError: where the model has something that an export cannot hold, or something else is at the path
+    :raises ValueError: if an export cannot hold something of the model, or the path holds something other than an
+        export
     """
     tensors = weights_of(model.policy) | (optimizer_tensors(model.policy.optimizer) if include_optimizer else {})
-    data = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     settings = settings_of(model)
     encoded = {name: encode(value, name) for name, value in settings.items()}
     check_settings(settings)
@@ -40,10 +36,9 @@ def write_export(model: MutualOnPolicyAlgorithm, path: str | Path, include_optim
         "action_space": encode_space(model.action_space, "action_space"),
         "settings": encoded,
         "includes_optimizer": include_optimizer,
-        "tensors_sha256": sha256(data).hexdigest(),
     }
-    config = to_bytes(content)
-    with replacing_folder(Path(path)) as folder:
-        for name, part in ((TENSORS, data), (CONFIG, config)):
-            with replacing(folder / name) as file:
-                file.write(part)
+    config = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    with replacing_folder(Path(path), FILES) as folder:
+        data = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        (folder / TENSORS).write_bytes(safetensors.torch.save(data))
+        (folder / CONFIG).write_text(config)
