@@ -16,7 +16,23 @@ from pathlib import Path
 from runpy import run_module
 from tempfile import TemporaryDirectory
 
-PRELOADED = ["rl_zoo3.train", "rl_zoo3.enjoy", "sb3_mdpo.mdpo", "sb3_mdpo.envs", "sb3_mdpo.cli.main"]
+import torch as th
+
+# torch._dynamo is imported by the first optimizer, seaborn by rl_zoo3.cli: both take longer than a short training
+PRELOADED = [
+    "pytest",
+    "torch._dynamo",
+    "torch.utils.tensorboard",
+    "gymnasium.envs.classic_control",
+    "rl_zoo3.cli",
+    "rl_zoo3.train",
+    "rl_zoo3.enjoy",
+    "sb3_mdpo.mdpo",
+    "sb3_mdpo.envs.procgen_vec",
+    "sb3_mdpo.persistence.checkpoints.callback",
+    "sb3_mdpo.lab.generalization.callback",
+    *(f"sb3_mdpo.cli.{command}" for command in ("evaluate", "export", "features", "hub", "report", "study", "main")),
+]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(PRELOADED)
@@ -54,6 +70,7 @@ def _execute(argv: list[str], cwd: Path, env: dict[str, str], outputs: list[Path
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(cwd)
     os.environ.update(env)
+    th.set_num_threads(1)  # the networks of the tests are too small to share among threads
     if argv[:2] == ["python", "-m"]:
         sys.argv = argv[2:]
         run_module(argv[2], run_name="__main__", alter_sys=True)
