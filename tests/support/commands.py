@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from runpy import run_module
+from runpy import run_module, run_path
 from tempfile import TemporaryDirectory
 
 import torch as th
@@ -45,7 +45,7 @@ def run(
     timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:
     """
-    :param command: ``rl_zoo3 ...``, ``sb3-mdpo ...`` or ``python -m MODULE ...``
+    :param command: ``rl_zoo3 ...``, ``sb3-mdpo ...``, ``python -m MODULE ...`` or ``python FILE ...``
     :param cwd: working folder
     :param env: variables to set; what torch or the start-up hook reads while they are imported has no effect
     :param timeout: seconds after which the process is killed and ``subprocess.TimeoutExpired`` raised
@@ -74,6 +74,9 @@ def _execute(argv: list[str], cwd: Path, env: dict[str, str], outputs: list[Path
     if argv[:2] == ["python", "-m"]:
         sys.argv = argv[2:]
         run_module(argv[2], run_name="__main__", alter_sys=True)
+    elif argv[0] == "python":
+        sys.argv = argv[1:]
+        run_path(argv[1], run_name="__main__")
     else:
         sys.argv = argv
         (script,) = entry_points(group="console_scripts", name=argv[0])
