@@ -146,6 +146,7 @@ FOUND = [  # by fuzzing, each of them once not refused, or not by a message that
     ("run, config.yml", to_yaml(CONFIG | {"env_kwargs": {"num_levels": -1}})),
     ("run, config.yml", to_yaml(CONFIG | {"env_kwargs": {"num_levels": 0}})),
     ("study plan, results.csv", b"\xff"),
+    ("report, arguments", ["report", PLAIN_RUN, "--figures", "out"]),
     ("hyperparameters", {"distill_coef": 10**400}),
     ("hyperparameters", {"policy": ["a.b", "a.b"]}),
 ]
