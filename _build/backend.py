@@ -1,8 +1,9 @@
-"""In-tree build backend: setuptools, plus what it cannot put into a wheel.
+"""
+In-tree build backend: setuptools, and files that it cannot put into a wheel.
 
-That is the zoo's start-up hook, two files that must lie directly in site-packages, and the
-hyperparameter files, which live beside the package so that ``-conf hyperparams/ppo.yml`` works
-in a checkout. An editable install finds the latter where they are.
+These are the start-up hook of rl-zoo3, two files that must be directly in site-packages, and the hyperparameter files.
+The latter are beside the package so that ``-conf hyperparams/ppo.yml`` works in a checkout, where an editable install
+finds them.
 """
 
 import base64

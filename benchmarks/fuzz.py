@@ -1,13 +1,12 @@
 """
 Damaged files and command lines by the thousand: does every one end in a message, with nothing changed?
 
-The surfaces and what is fed to them are those of tests/support/surfaces.py. What was tried is written to the work
-folder batch by batch, unhandled inputs (findings) as files beside it; the same command resumes where it was stopped.
+The surfaces and their inputs are those of tests/support/surfaces.py. What was tried is written to the work folder batch
+by batch, unhandled inputs (findings) as files beside it; the same command resumes where it was stopped.
 """
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,212 +24,155 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from report import argument_parser, table, write
 
 BATCH = 50
-MEMORY = 8 * 2**30  # bytes of address space beyond what is there at the start: a bomb ends as a MemoryError
-PROGRESS = "progress.jsonl"
+MEMORY = 8 * 2**30  # bytes of address space beyond what is used at the start: a bomb ends as a MemoryError
 INSTRUMENTED = ["sb3_mdpo", "yaml", "zipfile", "json", "csv", "tests.support.surfaces"]
 OUTCOMES = ("accepted", "refused", "finding")
 
 
 class Record:
     """
-    What has been tried, on disk.
+    What has been tried, in memory and on disk.
 
     :param work: folder
     """
 
     def __init__(self, work: Path) -> None:
-        self.work = work
+        self.work, self.file = work, work / "progress.jsonl"
         work.mkdir(parents=True, exist_ok=True)
-        self.batches: list[dict[str, Any]] = []
-        with suppress(FileNotFoundError):
-            self.batches = [json.loads(line) for line in (work / PROGRESS).read_text().splitlines()]
+        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        self.batches: list[dict[str, Any]] = [json.loads(line) for line in lines]
 
     def add(self, batch: dict[str, Any]) -> None:
         self.batches.append(batch)
-        with (self.work / PROGRESS).open("a") as file:
+        with self.file.open("a") as file:
             file.write(json.dumps(batch) + "\n")
-
-    def inputs(self, surface: str, engine: str) -> int:
-        return sum(sum(one["counts"].values()) for one in self.of(surface, engine))
+        print(
+            f"{batch['surface']}: {batch['counts']} in {batch['seconds']:.1f} s {batch['findings'] or ''}", flush=True
+        )
 
     def of(self, surface: str, engine: str) -> list[dict[str, Any]]:
         return [one for one in self.batches if (one["surface"], one["engine"]) == (surface, engine)]
 
-    def save_finding(self, surface: str, value: Any, message: str) -> str:
-        """:return: name of the file with the input"""
-        content = value if isinstance(value, bytes) else repr(value).encode(errors="surrogatepass")
-        name = f"{surface.replace(' ', '_').replace(',', '')}-{zlib.crc32(content):08x}"
-        (self.work / name).write_bytes(content)
-        (self.work / f"{name}.txt").write_text(message, errors="backslashreplace")
-        return name
+    def inputs(self, surface: str, engine: str) -> int:
+        return sum(sum(one["counts"].values()) for one in self.of(surface, engine))
+
+    def pace(self, surface: str, engine: str) -> float:
+        """:return: seconds per input"""
+        return sum(one["seconds"] for one in self.of(surface, engine)) / self.inputs(surface, engine)
 
 
-class Tally:
-    """
-    Counts a batch.
+class Batch:
+    """Tries inputs on a surface and adds them to the record, ``BATCH`` at a time."""
 
-    :param record: where findings are saved
-    :param workspace: where inputs are tried
-    :param surface: the surface
-    """
+    def __init__(self, record: Record, workspace: Any, surface: Any, engine: str) -> None:
+        self.record, self.workspace, self.surface, self.engine = record, workspace, surface, engine
+        self._begin()
 
-    def __init__(self, record: Record, workspace: Any, surface: Any) -> None:
-        self.record, self.workspace, self.surface = record, workspace, surface
+    def _begin(self) -> None:
+        self.start = time.perf_counter()
         self.counts: Counter[str] = Counter()
         self.findings: dict[str, str] = {}
-        self.start = time.perf_counter()
 
     def __call__(self, value: Any) -> None:
         outcome = self.workspace.try_input(self.surface, value)
         self.counts[outcome.kind] += 1
         if outcome.kind == "finding" and outcome.message[:80] not in self.findings:
-            name = self.record.save_finding(self.surface.name, value, outcome.message)
+            content = value if isinstance(value, bytes) else repr(value).encode(errors="surrogatepass")
+            name = f"{self.surface.name.replace(' ', '_').replace(',', '')}-{zlib.crc32(content):08x}"
+            (self.record.work / name).write_bytes(content)
+            (self.record.work / f"{name}.txt").write_text(outcome.message, errors="backslashreplace")
             self.findings[outcome.message[:80]] = name
-
-    def finish(self, engine: str) -> None:
-        seconds = time.perf_counter() - self.start
-        entry = {"surface": self.surface.name, "engine": engine, "counts": self.counts, "seconds": seconds}
-        self.record.add(entry | {"findings": self.findings})
-
-
-def run_hypothesis(record: Record, workspace: Any, surface: Any, seed: int) -> None:
-    """Try one batch that hypothesis generates."""
-    from hypothesis import HealthCheck, Phase, given, settings
-    from hypothesis import seed as seeded
-
-    tally = Tally(record, workspace, surface)
-    number = len(record.of(surface.name, "hypothesis"))
-
-    @seeded(zlib.crc32(f"{seed} {surface.name} {number}".encode()))
-    @settings(
-        max_examples=BATCH,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(surface.inputs)
-    def try_all(value: Any) -> None:
-        tally(value)
-
-    try_all()
-    tally.finish("hypothesis")
+        if self.counts.total() == BATCH:
+            about = {"surface": self.surface.name, "engine": self.engine, "seconds": time.perf_counter() - self.start}
+            self.record.add(about | {"counts": self.counts, "findings": self.findings})
+            self._begin()
 
 
-def run_atheris(record: Record, make: Callable[[], tuple[Any, Any]], inputs: int, seed: int) -> None:
-    """Have atheris look for inputs that reach code which none has reached; ends this process."""
-    import atheris
+@contextmanager
+def surfaces_in_a_folder() -> Any:
+    """:return: context manager of a workspace that is the working folder, and the surfaces by name"""
+    from tests.support.surfaces import Workspace, nothing_begins, surfaces
+    from tests.support.workspace import working_folder
 
-    with atheris.instrument_imports(include=INSTRUMENTED):
-        workspace, surface = make()
-    corpus = Path(tempfile.mkdtemp(prefix="corpus-"))
-    (corpus / "valid").write_bytes(workspace.valid[workspace.folder / surface.file])
-    tally = Tally(record, workspace, surface)
-
-    def try_one(content: bytes) -> None:
-        nonlocal tally
-        tally(content)
-        if sum(tally.counts.values()) == BATCH:
-            tally.finish("atheris")
-            tally = Tally(record, workspace, surface)
-
-    largest = 2 * (corpus / "valid").stat().st_size
-    flags = [f"-runs={inputs}", f"-seed={seed + 1}", f"-max_len={largest}", "-timeout=0", "-rss_limit_mb=0"]
-    flags.append(f"-artifact_prefix={corpus}/")  # else it leaves files beside those that it tries
-    atheris.Setup([sys.argv[0], *flags, str(corpus)], try_one)
-    atheris.Fuzz()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, working_folder(folder), nothing_begins():
+        yield Workspace(Path(folder)), surfaces()
 
 
-def limit_memory() -> None:
-    """Keep a bomb from taking the machine's memory."""
+def run_hypothesis(record: Record, args: argparse.Namespace) -> None:
+    """Try all surfaces in turns, then the fast ones until there are enough inputs."""
+    from hypothesis import HealthCheck, Phase, given, seed, settings
+
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
-
-
-def run_all(record: Record, args: argparse.Namespace) -> None:
-    """Try all surfaces in turns, then the fast ones until there are enough inputs."""
-    from tests.support.surfaces import Workspace, seams, surfaces
-
-    chosen = [surface for name, surface in surfaces().items() if args.surface in name]
     end = time.monotonic() + 60 * args.minutes
-    limit_memory()
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, seams():
-        os.chdir(folder)
-        workspace = Workspace(Path(folder))
+    with surfaces_in_a_folder() as (workspace, surfaces):
+        chosen = [name for name in surfaces if args.surface in name]
         while time.monotonic() < end:
-            done = {surface.name: record.inputs(surface.name, "hypothesis") for surface in chosen}
-            behind = [surface for surface in chosen if done[surface.name] < args.inputs]
+            done = {name: record.inputs(name, "hypothesis") for name in chosen}
+            behind = [name for name in chosen if done[name] < args.inputs]
             if not behind and sum(done.values()) >= args.total:
-                break
-            least = min(behind, key=lambda surface: done[surface.name]) if behind else fastest(record, chosen)
-            run_hypothesis(record, workspace, least, args.seed)
-            last = record.batches[-1]
-            counts = json.dumps(last["counts"])
-            print(f"{last['surface']}: {counts} in {last['seconds']:.1f} s {last['findings'] or ''}", flush=True)
-        os.chdir("/")
+                return
+            fastest = behind or sorted(chosen, key=lambda name: record.pace(name, "hypothesis"))[:5]
+            name = min(fastest, key=lambda name: done[name])
+            number = len(record.of(name, "hypothesis"))
+            given_batch = given(surfaces[name].inputs)(Batch(record, workspace, surfaces[name], "hypothesis").__call__)
+            seeded = seed(zlib.crc32(f"{args.seed} {name} {number}".encode()))(given_batch)
+            settings(
+                max_examples=BATCH,
+                database=None,
+                deadline=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )(seeded)()
 
 
-def fastest(record: Record, chosen: list[Any]) -> Any:
-    """:return: of the five fastest surfaces the one with the fewest inputs"""
+def run_atheris(record: Record, args: argparse.Namespace) -> None:
+    """Have atheris look for inputs of one surface that reach code which none has reached; ends this process."""
+    import atheris
 
-    def pace(surface: Any) -> float:
-        return sum(one["seconds"] for one in record.of(surface.name, "hypothesis")) / record.inputs(
-            surface.name, "hypothesis"
-        )
-
-    return min(sorted(chosen, key=pace)[:5], key=lambda surface: record.inputs(surface.name, "hypothesis"))
-
-
-def summary(record: Record) -> str:
-    """:return: Markdown: how many inputs were tried on what, and what became of them"""
-    tables: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    seconds: Counter[tuple[str, str]] = Counter()
-    for one in record.batches:
-        key = one["surface"], one["engine"]
-        tables[key].update(one["counts"])
-        seconds[key] += one["seconds"]  # type: ignore[assignment]
-    rows = [
-        [*key, f"{sum(counts.values()):,}", *(f"{counts[kind]:,}" for kind in OUTCOMES), f"{seconds[key]:,.0f}"]
-        for key, counts in sorted(tables.items())
-    ]
-    total: Counter[str] = sum(tables.values(), Counter())
-    rows.append(["all", "", f"{sum(total.values()):,}", *(f"{total[kind]:,}" for kind in OUTCOMES), ""])
-    head = ["surface", "engine", "inputs", "accepted", "refused with a message", "findings", "seconds"]
-    return (
-        "A finding is an exception that nobody handled, a message that is empty or longer than a "
-        "line, a refused input after which a file is not what it was, or one that takes longer than a minute.\n\n"
-        + table(head, rows)
-    )
+    with ExitStack() as stack:
+        with atheris.instrument_imports(include=INSTRUMENTED):
+            workspace, surfaces = stack.enter_context(surfaces_in_a_folder())
+        surface = surfaces[args.only]
+        valid = Path(surface.file).read_bytes()
+        corpus = Path(tempfile.mkdtemp(prefix="corpus-"))
+        (corpus / "valid").write_bytes(valid)
+        flags = [f"-runs={args.inputs}", f"-seed={args.seed + 1}", f"-max_len={2 * len(valid)}", "-timeout=0"]
+        flags += ["-rss_limit_mb=0", f"-artifact_prefix={corpus}/"]  # else it leaves files beside those that it tries
+        atheris.Setup([sys.argv[0], *flags, str(corpus)], Batch(record, workspace, surface, "atheris"))
+        atheris.Fuzz()
 
 
 def run_in_processes(record: Record, args: argparse.Namespace) -> None:
     """atheris ends the process that it is called in, so each surface has its own."""
-    from tests.support.surfaces import surfaces
+    from tests.support.surfaces import FILES
 
     end = time.monotonic() + 60 * args.minutes
-    for name, surface in surfaces().items():
+    for name in FILES:
         missing = args.inputs - record.inputs(name, "atheris")
-        if args.surface in name and surface.file is not None and missing > 0 and time.monotonic() < end:
+        if args.surface in name and missing > 0 and time.monotonic() < end:
             command = [sys.executable, __file__, "--engine", "atheris", "--only", name, "--inputs", str(missing)]
             command += ["--work", str(args.work), "--seed", str(args.seed + record.inputs(name, "atheris"))]
             subprocess.run(command, check=False, timeout=max(60.0, end - time.monotonic()))
-            record = Record(args.work)
 
 
-def run_single(record: Record, args: argparse.Namespace) -> None:
-    """One surface with atheris."""
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    os.chdir(folder)
-    with ExitStack() as stack:
-
-        def make() -> tuple[Any, Any]:
-            from tests.support.surfaces import Workspace, seams, surfaces
-
-            stack.enter_context(seams())
-            return Workspace(folder), surfaces()[args.only]
-
-        run_atheris(record, make, args.inputs, args.seed)
+def summary(record: Record) -> str:
+    """:return: Markdown: how many inputs were tried on what, and what became of them"""
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for one in record.batches:
+        counts[one["surface"], one["engine"]].update(one["counts"])
+    rows = [
+        [*key, f"{of.total():,}", *(f"{of[kind]:,}" for kind in OUTCOMES), f"{record.pace(*key) * of.total():,.0f}"]
+        for key, of in sorted(counts.items())
+    ]
+    total: Counter[str] = sum(counts.values(), Counter())
+    rows.append(["all", "", f"{total.total():,}", *(f"{total[kind]:,}" for kind in OUTCOMES), ""])
+    head = ["surface", "engine", "inputs", "accepted", "refused with a message", "findings", "seconds"]
+    return (
+        "A finding is an exception that nobody handled, a message that is empty or longer than a line, a refused input "
+        "after which a file is not what it was, or an input that takes longer than a minute.\n\n" + table(head, rows)
+    )
 
 
 def main() -> None:
@@ -245,17 +187,10 @@ def main() -> None:
     parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.work, args.folder = args.work.resolve(), args.folder.resolve()
-    record = Record(args.work)
-    if args.only is not None:
-        run_single(record, args)
-        return
+    engine: Callable[..., None] = run_hypothesis
     if args.engine == "atheris":
-        from sb3_mdpo.utils.optional_dependencies import need
-
-        need("dev", atheris="atheris")
-        run_in_processes(record, args)
-    else:
-        run_all(record, args)
+        engine = run_atheris if args.only else run_in_processes
+    engine(Record(args.work), args)
     record = Record(args.work)
     write("fuzz", summary(record), record.batches, args.folder)
     sys.exit(any(one["findings"] for one in record.batches))

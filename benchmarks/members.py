@@ -7,11 +7,9 @@ time would grow linearly. All variants are measured in turn, several times over.
 """
 
 import statistics
-import time
 
-import torch as th
 from report import argument_parser, table, write
-from stable_baselines3.common.logger import Logger
+from timing import seconds_of
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.envs import ProcgenVecEnv
@@ -20,7 +18,7 @@ MODES = ("all", "random")
 
 
 def rollout(n_policies: int, samples: int) -> MDPO:
-    """A model with a full rollout buffer of ``samples`` per policy, ready to ``train()``."""
+    """A model with a full rollout buffer of ``samples`` per policy, after a first update."""
     envs_per_policy = 4
     env = ProcgenVecEnv(n_policies * envs_per_policy, "starpilot", distribution_mode="easy", seed=0)
     model = MDPO(
@@ -33,10 +31,7 @@ def rollout(n_policies: int, samples: int) -> MDPO:
         policy_kwargs={"features_extractor_kwargs": {"channels": (8, 16, 16)}},
         seed=0,
     )
-    model.set_logger(Logger(None, []))
-    train, model.train = model.train, lambda: None  # type: ignore[method-assign]
-    model.learn(samples * n_policies)
-    model.train = train  # type: ignore[method-assign]
+    model.learn(samples * n_policies, log_interval=None)
     env.close()
     return model
 
@@ -50,16 +45,10 @@ def main() -> None:
 
     models = {n_policies: rollout(n_policies, args.samples) for n_policies in args.n_policies}
     seconds: dict[tuple[int, str], list[float]] = {(n, mode): [] for n in models for mode in MODES}
-    for repeat in range(args.repeats + 1):
+    for _ in range(args.repeats):
         for (n_policies, mode), times in seconds.items():
-            model = models[n_policies]
-            model.distill_mode = mode
-            start = time.perf_counter()
-            model.train()
-            if th.cuda.is_available():
-                th.cuda.synchronize()
-            if repeat:  # the first round warms up
-                times.append(time.perf_counter() - start)
+            models[n_policies].distill_mode = mode
+            times.append(seconds_of(models[n_policies].train))
 
     medians = {variant: statistics.median(times) for variant, times in seconds.items()}
     first = args.n_policies[0]

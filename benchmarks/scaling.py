@@ -7,12 +7,11 @@ measured in turn, several times over.
 """
 
 import statistics
-import time
 
 import torch as th
 from report import argument_parser, table, write
-from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecMonitor
+from timing import iteration_seconds
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.common.precision import CPU_CHUNK, resolve_precision
@@ -49,9 +48,7 @@ class Variant:
             precision="auto",
             seed=0,
         )
-        self.model.set_logger(Logger(None, []))
-        self.rollouts: list[float] = []
-        self.updates: list[float] = []
+        self.seconds: list[tuple[float, float]] = []
 
     @property
     def steps(self) -> int:
@@ -59,21 +56,7 @@ class Variant:
 
     def iterate(self) -> None:
         th.set_num_threads(self.settings["threads"])
-        train, ends = self.model.train, []
-
-        def timed() -> None:
-            ends.append(time.perf_counter())
-            train()
-            if th.cuda.is_available():
-                th.cuda.synchronize()
-
-        self.model.train = timed  # type: ignore[method-assign]
-        start = time.perf_counter()
-        self.model.learn(self.steps, log_interval=None)
-        end = time.perf_counter()
-        self.model.train = train  # type: ignore[method-assign]
-        self.rollouts.append(ends[0] - start)
-        self.updates.append(end - ends[0])
+        self.seconds.append(iteration_seconds(self.model))
 
 
 def main() -> None:
@@ -82,16 +65,14 @@ def main() -> None:
     args = parser.parse_args()
 
     variants = [Variant("", 0), *(Variant(name, value) for name, values in VALUES.items() for value in values)]
-    for repeat in range(args.repeats + 1):
+    for _ in range(args.repeats + 1):
         for variant in variants:
             variant.iterate()
-            if not repeat:  # the first round warms up
-                variant.rollouts.clear()
-                variant.updates.clear()
 
     rows = []
     for variant in variants:
-        rollout, update = (statistics.median(seconds) for seconds in (variant.rollouts, variant.updates))
+        del variant.seconds[0]  # which warmed up
+        rollout, update = (statistics.median(times) for times in zip(*variant.seconds, strict=True))
         what = f"{variant.name} = {variant.value}" if variant.name else ", ".join(f"{k} = {v}" for k, v in BASE.items())
         images = variant.steps * variant.settings["n_policies"]  # each sample passes through every member
         speed = f"{variant.steps / (rollout + update):.0f}"
@@ -102,10 +83,10 @@ def main() -> None:
         f"One iteration with one epoch, IMPALA encoder in {precision}, `envs` per policy, median of {args.repeats} "
         f"interleaved repeats.\n\n{table(header, rows)}"
     )
-    measured = [
-        {"settings": variant.settings, "rollout_seconds": variant.rollouts, "update_seconds": variant.updates}
-        for variant in variants
-    ]
+    measured = []
+    for variant in variants:
+        rollouts, updates = zip(*variant.seconds, strict=True)
+        measured.append({"settings": variant.settings, "rollout_seconds": rollouts, "update_seconds": updates})
     write("scaling", summary, measured, args.folder)
 
 

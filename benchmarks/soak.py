@@ -2,8 +2,8 @@
 Hours in one process: does memory grow, do handles pile up, does training slow down?
 
 Trains on Procgen, the textured grid and CartPole in turns. In between, environments of every kind are made and closed,
-models saved, loaded and evaluated. Now and then a process that has just been started trains the same in turns with it:
-what the machine does for others slows both of them down. Samples are written as they are taken.
+models saved, loaded and evaluated. Now and then a new process trains the same in turns with it, so that other load on
+the machine slows both down alike. Samples are written as they are taken.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -70,13 +71,8 @@ class Limits:
     handles: int = 2
 
 
-@dataclass(frozen=True)
-class Slope:
-    """
-    :param value: change per hour
-    :param low: lower end of its interval
-    :param high: upper end of its interval
-    """
+class Slope(NamedTuple):
+    """Change per hour, with its interval."""
 
     value: float
     low: float
@@ -135,10 +131,10 @@ def make_environments(env_id: str, seed: int) -> VecEnv:
     return make_levels(env_id, N_ENVS, seed, num_levels=50)
 
 
-def make_model(env_id: str) -> MDPO:
+def make_model(env_id: str, n_steps: int) -> MDPO:
     policy = "MlpPolicy" if env_id == CARTPOLE else "StridedCnnPolicy"
     env = make_environments(env_id, 0)
-    return MDPO(policy, env, n_steps=N_STEPS, batch_size=128, n_epochs=1, seed=0, device="cpu")
+    return MDPO(policy, env, n_steps=n_steps, batch_size=2 * n_steps, n_epochs=1, seed=0, device="cpu")
 
 
 def recreate(seed: int, times: int, processes: bool) -> int:
@@ -171,20 +167,20 @@ def save_load_evaluate(model: MDPO, env_id: str, folder: Path, seed: int) -> Non
             evaluate_policy(loaded, env, N_ENVS)
 
 
-def make_models() -> dict[str, MDPO]:
-    return {env_id: make_model(env_id) for env_id in (PROCGEN, GRID, CARTPOLE)}
+def make_models(n_steps: int) -> dict[str, MDPO]:
+    return {env_id: make_model(env_id, n_steps) for env_id in (PROCGEN, GRID, CARTPOLE)}
 
 
 def train(model: MDPO) -> float:
     """:return: seconds of processor time: by the clock, the machine may do other things besides"""
     start = time.process_time()
-    model.learn(2 * N_STEPS * N_ENVS, log_interval=None, reset_num_timesteps=False)
+    model.learn(2 * model.n_steps * N_ENVS, log_interval=None, reset_num_timesteps=False)
     return time.process_time() - start
 
 
-def train_when_told() -> None:
-    """What the new process does: a round of trainings for every line, whose seconds it prints."""
-    models = make_models()
+def train_when_told(n_steps: int) -> None:
+    """In the new process: a round of trainings for every line of input, whose seconds are printed."""
+    models = make_models(n_steps)
     while True:
         print(sum(map(train, models.values())), flush=True)
         if not sys.stdin.readline():
@@ -194,7 +190,7 @@ def train_when_told() -> None:
 def relative_speed(models: dict[str, MDPO]) -> float:
     """:return: of these models, to those of a process that has just been started"""
     seconds: list[tuple[float, float]] = []
-    command = [sys.executable, "-W", "ignore", __file__, "--new-process"]
+    command = [sys.executable, "-W", "ignore", __file__, "--new-process", str(N_STEPS)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -230,7 +226,7 @@ def soak(minutes: float, every: float, comparing: float, times: int, path: Path)
     :param path: CSV file that samples are appended to as they are taken
     :return: the samples
     """
-    models = make_models()
+    models = make_models(N_STEPS)
     samples: list[Sample] = []
     start = last = time.monotonic()
     last_comparison = -np.inf
@@ -291,11 +287,11 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=None, help="minutes left out (default: a tenth)")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between samples (default: 5)")
     parser.add_argument("--comparing", type=float, default=60.0, help="seconds between comparisons (default: 60)")
-    parser.add_argument("--new-process", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--new-process", metavar="N_STEPS", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--times", type=int, default=5, help="environments of each kind per round (default: 5)")
     args = parser.parse_args()
     if args.new_process:
-        train_when_told()
+        train_when_told(args.new_process)
         return
     samples = soak(args.minutes, args.every, args.comparing, args.times, args.folder / "soak.csv")
     warm_up = args.minutes / 10 if args.warm_up is None else args.warm_up

@@ -12,30 +12,18 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch as th
 from report import argument_parser, table, write
+from timing import seconds_of
 from torch import nn
 from variants import VARIANTS
 
 # (channels in, channels out, height and width, how often) of the IMPALA encoder's convolutions on 64 x 64 images
 CONVOLUTIONS = ((3, 16, 64, 1), (16, 16, 32, 4), (16, 32, 32, 1), (32, 32, 16, 4), (32, 32, 16, 1), (32, 32, 8, 4))
 GIGABYTE = 2**30
-
-
-def seconds_of(step: Any, device: str, at_least: float = 1.0) -> float:
-    """Seconds per call, over about a second of calls."""
-    step()
-    calls, start = 0, time.perf_counter()
-    while time.perf_counter() - start < at_least:
-        step()
-        calls += 1
-        if device == "cuda":
-            th.cuda.synchronize()
-    return (time.perf_counter() - start) / calls
 
 
 def ceiling(precision: str, device: str, chunk: int) -> float:
@@ -53,7 +41,8 @@ def ceiling(precision: str, device: str, chunk: int) -> float:
         def step(convolution: nn.Module = convolution, x: th.Tensor = x, gradient: th.Tensor = gradient) -> None:
             convolution(x).backward(gradient)
 
-        seconds += times * seconds_of(step, device, 0.3)
+        step()
+        seconds += times * seconds_of(step, 0.3)
     return chunk / seconds
 
 
@@ -61,7 +50,8 @@ def copy_bandwidth(device: str) -> float:
     """Bytes per second, read and written, of a copy of 256 MiB."""
     x = th.zeros(2**28, dtype=th.uint8, device=device)
     y = th.empty_like(x)
-    return 2 * x.numel() / seconds_of(lambda: y.copy_(x), device)
+    y.copy_(x)
+    return 2 * x.numel() / seconds_of(lambda: y.copy_(x), 1.0)
 
 
 def run(variant: str, args: argparse.Namespace) -> dict[str, Any]:

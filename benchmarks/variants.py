@@ -5,7 +5,6 @@ import json
 import resource
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +16,9 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3 import PPO
-from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecMonitor, VecNormalize
+from timing import iteration_seconds, now
 
 from sb3_mdpo import MDPO, ImpalaCnnPolicy
 from sb3_mdpo.common.precision import resolve_precision
@@ -49,18 +48,9 @@ class Clock:
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start = now()
         yield
-        if th.cuda.is_available():
-            th.cuda.synchronize()
-        self.seconds[name] += time.perf_counter() - start
-
-    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self.measure(name):
-                return function(*args, **kwargs)
-
-        return call
+        self.seconds[name] += now() - start
 
 
 class TimedVecEnv(VecEnvWrapper):
@@ -93,14 +83,13 @@ def single(n_envs: int, clock: Clock) -> VecEnv:
 
 
 def iterate(model: MDPO | PPO, clock: Clock, iterations: int) -> None:
-    model.set_logger(Logger(None, []))
     if getattr(model, "compile", False):  # compiling is not what is measured
-        model.learn(model.n_steps * model.n_envs, log_interval=None)
+        iteration_seconds(model)
         clock.seconds.clear()
-    collect, train = model.collect_rollouts, model.train
-    model.collect_rollouts = clock.timed("rollout", collect)  # type: ignore[method-assign]
-    model.train = clock.timed("update", train)  # type: ignore[method-assign]
-    model.learn(iterations * model.n_steps * model.n_envs, log_interval=None)
+    for _ in range(iterations):
+        rollout, update = iteration_seconds(model)
+        clock.seconds["rollout"] += rollout
+        clock.seconds["update"] += update
 
 
 def mdpo(args: argparse.Namespace, clock: Clock, **options: Any) -> int:

@@ -30,9 +30,9 @@ def _report(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.output} is a folder: name the file to write, e.g. {args.output / 'report.html'}.")
     data = read_report_data(args.folder, args.reps)
     page = make_page(data, progress=True)
+    figures = [] if args.figures is None else write_figures(data, args.figures)  # or an error
     with replacing(args.output) as file:
         file.write(page.encode())
     print(f"Report: {args.output}")
-    if args.figures is not None:
-        for path in write_figures(data, args.figures):
-            print(f"Figure: {path}")
+    for path in figures:
+        print(f"Figure: {path}")

@@ -1,24 +1,19 @@
 """Damaged files and command lines end in a message and change nothing; what the documentation says they say is true."""
 
-import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from sb3_mdpo import MDPO
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.lab.report.data import _logged_returns
 from sb3_mdpo.lab.statistics.results import read_csv
 from sb3_mdpo.utils.terminal import LONGEST_MESSAGE, one_line
 from sb3_mdpo.utils.yaml_files import MOST_VALUES, read_mapping, read_yaml
-from tests.support.inputs import NoFile
-from tests.support.surfaces import Outcome, Surface, Workspace, command, pull_snapshot, run_zoo, seams, surfaces
+from tests.support.inputs import NoFile, to_yaml
+from tests.support.surfaces import FILES, Outcome, Surface, Workspace, command, nothing_begins, surfaces
 from tests.support.workspace import (
     ARGS,
     CHECKPOINT,
@@ -27,10 +22,9 @@ from tests.support.workspace import (
     PLAIN_RUN,
     RUN,
     SETTINGS,
-    SHARED_CONFIG,
     STUDY_RUN,
-    ordered,
     valid_files,
+    working_folder,
 )
 
 EXAMPLES = 10
@@ -42,11 +36,8 @@ ROWS = list(ROW.finditer(PAGE.read_text()))
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workspace")
-    before = Path.cwd()
-    os.chdir(folder)
-    with seams():
+    with working_folder(folder), nothing_begins():
         yield Workspace(folder)
-    os.chdir(before)
 
 
 @pytest.mark.parametrize("name", surfaces())
@@ -71,61 +62,54 @@ def test_damaged_input_ends_in_a_message(name, workspace):
     assert not findings
 
 
-@pytest.mark.parametrize("name", [name for name, surface in surfaces().items() if surface.file is not None])
+@pytest.mark.parametrize("name", FILES)
 def test_valid_files_are_accepted(name, workspace):
     """Otherwise nothing would be known about what happens to damaged ones."""
     surface = surfaces()[name]
     assert workspace.try_input(surface, valid_files()[surface.file]) == Outcome("accepted")
 
 
-def _study(before: str, after: str) -> bytes:
-    text = valid_files()["study.yml"].decode()
-    assert before in text
-    return text.replace(before, after).encode()
+def replaced(before: bytes, after: bytes):
+    """:return: what puts one text in another's place"""
+
+    def replace(content: bytes) -> bytes:
+        assert before in content
+        return content.replace(before, after)
+
+    return replace
 
 
-NAMING_CODE = SHARED_CONFIG | {"env_wrapper": "os.system"}
-# What the page calls it -> the file, None where it is the command that is wrong, and what is in it
+# What the page calls it -> the file, None if it is the command that is wrong, and its content or what is done to it
 CASES = {
-    "a study file that is no YAML": ("study.yml", b"name: ["),
-    "a study file that is no text": ("study.yml", b"\xff\xfe"),
+    "a study file that is not YAML": ("study.yml", b"name: ["),
+    "a study file that is not text": ("study.yml", b"\xff\xfe"),
     "no study file": ("study.yml", NoFile.MISSING),
     "a folder instead of a file": ("study.yml", NoFile.FOLDER),
-    "a key twice": ("study.yml", _study("jobs: 1", "jobs: 1\njobs: 2")),
-    "a key misspelt": ("study.yml", _study("timesteps", "timestep")),
-    "a number that YAML reads as text": ("study.yml", _study("timesteps: 2048", "timesteps: 1e6")),
-    "a share that Ray cannot give": ("study.yml", _study("gpus: 0.25", "gpus: 1.5")),
-    "an alias of what it is in": ("study.yml", b"name: &a [*a]"),
+    "a key twice": ("study.yml", replaced(b"jobs: 1", b"jobs: 1\njobs: 2")),
+    "a key misspelt": ("study.yml", replaced(b"timesteps", b"timestep")),
+    "a number that YAML reads as text": ("study.yml", replaced(b"timesteps: 2048", b"timesteps: 1e6")),
+    "a fraction of a CPU or GPU that Ray cannot give": ("study.yml", replaced(b"gpus: 0.25", b"gpus: 1.5")),
+    "a file that contains itself": ("study.yml", b"name: &a [*a]"),
     "an option out of range": (None, b""),
     "a changed run in a study": (f"{STUDY_RUN}/run.yml", b"{}"),
-    "a model cut short": ("mdpo.zip", valid_files()["mdpo.zip"][:1000]),
-    "a model whose environment is not known": (None, b""),
+    "a model cut short": ("mdpo.zip", lambda valid: valid[:1000]),
+    "a model without its environment": (None, b""),
     "a device that does not exist": (None, b""),
     "a seed out of range": (None, b""),
     "a run with an empty args.yml": (f"{SETTINGS}/args.yml", b""),
-    "a run whose args.yml lacks something": (f"{SETTINGS}/args.yml", b"algo: mdpo"),
+    "a run whose args.yml lacks a setting": (f"{SETTINGS}/args.yml", b"algo: mdpo"),
     "a run without config.yml": (f"{SETTINGS}/config.yml", NoFile.MISSING),
-    "a run with a strange normalize": (f"{SETTINGS}/config.yml", b"normalize: dict("),
+    "a run whose normalize is not an expression": (f"{SETTINGS}/config.yml", b"normalize: dict("),
     "an empty table of evaluations": (f"{RUN}/generalization.csv", b""),
-    "an analysis that is no JSON": (f"{RUN}/features.json", b"{"),
+    "an analysis that is not JSON": (f"{RUN}/features.json", b"{"),
     "an empty monitor.csv": (f"{PLAIN_RUN}/0.monitor.csv", b""),
     "a run without checkpoints": (CHECKPOINT, NoFile.MISSING),
-    "a checkpoint cut short, and no other": (CHECKPOINT, valid_files()[CHECKPOINT][:-1]),
+    "a checkpoint cut short, and no other": (CHECKPOINT, lambda valid: valid[:-1]),
     "an export without weights": ("export/model.safetensors", NoFile.MISSING),
-    "an export cut short": ("export/model.safetensors", valid_files()["export/model.safetensors"][:-1]),
-    "a shared run whose settings name code": ("snapshot/config.yml", yaml.safe_dump(NAMING_CODE).encode()),
-    "shared statistics that are no JSON": ("snapshot/vec_normalize.json", b"cos\nsystem"),
+    "an export cut short": ("export/model.safetensors", lambda valid: valid[:-1]),
+    "a shared run whose settings name code": ("snapshot/config.yml", lambda valid: valid + b"env_wrapper: os.system"),
+    "shared statistics that are not JSON": ("snapshot/vec_normalize.json", b"cos\nsystem"),
 }
-
-
-def feed_of(text: str) -> Callable[[Any], object]:
-    """:return: what has a command of the page read a file"""
-    words = text.split()
-    if text.startswith("MDPO"):
-        return lambda _: MDPO.from_export("export")
-    if text.startswith("python -m sb3_mdpo.zoo"):
-        return lambda _: run_zoo(words[3:])
-    return pull_snapshot if words[1] == "pull" else command(*words[1:])
 
 
 def test_page_has_all_cases():
@@ -135,7 +119,8 @@ def test_page_has_all_cases():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["case"])
 def test_messages_are_those_of_the_page(row, workspace):
     file, content = CASES[row["case"]]
-    surface = Surface(row["case"], None, feed_of(row["command"]), file, refusals=(ValueError,))
+    surface = Surface(row["case"], command(row["command"]), file, refusals=(ValueError,))
+    content = content(valid_files()[file]) if callable(content) else content
     assert workspace.try_input(surface, content) == Outcome("refused", row["message"])
 
 
@@ -154,13 +139,14 @@ def test_documents_without_end_are_refused(text, tmp_path):
 
 
 FOUND = [  # by fuzzing, each of them once not refused, or not by a message that names the file
-    ("resume, args.yml", ordered(ARGS | {3: "cpu"})),
-    ("push, args.yml", ordered(ARGS | {"env": GRID.replace("-", "/")})),
-    ("push, args.yml", ordered(ARGS | {"gym_packages": [""]})),
-    ("run, config.yml", ordered(CONFIG | {"env_kwargs": {"num_levels": False}})),
-    ("run, config.yml", ordered(CONFIG | {"env_kwargs": {"num_levels": -1}})),
-    ("run, config.yml", ordered(CONFIG | {"env_kwargs": {"num_levels": 0}})),
+    ("resume, args.yml", to_yaml(ARGS | {3: "cpu"})),
+    ("push, args.yml", to_yaml(ARGS | {"env": GRID.replace("-", "/")})),
+    ("push, args.yml", to_yaml(ARGS | {"gym_packages": [""]})),
+    ("run, config.yml", to_yaml(CONFIG | {"env_kwargs": {"num_levels": False}})),
+    ("run, config.yml", to_yaml(CONFIG | {"env_kwargs": {"num_levels": -1}})),
+    ("run, config.yml", to_yaml(CONFIG | {"env_kwargs": {"num_levels": 0}})),
     ("study plan, results.csv", b"\xff"),
+    ("report, arguments", ["report", PLAIN_RUN, "--figures", "out"]),
     ("hyperparameters", {"distill_coef": 10**400}),
     ("hyperparameters", {"policy": ["a.b", "a.b"]}),
 ]
@@ -197,13 +183,13 @@ def test_aliases_that_multiply_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("surface", "kind", "message"),
     [
-        (Surface("a traceback", None, lambda _: [][0]), "finding", "IndexError"),
-        (Surface("nothing said", None, lambda _: sys.exit(2)), "finding", "no message"),
-        (Surface("another exit code", None, lambda _: sys.exit(1)), "finding", "exit code 1"),
-        (Surface("a file left", None, lambda _: Path("left").touch() or main(["pull", "a", "b"])), "finding", "left"),
-        (Surface("another file", None, command("pull"), "study.yml"), "finding", "does not name study.yml"),
-        (Surface("a refusal", None, command("pull")), "refused", "the following arguments are required"),
-        (Surface("no refusal", None, lambda _: None), "accepted", ""),
+        (Surface("a traceback", lambda _: [][0]), "finding", "IndexError"),
+        (Surface("nothing said", lambda _: sys.exit(2)), "finding", "no message"),
+        (Surface("another exit code", lambda _: sys.exit(1)), "finding", "exit code 1"),
+        (Surface("a file left", lambda _: Path("left").touch() or main(["pull", "a", "b"])), "finding", "left"),
+        (Surface("another file", command("sb3-mdpo pull"), "study.yml"), "finding", "does not name study.yml"),
+        (Surface("a refusal", command("sb3-mdpo pull")), "refused", "the following arguments are required"),
+        (Surface("no refusal", lambda _: None), "accepted", ""),
     ],
     ids=lambda value: value.name if isinstance(value, Surface) else "",
 )

@@ -1,7 +1,8 @@
-"""Wheel and editable install in fresh virtual environments: both register with the zoo.
+"""
+Wheel and editable install in a fresh virtual environment: both register with the zoo.
 
-The environments see this one's packages through a path file, so nothing is fetched. A path file
-adds a folder without reading the .pth files in it: what registers MDPO is the install under test.
+The environment sees this one's packages through a path file, so nothing is fetched. A path file adds a folder without
+reading the .pth files in it: what registers MDPO is the install under test.
 """
 
 import os
@@ -16,21 +17,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TRAIN = [
-    "-m",
-    "rl_zoo3.train",
-    "--algo",
-    "mdpo",
-    "--env",
-    "CartPole-v1",
-    "-n",
-    "64",
-    "--eval-freq",
-    "-1",
-    "--num-threads",
-    "1",
-]
-TINY = ["-params", "n_envs:2", "n_steps:32", "batch_size:32", "n_epochs:1"]
+TRAIN = ["-m", "rl_zoo3.train", "--algo", "mdpo", "--env", "CartPole-v1", "-n", "64", "--eval-freq", "-1"]
+TINY = ["--num-threads", "1", "-params", "n_envs:2", "n_steps:32", "batch_size:32", "n_epochs:1"]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+OFFLINE = ["-q", "--no-deps", "--no-index", "--no-build-isolation"]
 
 
 def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
@@ -53,35 +43,46 @@ def source(tmp_path_factory) -> Path:
     return copy
 
 
-@pytest.fixture
-def fresh(tmp_path) -> Path:
-    """The Python of a fresh virtual environment."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    # Up to Python 3.11 there is an old one, which would hide the one that builds
-    run(str(python), "-m", "pip", "uninstall", "-q", "-y", "setuptools", cwd=tmp_path)
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site_packages = Path(run(str(python), "-c", code, cwd=tmp_path).stdout.strip())
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory) -> Path:
+    return build(source, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Path:
+    """The Python of a virtual environment without this package, in which the zoo does not know MDPO."""
+    folder = tmp_path_factory.mktemp("fresh")
+    venv.create(folder / "venv", with_pip=False)
+    (site_packages,) = (folder / "venv").glob("lib/python*/site-packages")
     (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    refused = run(str(python), *TRAIN, cwd=tmp_path, check=False)
+    python = folder / "venv" / "bin" / "python"
+    refused = run(str(python), *TRAIN, cwd=folder, check=False)
     assert "invalid choice: 'mdpo'" in refused.stderr
     return python
 
 
-def install(python: Path, *what: str) -> None:
-    pip = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
-    run(*pip, *what, cwd=python.parent)
+@pytest.fixture
+def installed(fresh, tmp_path):
+    """What installs something into the environment, trains in the test's folder and uninstalls it again."""
+
+    def install_and_train(*what: str) -> str:
+        run(*PIP, "--python", str(fresh), "install", *OFFLINE, *what, cwd=tmp_path)
+        output = run(str(fresh), *TRAIN, *TINY, cwd=tmp_path).stdout
+        run(*PIP, "--python", str(fresh), "uninstall", "-q", "-y", "sb3-mdpo", cwd=tmp_path)
+        assert (tmp_path / "logs" / "mdpo" / "CartPole-v1_1" / "CartPole-v1.zip").exists()
+        assert not list(fresh.parents[1].glob("lib/python*/site-packages/*sb3_mdpo*"))
+        return output
+
+    return install_and_train
 
 
-def build(source: Path, tmp_path: Path) -> Path:
-    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
-    run(*pip, str(source), "-w", str(tmp_path / "dist"), cwd=source)
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
+def build(source: Path, folder: Path) -> Path:
+    run(*PIP, "wheel", *OFFLINE, str(source), "-w", str(folder), cwd=source)
+    (wheel,) = folder.glob("*.whl")
     return wheel
 
 
-def test_wheel_has_the_hook_the_hyperparameters_and_a_true_record(source, tmp_path):
-    wheel = build(source, tmp_path)
+def test_wheel_has_the_hook_the_hyperparameters_and_a_true_record(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         assert archive.read("sb3_mdpo.start").decode() == "sb3_mdpo.zoo.hook:install_on_startup\n"
@@ -95,24 +96,17 @@ def test_wheel_has_the_hook_the_hyperparameters_and_a_true_record(source, tmp_pa
     assert not any(name.startswith(("tests", "examples")) for name in names)
 
 
-def test_wheel_registers_with_the_zoo_and_uninstalls_without_a_trace(source, fresh, tmp_path):
-    install(fresh, str(build(source, tmp_path)))
-    result = run(str(fresh), *TRAIN, *TINY, cwd=tmp_path)
-    site_packages = next((tmp_path / "venv").glob("lib*/python*/site-packages"))
-    assert f"Loading hyperparameters from: {site_packages}/sb3_mdpo/hyperparams/mdpo.yml" in result.stdout
-    assert (tmp_path / "logs" / "mdpo" / "CartPole-v1_1" / "CartPole-v1.zip").exists()
-    run(str(fresh), "-m", "pip", "uninstall", "-q", "-y", "sb3-mdpo", cwd=tmp_path)
-    assert not list(site_packages.glob("sb3_mdpo*"))
+def test_wheel_registers_with_the_zoo_and_uninstalls_without_a_trace(wheel, fresh, installed):
+    (site_packages,) = fresh.parents[1].glob("lib/python*/site-packages")
+    output = installed(str(wheel))
+    assert f"Loading hyperparameters from: {site_packages}/sb3_mdpo/hyperparams/mdpo.yml" in output
 
 
-def test_editable_install_registers_with_the_zoo(source, fresh, tmp_path):
-    install(fresh, "-e", str(source))
-    result = run(str(fresh), *TRAIN, *TINY, cwd=tmp_path)
-    assert f"Loading hyperparameters from: {source}/hyperparams/mdpo.yml" in result.stdout
-    assert (tmp_path / "logs" / "mdpo" / "CartPole-v1_1" / "CartPole-v1.zip").exists()
+def test_editable_install_registers_with_the_zoo(source, installed):
+    assert f"Loading hyperparameters from: {source}/hyperparams/mdpo.yml" in installed("-e", str(source))
 
 
-def test_source_distribution_has_everything_and_builds_the_same_wheel(source, tmp_path):
+def test_source_distribution_has_everything_and_builds_the_same_wheel(source, wheel, tmp_path):
     code = f"import sys; sys.path.insert(0, '_build'); import backend; print(backend.build_sdist({str(tmp_path)!r}))"
     name = run(sys.executable, "-c", code, cwd=source).stdout.split()[-1]
     with tarfile.open(tmp_path / name) as archive:
@@ -123,8 +117,5 @@ def test_source_distribution_has_everything_and_builds_the_same_wheel(source, tm
         built = {"build", "sb3_mdpo.egg-info", "__pycache__"} & set(relative.parts)
         if path.is_file() and not built and path.name != ".gitignore":
             assert (unpacked / relative).exists(), relative
-    with (
-        zipfile.ZipFile(build(source, tmp_path)) as ours,
-        zipfile.ZipFile(build(unpacked, tmp_path / "again")) as theirs,
-    ):
+    with zipfile.ZipFile(wheel) as ours, zipfile.ZipFile(build(unpacked, tmp_path / "again")) as theirs:
         assert set(ours.namelist()) == set(theirs.namelist())

@@ -65,7 +65,8 @@ def test_too_short_a_run_is_no_verdict(soak):
 
 
 def test_rounds_train_and_are_sampled(soak, tmp_path, monkeypatch):
-    monkeypatch.setattr(soak, "PAIRS", 2)
+    monkeypatch.setattr(soak, "PAIRS", 1)
+    monkeypatch.setattr(soak, "N_STEPS", 16)
     (sample,) = soak.soak(minutes=0.001, every=0, comparing=60, times=1, path=tmp_path / "soak.csv")
     (row,) = csv.DictReader((tmp_path / "soak.csv").open())
     assert {name: float(value) for name, value in row.items()} == pytest.approx(asdict(sample))

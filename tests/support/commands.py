@@ -13,10 +13,26 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from runpy import run_module
+from runpy import run_module, run_path
 from tempfile import TemporaryDirectory
 
-PRELOADED = ["rl_zoo3.train", "rl_zoo3.enjoy", "sb3_mdpo.mdpo", "sb3_mdpo.envs", "sb3_mdpo.cli.main"]
+import torch as th
+
+# torch._dynamo is imported by the first optimizer, seaborn by rl_zoo3.cli: both take longer than a short training
+PRELOADED = [
+    "pytest",
+    "torch._dynamo",
+    "torch.utils.tensorboard",
+    "gymnasium.envs.classic_control",
+    "rl_zoo3.cli",
+    "rl_zoo3.train",
+    "rl_zoo3.enjoy",
+    "sb3_mdpo.mdpo",
+    "sb3_mdpo.envs.procgen_vec",
+    "sb3_mdpo.persistence.checkpoints.callback",
+    "sb3_mdpo.lab.generalization.callback",
+    *(f"sb3_mdpo.cli.{command}" for command in ("evaluate", "export", "features", "hub", "report", "study", "main")),
+]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(PRELOADED)
@@ -29,7 +45,7 @@ def run(
     timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:
     """
-    :param command: ``rl_zoo3 ...``, ``sb3-mdpo ...`` or ``python -m MODULE ...``
+    :param command: ``rl_zoo3 ...``, ``sb3-mdpo ...``, ``python -m MODULE ...`` or ``python FILE ...``
     :param cwd: working folder
     :param env: variables to set; what torch or the start-up hook reads while they are imported has no effect
     :param timeout: seconds after which the process is killed and ``subprocess.TimeoutExpired`` raised
@@ -54,9 +70,13 @@ def _execute(argv: list[str], cwd: Path, env: dict[str, str], outputs: list[Path
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(cwd)
     os.environ.update(env)
+    th.set_num_threads(1)  # the networks of the tests are too small to share among threads
     if argv[:2] == ["python", "-m"]:
         sys.argv = argv[2:]
         run_module(argv[2], run_name="__main__", alter_sys=True)
+    elif argv[0] == "python":
+        sys.argv = argv[1:]
+        run_path(argv[1], run_name="__main__")
     else:
         sys.argv = argv
         (script,) = entry_points(group="console_scripts", name=argv[0])

@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from copy import deepcopy
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -21,55 +23,32 @@ class NoFile(Enum):
     FOLDER = "a folder"
 
 
-LONG = 20_000
 HUGE = (10**30, -(10**30), 2**31, 2**63, -1, 0, 1, 10**400)
 TEXTS = (
     *("", " ", "null", "~", "1e6", "yes", "0x_", "2001-99-99", "1:99", "<<", "=", "..", "/", "-", "--", "NaN", "x y"),
-    *(
-        "lin_",
-        "lin_x",
-        "lin_-1",
-        "lin_nan",
-        "warmup_1",
-        "warmup_1_0",
-        "warmup_1_inf",
-        "dict(",
-        "[MlpPolicy]",
-        "dict(a=1",
-    ),
-    *(
-        "\x00",
-        "\x1b[31m",
-        "\u202ereversed",
-        "\U0001f600",
-        "é" * 300,
-        "x" * LONG,
-        "a\nb\r\nc",
-        "{",
-        "[",
-        '"',
-        "%s",
-        "\ufeff",
-    ),
+    *("lin_", "lin_x", "lin_-1", "lin_nan", "warmup_1", "warmup_1_0", "warmup_1_inf", "dict(", "[MlpPolicy]"),
+    *("dict(a=1", "\x00", "\x1b[31m", "\u202ereversed", "\U0001f600", "é" * 300, "x" * 20_000, "a\nb\r\nc"),
+    *("{", "[", '"', "%s", "\ufeff"),
+)
+# Eight aliases of eight aliases of ...
+BOMB = b"a: &a [x, x, x, x, x, x, x, x]\n" + b"".join(
+    b"%c: &%c [%s]\n" % (99 + k, 99 + k, b", ".join([b"*%c" % (98 + k if k else 97)] * 8)) for k in range(12)
 )
 TRICKS = (
     *(b"", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"[" * 1200, b"{a: " * 900, b"- " * 900, b"&a [*a]", b"*a", b"&a"),
     *(b"a: 1\na: 2\n", b"a: 1\n---\nb: 2\n", b"\ta: 1", b"? [a]\n: 1", b"0x_", b"2001-99-99", b"!!int x", b"!!bool x"),
     *(b"!!timestamp x", b"!!float x", b"!!binary x", b"!!set [1]", b"!!omap x", b"!unknown 1", b"{[1]: 2}", b"<<: 3"),
     *(b"{}", b"[]", b"null", b"NaN", b"1e999", b"9" * 5000, b"%YAML 9.9\n---\na", b"a: b: c", b"'", b"a: &x {<<: *x}"),
-    b"a: &a [x, x, x, x, x, x, x, x]\n"
-    + b"".join(
-        b"%c: &%c [%s]\n" % (99 + k, 99 + k, b", ".join([b"*%c" % (98 + k if k else 97)] * 8)) for k in range(12)
-    ),
+    BOMB,
 )
-
+texts = st.sampled_from(TEXTS)
 scalars = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-5, 300),
     st.sampled_from(HUGE),
     st.floats(),
-    st.sampled_from(TEXTS),
+    texts,
     st.text(max_size=8),
 )
 odd_values: SearchStrategy[Any] = st.one_of(
@@ -86,18 +65,18 @@ def _places(value: Any, inside: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 @st.composite
-def damaged_documents(draw: DrawFn, valid: Any) -> Any:
+def _documents(draw: DrawFn, valid: Any) -> Any:
     """A nested document with one to three changes: entries dropped, renamed, twice, of another type, elsewhere."""
     document = deepcopy(valid)
     for _ in range(draw(st.integers(1, 3))):
         places = _places(document)
-        if not places:
+        change = draw(st.sampled_from(["retype", "retype", "retype", "drop", "rename", "wrap", "repeat", "replace"]))
+        if change == "replace" or not places:
             return deepcopy(draw(odd_values))
         *way, key = draw(st.sampled_from(places))
         owner = document
         for step in way:
             owner = owner[step]
-        change = draw(st.sampled_from(["retype", "retype", "retype", "drop", "rename", "wrap", "repeat", "replace"]))
         if change == "drop":
             del owner[key]
         elif change == "wrap":
@@ -105,18 +84,41 @@ def damaged_documents(draw: DrawFn, valid: Any) -> Any:
         elif change == "repeat" and isinstance(owner, list):
             owner.append(deepcopy(owner[key]))
         elif change in ("rename", "repeat") and isinstance(owner, dict):
-            owner[draw(st.one_of(st.just(f"{key}s"), st.sampled_from(TEXTS), st.integers(), st.none()))] = owner.pop(
-                key
-            )
-        elif change == "replace":
-            return deepcopy(draw(odd_values))
+            name = draw(st.one_of(st.just(f"{key}s"), texts, st.integers(), st.none()))
+            owner[name] = owner.pop(key)
         else:
             owner[key] = deepcopy(draw(odd_values))
     return document
 
 
 @st.composite
-def damaged_bytes(draw: DrawFn, valid: bytes) -> bytes:
+def _tables(draw: DrawFn, valid: bytes) -> bytes:
+    """A CSV file with one to three changes in its cells, rows and columns."""
+    rows = list(csv.reader(io.StringIO(valid.decode())))
+    width = len(rows[0])
+    for _ in range(draw(st.integers(1, 3))):
+        change = draw(st.sampled_from(["cell", "cell", "cell", "header", "column", "row", "rows", "short", "long"]))
+        row = rows[0 if change == "header" else draw(st.integers(0, len(rows) - 1))] if rows else []
+        column = draw(st.integers(0, width - 1))
+        if change == "column":
+            rows = [row[:column] + row[column + 1 :] for row in rows]
+        elif change == "row" and rows:
+            rows.insert(draw(st.integers(0, len(rows))), list(row))
+        elif change == "rows":
+            del rows[draw(st.integers(0, len(rows))) :]
+        elif change == "short":
+            del row[column:]
+        elif change == "long":
+            row.append(draw(texts))
+        elif column < len(row):
+            row[column] = str(draw(scalars))
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode(errors="replace")
+
+
+@st.composite
+def _bytes(draw: DrawFn, valid: bytes) -> bytes:
     """A file cut short, with bits flipped, with something in it that does not belong there, or with lines twice."""
     content = valid
     for _ in range(draw(st.integers(1, 3))):
@@ -129,10 +131,9 @@ def damaged_bytes(draw: DrawFn, valid: bytes) -> bytes:
             content = content[:place] + bytes([flipped]) + content[place + 1 :]
         elif change == "delete":
             content = content[:place] + content[place + draw(st.integers(1, 40)) :]
-        elif change == "line":
+        elif change == "line" and content:
             lines = content.splitlines(keepends=True)
-            if lines:
-                lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(lines)))
+            lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(lines)))
             content = b"".join(lines)
         elif change == "encode":
             text = content.decode("utf-8", errors="replace")
@@ -143,134 +144,87 @@ def damaged_bytes(draw: DrawFn, valid: bytes) -> bytes:
     return content
 
 
-def _yaml(document: Any) -> bytes:
-    return yaml.safe_dump(document, allow_unicode=True, sort_keys=False).encode(errors="surrogatepass")
+def to_yaml(document: Any) -> bytes:
+    """:return: the document as YAML; an ordered dictionary at the top as the zoo writes it, with Python's own type"""
+    dump = yaml.dump if isinstance(document, OrderedDict) else yaml.safe_dump
+    return dump(document, allow_unicode=True, sort_keys=False).encode(errors="surrogatepass")
 
 
-def _json(document: Any) -> bytes:
-    # Keys of several types are texts in JSON
+def _to_json(document: Any) -> bytes:
     return json.dumps(document, skipkeys=True).encode()
 
 
-def _files(valid: bytes, *documents: SearchStrategy[bytes]) -> SearchStrategy[bytes | NoFile]:
+def _saved_models(valid: bytes) -> SearchStrategy[bytes]:
+    """Models of SB3's ``save()`` whose settings are changed, except for pickles: changing those can run anything."""
+    with zipfile.ZipFile(io.BytesIO(valid)) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    settings = json.loads(contents["data"])
+    plain = {
+        name: value for name, value in settings.items() if not (isinstance(value, dict) and ":serialized:" in value)
+    }
+
+    def pack(data: bytes, without: str | None = None) -> bytes:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for name, content in (contents | {"data": data}).items():
+                if name != without:
+                    archive.writestr(name, content)
+        return packed.getvalue()
+
+    def with_settings(document: Any) -> bytes:
+        gone = dict.fromkeys(plain.keys() - document.keys()) if isinstance(document, dict) else {}
+        return pack(_to_json(settings | gone | document if isinstance(document, dict) else document))
+
+    dropped = [{key: value for key, value in settings.items() if key != name} for name in settings]
     return st.one_of(
-        *documents,
-        *documents,
-        damaged_bytes(valid),
+        _documents(plain).map(with_settings),
+        _documents(plain).map(with_settings),
+        st.sampled_from(dropped).map(_to_json).map(pack),
+        _bytes(contents["data"]).map(pack),
+        st.sampled_from(sorted(contents)).map(lambda name: pack(contents["data"], name)),
+    )
+
+
+def damaged_files(name: str, valid: bytes) -> SearchStrategy[bytes | NoFile]:
+    """
+    :param name: name of a file, which says what kind it is
+    :param valid: valid content
+    :return: damage to its bytes, and to what they mean where there is a reader for that
+    """
+    by_meaning: list[SearchStrategy[bytes]] = []
+    match Path(name).suffix:
+        case ".yml":
+            by_meaning = [_documents(yaml.unsafe_load(valid)).map(to_yaml)]
+        case ".json":
+            by_meaning = [_documents(json.loads(valid)).map(_to_json)]
+        case ".csv":
+            by_meaning = [_tables(valid)]
+        case ".zip" if "checkpoint" not in name:
+            by_meaning = [_saved_models(valid)]
+    return st.one_of(
+        *by_meaning * 2,
+        _bytes(valid),
         st.sampled_from(TRICKS),
         st.one_of(st.binary(max_size=64), st.just(valid), st.sampled_from(NoFile)),
     )
 
 
-def yaml_files(valid: bytes, document: Any, wrap: Callable[[Any], bytes] = _yaml) -> SearchStrategy[bytes | NoFile]:
-    """
-    :param valid: a valid file
-    :param document: what it says
-    :param wrap: makes a file of such a document
-    """
-    return _files(valid, damaged_documents(document).map(wrap))
-
-
-def json_files(valid: bytes) -> SearchStrategy[bytes | NoFile]:
-    """:param valid: a valid file"""
-    return _files(valid, damaged_documents(json.loads(valid)).map(_json))
-
-
-def plain_files(valid: bytes) -> SearchStrategy[bytes | NoFile]:
-    """:param valid: a valid file"""
-    return _files(valid)
-
-
-def csv_files(valid: bytes) -> SearchStrategy[bytes | NoFile]:
-    """:param valid: a valid file"""
-    return _files(valid, _damaged_tables(list(csv.reader(io.StringIO(valid.decode())))))
-
-
-@st.composite
-def _damaged_tables(draw: DrawFn, valid: list[list[str]]) -> bytes:
-    rows = deepcopy(valid)
-    for _ in range(draw(st.integers(1, 3))):
-        change = draw(st.sampled_from(["cell", "cell", "cell", "header", "column", "row", "rows", "short", "long"]))
-        row = rows[draw(st.integers(0, len(rows) - 1))] if rows else []
-        column = draw(st.integers(0, max(0, len(valid[0]) - 1)))
-        if change == "column":
-            rows = [row[:column] + row[column + 1 :] for row in rows]
-        elif change == "row" and rows:
-            rows.insert(draw(st.integers(0, len(rows))), list(row))
-        elif change == "rows":
-            del rows[draw(st.integers(0, len(rows))) :]
-        elif change == "short":
-            del row[column:]
-        elif change == "long":
-            row.append(draw(st.sampled_from(TEXTS)))
-        else:
-            target = rows[0] if change == "header" and rows else row
-            if column < len(target):
-                target[column] = str(draw(scalars))
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode(errors="replace")
-
-
-def zip_files(valid: bytes, member: str, inside: SearchStrategy[bytes]) -> SearchStrategy[bytes | NoFile]:
-    """
-    :param valid: a valid archive
-    :param member: name of a file in it
-    :param inside: what is there instead
-    """
-    with zipfile.ZipFile(io.BytesIO(valid)) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
-
-    def pack(files: dict[str, bytes]) -> bytes:
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
-            for name, content in files.items():
-                archive.writestr(name, content)
-        return packed.getvalue()
-
-    without = st.sampled_from([pack({k: v for k, v in contents.items() if k != name}) for name in contents])
-    return _files(valid, inside.map(lambda content: pack(contents | {member: content})), without)
-
-
-def model_files(valid: bytes) -> SearchStrategy[bytes | NoFile]:
-    """:param valid: a model that SB3's ``save()`` wrote"""
-    with zipfile.ZipFile(io.BytesIO(valid)) as archive:
-        data = archive.read("data")
-    settings = json.loads(data)
-    # What is pickled stays: who changes that can run anything
-    plain = {name: value for name, value in settings.items() if not _is_pickled(value)}
-    changed = damaged_documents(plain).map(
-        lambda document: (
-            _json({**settings, **dict.fromkeys(plain.keys() - document.keys())} | document)
-            if isinstance(document, dict)
-            else _json(document)
-        )
-    )
-    dropped = st.sampled_from([_json({k: v for k, v in settings.items() if k != name}) for name in settings])
-    return zip_files(valid, "data", st.one_of(changed, changed, dropped, damaged_bytes(data)))
-
-
-def _is_pickled(value: Any) -> bool:
-    return isinstance(value, dict) and ":serialized:" in value
-
-
+words = st.one_of(texts, st.text(max_size=8))
 numbers = st.one_of(
     st.integers(-3, 600).map(str),
     st.sampled_from(HUGE).map(str),
     st.sampled_from(["", "x", "1.5", "1e3", "nan", "inf", "\u0661", "1_000", " 7 ", "0x10", "-", "--seed", "9" * 5000]),
 )
-words = st.one_of(st.sampled_from(TEXTS), st.text(max_size=8))
 paths = st.sampled_from(
     ["out", "out.csv", "out.json", "a/b/c.html", ".", "", "study.yml", "study.yml/in", "x" * 300, "a\x00b", "ü ", "-"]
 )
 devices = st.one_of(st.sampled_from(["cpu", "auto", "cuda", "cuda:99", "cpu:1", "meta", "mps", "CPU", "cpu:-1"]), words)
-flag = None
 
 
 @st.composite
 def argument_lists(
     draw: DrawFn,
-    command: Sequence[str],
+    command: str,
     positionals: Sequence[SearchStrategy[str]],
     options: dict[str, SearchStrategy[str] | None],
 ) -> list[str]:
@@ -278,8 +232,8 @@ def argument_lists(
     Options with values good and bad, some of them twice or without their value, and words that belong nowhere.
 
     :param command: what comes first
-    :param positionals: arguments without a name
-    :param options: name -> values, None for a flag
+    :param positionals: values of the arguments without a name
+    :param options: names -> values, None for a flag
     """
     arguments = [draw(positional) for positional in positionals]
     if arguments and draw(st.integers(0, 19)) == 0:
@@ -291,4 +245,4 @@ def argument_lists(
             arguments.append(draw(values))
     if draw(st.integers(0, 9)) == 0:
         arguments.insert(draw(st.integers(0, len(arguments))), draw(st.one_of(words, st.just("--no-such-option"))))
-    return [*command, *arguments]
+    return [*command.split(), *arguments]

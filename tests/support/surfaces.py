@@ -1,16 +1,18 @@
 """
 Where what somebody wrote comes in, as a table: a file or a command line, what can be wrong with it, and what reads it.
 
-A new surface is one more :class:`Surface`. What would train, play or use the network ends at a seam
+A new surface is one more :class:`Surface`. Commands run until they would train, play or hand over to another program
 (:class:`WorkBegins`): whatever gets that far was accepted.
 """
 
 import io
-import json
 import os
 import re
+import runpy
+import shlex
 import shutil
 import signal
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -20,7 +22,9 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
 
-import yaml
+import ray
+import rl_zoo3.cli
+import rl_zoo3.train
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from stable_baselines3.common.env_util import make_vec_env
@@ -28,39 +32,21 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.cli.main import main
+from sb3_mdpo.envs import TexturedGridVecEnv
 from sb3_mdpo.zoo.__main__ import main as zoo
 from sb3_mdpo.zoo.hook import install
 from sb3_mdpo.zoo.hyperparams import distill_coef_schedule, preprocess_hyperparams
-from tests.support.inputs import (
-    NoFile,
-    argument_lists,
-    csv_files,
-    devices,
-    flag,
-    json_files,
-    model_files,
-    numbers,
-    odd_values,
-    paths,
-    plain_files,
-    words,
-    yaml_files,
-)
+from tests.support.inputs import NoFile, argument_lists, damaged_files, devices, numbers, odd_values, paths, words
 from tests.support.workspace import (
-    ARGS,
     CHECKPOINT,
-    CONFIG,
     GRID,
     PLAIN_RUN,
     RUN,
     SETTINGS,
-    SHARED_ARGS,
-    SHARED_CONFIG,
-    STUDY,
     STUDY_RUN,
+    SharedFolder,
     make_workspace,
-    ordered,
-    to_export,
+    stand_in_for_the_hub,
     valid_files,
 )
 
@@ -82,17 +68,21 @@ class TooSlow(Exception):
 class Surface:
     """
     :param name: what it is called
-    :param inputs: what is generated
-    :param feed: has it read, in a folder made by :func:`~tests.support.workspace.make_workspace`
-    :param file: path in that folder of the file that an input is written to; None where an input is an argument
-    :param refusals: what may be raised where it is no command, which says no by one line and exit code 2
+    :param feed: has an input read, in a folder made by :func:`~tests.support.workspace.make_workspace`
+    :param file: path in that folder of the file that inputs are written to; None if an input is an argument
+    :param arguments: what is generated if it is an argument
+    :param refusals: what may be raised if it is no command; commands refuse by one line and exit code 2
     """
 
     name: str
-    inputs: SearchStrategy[Any]
     feed: Callable[[Any], object]
     file: str | None = None
+    arguments: SearchStrategy[Any] | None = None
     refusals: tuple[type[Exception], ...] = ()
+
+    @property
+    def inputs(self) -> SearchStrategy[Any]:
+        return damaged_files(self.file, valid_files()[self.file]) if self.arguments is None else self.arguments
 
 
 @dataclass(frozen=True)
@@ -106,35 +96,28 @@ class Outcome:
     message: str = ""
 
 
-def _stop(*_args: Any, **_kwargs: Any) -> Any:
-    raise WorkBegins
-
-
-SEAMS = {
-    "sb3_mdpo.lab.generalization.trained.TrainedModel.make_env": _stop,
-    "sb3_mdpo.zoo.run.Run.make_env": _stop,
-    "sb3_mdpo.lab.study.runner.run_all": _stop,
-    "sb3_mdpo.lab.study.ray_engine.run_all_on_ray": _stop,
-    "sb3_mdpo.lab.study.plan.probe": _stop,
-    "sb3_mdpo.hub.push._check_repository": lambda *_: None,
-    "sb3_mdpo.hub.pull._download": _stop,
-    "sb3_mdpo.lab.report.sections.frames.frame_strips": _stop,
-    "sb3_mdpo.lab.report.page.get_plotlyjs": lambda: "",
-    "rl_zoo3.cli.main": _stop,
-    "sb3_mdpo.zoo.resume._train": _stop,
-    "runpy.run_module": _stop,
-}
+# The environments of all models in the workspace, the zoo's own programs, processes and clusters
+BEGINNINGS = (
+    (TexturedGridVecEnv, "__init__"),
+    (rl_zoo3.utils, "create_test_env"),
+    (rl_zoo3.cli, "main"),
+    (rl_zoo3.train, "train"),
+    (runpy, "run_module"),
+    (subprocess.Popen, "__init__"),
+    (ray, "init"),
+)
 
 
 @contextmanager
-def seams() -> Iterator[None]:
-    """
-    :return: context manager in which nothing is trained, played or sent
-    """
+def nothing_begins() -> Iterator[None]:
+    """:return: context manager in which nothing is trained or played, and the Hub is on this machine"""
     install()
+    valid_files()
     with ExitStack() as stack:
-        for name, replacement in SEAMS.items():
-            stack.enter_context(patch(name, replacement))
+        stack.enter_context(stand_in_for_the_hub()).repositories["a/b"] = SharedFolder()
+        for owner, name in BEGINNINGS:
+            stack.enter_context(patch.object(owner, name, autospec=True, side_effect=WorkBegins))
+        stack.enter_context(patch.object(rl_zoo3.train, "ExperimentManager"))  # which resuming replaces
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         yield
@@ -271,27 +254,27 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def command(*arguments: str) -> Callable[[Any], None]:
-    """:return: what runs ``sb3-mdpo`` with these arguments, whatever the input"""
-    return lambda _: main(arguments)
-
-
-def pull_snapshot(_: Any) -> None:
-    def download(_repo_id: str, _revision: str | None, folder: Path, trust: bool) -> bool:
-        shutil.copytree("snapshot", folder)
-        return trust
-
-    with patch("sb3_mdpo.hub.pull._download", download):
-        main(["pull", "a/b"])
-
-
 def run_zoo(arguments: list[str]) -> None:
+    """:param arguments: of ``python -m sb3_mdpo.zoo``"""
     with patch("sys.argv", ["python -m sb3_mdpo.zoo", *arguments]):
         zoo()
 
 
-def _resume(_: Any) -> None:
-    run_zoo(["train", "--resume", RUN])
+def execute(text: str) -> object:
+    """:param text: a command line of sb3-mdpo or of its zoo, or an expression with MDPO"""
+    match shlex.split(text):
+        case ["sb3-mdpo", *arguments]:
+            main(arguments)
+        case ["python", "-m", "sb3_mdpo.zoo", *arguments]:
+            run_zoo(arguments)
+        case _:
+            return eval(text, {"MDPO": MDPO})
+    return None
+
+
+def command(text: str) -> Callable[[Any], object]:
+    """:return: what executes this text, whatever the input"""
+    return lambda _: execute(text)
 
 
 @cache
@@ -305,212 +288,146 @@ def _make_model(hyperparams: dict[str, Any]) -> None:
     MDPO(env=_environments(), device="cpu", **hyperparams)
 
 
-def _load_member(_: Any) -> None:
-    model = MDPO.load("mdpo.zip", device="cpu")
-    model.load_ppo(0, "ppo.zip")
-
-
-SCHEDULES = st.one_of(words, st.builds("{}_{}".format, st.sampled_from(["lin", "warmup", "linear"]), words), odd_values)
 MEMBERS = st.lists(st.one_of(st.sampled_from(["MlpPolicy", "CnnPolicy", "a.b", "os.path"]), odd_values), max_size=3)
 HYPERPARAMS = st.fixed_dictionaries(
     {},
     optional={
         "policy": st.one_of(MEMBERS, words, odd_values),
         "n_policies": st.one_of(st.integers(-2, 9), st.sampled_from([None, "2", 2.5, 2.0, True, [2]])),
-        "distill_coef": SCHEDULES,
-        "detach_peers": odd_values,
+        "distill_coef": st.one_of(
+            words, st.builds("{}_{}".format, st.sampled_from(["lin", "warmup", "linear"]), words), odd_values
+        ),
         "distill_mode": st.one_of(st.sampled_from(["all", "random"]), odd_values),
         "precision": st.one_of(st.sampled_from(["fp32", "bf16", "auto"]), odd_values),
-        "chunk_size": odd_values,
         "compile": st.one_of(st.just("yes"), st.integers(2, 5), st.none()),
         "predict_with": st.one_of(st.sampled_from(["ensemble", 0, 1]), odd_values),
-        "batch_size": odd_values,
-        "n_epochs": odd_values,
-        "clip_range": odd_values,
-        "clip_range_vf": odd_values,
-        "normalize_advantage": odd_values,
-        "target_kl": odd_values,
         "policy_kwargs": st.one_of(
             st.fixed_dictionaries({"member_kwargs": odd_values}), st.lists(odd_values, max_size=3), odd_values
         ),
+        **dict.fromkeys(
+            ["detach_peers", "chunk_size", "batch_size", "n_epochs", "clip_range", "clip_range_vf"], odd_values
+        ),
+        **dict.fromkeys(["normalize_advantage", "target_kl"], odd_values),
     },
 )
-MODEL = st.sampled_from([RUN, "mdpo.zip", "ppo.zip", PLAIN_RUN, "study.yml", "studies/small", "nowhere", "", "."])
-LOADED = {"--seed": numbers, "--device": devices, "--load-best": flag, "--env": st.one_of(st.just(GRID), words)}
-ONE_OF = {"--output": paths, "-o": paths}
-EVALUATE = LOADED | ONE_OF | dict.fromkeys(["--levels", "--start-level", "--episodes", "--n-envs"], numbers)
-STUDY_OPTIONS = {"-o": paths, "--jobs": numbers}
-STUDY_FILE = st.sampled_from(["study.yml", "study.yml", "study.yml", "nowhere.yml", ".", "mdpo.zip"])
-REPOSITORY = st.one_of(st.sampled_from(["a/b", "a/b/c", "a", "/", "../..", "a b/c"]), words)
-PUSH = {
-    **dict.fromkeys(["--episodes", "--n-envs", "--video", "--seed"], numbers),
-    **dict.fromkeys(["--private", "--deterministic", "--load-best"], flag),
+
+flag = None
+MODELS = st.sampled_from([RUN, "mdpo.zip", "ppo.zip", PLAIN_RUN, "study.yml", "studies/small", "nowhere", "", "."])
+STUDY_FILES = st.sampled_from(["study.yml", "study.yml", "study.yml", "nowhere.yml", ".", "mdpo.zip"])
+RUNS = st.sampled_from([RUN, RUN, PLAIN_RUN, "nowhere", ".", "mdpo.zip", "study.yml", "studies/small"])
+REPOSITORIES = st.one_of(st.sampled_from(["a/b", "a/b/c", "a", "/", "../..", "a b/c"]), words)
+LOADED = {
+    "--seed": numbers,
     "--device": devices,
-    "-m": words,
+    "--load-best": flag,
+    "--env": st.one_of(st.just(GRID), words),
+    "--output": paths,
+    "-o": paths,
 }
-PULL = {"-f": paths, "--exp-id": numbers, "--force": flag, "--revision": words}
 
 
-def _commands() -> list[Surface]:
-    lists = {
-        "evaluate": argument_lists(["evaluate"], [MODEL], EVALUATE | {"--deterministic": flag}),
-        "study run": argument_lists(
-            ["study", "run"],
-            [STUDY_FILE],
-            {
-                **STUDY_OPTIONS,
-                "--threads": numbers,
-                "--device": devices,
-                "--engine": st.sampled_from(["ray", "local"]) | words,
-                "--address": words,
-                "--storage": paths,
-            },
-        ),
-        "study plan": argument_lists(
-            ["study", "plan"],
-            [STUDY_FILE],
-            {
-                "--steps-per-second": numbers | words,
-                "--measured": paths,
-                "--probe": numbers,
-                "--device": devices,
-                "--machines": numbers,
-                "--jobs": numbers,
-                "--json": flag,
-            },
-        ),
-        "study status": argument_lists(["study", "status"], [STUDY_FILE], STUDY_OPTIONS),
-        "report": argument_lists(
-            ["report"],
-            [st.sampled_from([RUN, PLAIN_RUN, "nowhere", ".", "study.yml", "studies/small"])],
-            {"-o": paths, "--figures": paths, "--reps": st.one_of(st.sampled_from(["1", "2", "0"]), words)},
-        ),
-        "robustness": argument_lists(
-            ["robustness"], [MODEL], LOADED | ONE_OF | {"--states": numbers, "--draws": numbers}
-        ),
-        "features": argument_lists(
-            ["features"], [MODEL], LOADED | ONE_OF | {"--observations": numbers, "--draws": numbers}
-        ),
-        "push": argument_lists(["push"], [MODEL, REPOSITORY], PUSH),
-        "pull": argument_lists(["pull"], [REPOSITORY], PULL),
-        "no command": argument_lists([], [words], {"--help": flag, "--version": flag}),
-    }
-    made = [Surface(f"{name}, arguments", strategy, main) for name, strategy in lists.items()]
-    zoo_words = st.one_of(st.sampled_from(["train", "enjoy", "hyperparams", "record_video", "Train"]), words)
-    resume = argument_lists(
-        ["train", "--resume"],
-        [st.sampled_from([RUN, RUN, PLAIN_RUN, "nowhere", ".", "mdpo.zip"])],
-        {"--device": devices, "--num-threads": numbers, "--verbose": numbers, "--progress": flag},
-    )
-    return [
-        *made,
-        Surface("zoo, arguments", st.lists(zoo_words, max_size=3), run_zoo),
-        Surface("resume, arguments", resume, run_zoo),
-    ]
+def _numbers(*names: str) -> dict[str, SearchStrategy[str]]:
+    return dict.fromkeys(names, numbers)
 
 
-def _file(name: str, file: str, strategy: Callable[..., SearchStrategy[Any]], *arguments: str, **more: Any) -> Surface:
-    feed = more.pop("feed", None) or command(*arguments)
-    return Surface(name, strategy(valid_files()[file], **more), feed, file)
+# Command -> values of its arguments without a name, and of its options
+ARGUMENTS: dict[str, tuple[list[SearchStrategy[str]], dict[str, SearchStrategy[str] | None]]] = {
+    "evaluate": (
+        [MODELS],
+        {**LOADED, **_numbers("--levels", "--start-level", "--episodes", "--n-envs"), "--deterministic": flag},
+    ),
+    "study run": (
+        [STUDY_FILES],
+        {
+            **_numbers("--jobs", "--threads"),
+            "-o": paths,
+            "--device": devices,
+            "--address": words,
+            "--storage": paths,
+            "--engine": st.sampled_from(["ray", "local"]) | words,
+        },
+    ),
+    "study plan": (
+        [STUDY_FILES],
+        {
+            **_numbers("--machines", "--jobs"),
+            "--steps-per-second": numbers | words,
+            "--measured": paths,
+            "--device": devices,
+            "--json": flag,
+        },
+    ),
+    "study status": ([STUDY_FILES], {"-o": paths, "--jobs": numbers}),
+    "report": ([RUNS], {"-o": paths, "--figures": paths, "--reps": st.one_of(st.sampled_from(["1", "2", "0"]), words)}),
+    "robustness": ([MODELS], {**LOADED, **_numbers("--states", "--draws")}),
+    "features": ([MODELS], {**LOADED, **_numbers("--observations", "--draws")}),
+    "push": (
+        [MODELS, REPOSITORIES],
+        {
+            **_numbers("--episodes", "--n-envs", "--video", "--seed"),
+            **dict.fromkeys(["--private", "--deterministic", "--load-best"], flag),
+            "--device": devices,
+            "-m": words,
+        },
+    ),
+    "pull": ([REPOSITORIES], {"-f": paths, "--exp-id": numbers, "--force": flag, "--revision": words}),
+    "": ([words], {"--help": flag, "--version": flag}),
+}
 
-
-def _saved() -> list[Surface]:
-    grid = ("--env", GRID, "--levels", "20", "--device", "cpu")
-    refusals = (ValueError, OSError, TypeError)
-    model = model_files(valid_files()["mdpo.zip"])
-    config, tensors = valid_files()["export/config.json"], plain_files(valid_files()["export/model.safetensors"])
-    exported = yaml_files(config, json.loads(config), to_export)
-    return [
-        Surface("MDPO.load", model, lambda _: MDPO.load("mdpo.zip", device="cpu"), "mdpo.zip", refusals),
-        Surface("evaluate, saved model", model, command("evaluate", "mdpo.zip", *grid), "mdpo.zip"),
-        _file("evaluate, model of PPO", "ppo.zip", model_files, "evaluate", "ppo.zip", *grid),
-        *(
-            Surface(f"from_export, {name}", damaged, lambda _: MDPO.from_export("export"), f"export/{name}", refusals)
-            for name, damaged in (("config.json", exported), ("model.safetensors", tensors))
-        ),
-        Surface("load_ppo", model_files(valid_files()["ppo.zip"]), _load_member, "ppo.zip", refusals),
-    ]
-
-
-def _report(folder: str, *sections: str) -> Callable[[Any], None]:
-    """What makes the report of a folder with some of its sections."""
-
-    def run(_: Any) -> None:
-        from sb3_mdpo.lab.report.sections import SECTIONS
-
-        chosen = tuple(section for section in SECTIONS if section.anchor in sections)
-        with patch("sb3_mdpo.lab.report.page.SECTIONS", chosen):
-            main(["report", folder, "-o", "page.html", "--reps", "2"])
-
-    return run
-
-
-def _runs() -> list[Surface]:
-    evaluate, push = ("evaluate", RUN, "--device", "cpu"), ("push", RUN, "a/b", "--device", "cpu")
-    return [
-        _file("run, args.yml", f"{SETTINGS}/args.yml", yaml_files, *evaluate, document=ARGS, wrap=ordered),
-        _file("run, config.yml", f"{SETTINGS}/config.yml", yaml_files, *evaluate, document=CONFIG, wrap=ordered),
-        _file("resume, args.yml", f"{SETTINGS}/args.yml", yaml_files, feed=_resume, document=ARGS, wrap=ordered),
-        _file("resume, config.yml", f"{SETTINGS}/config.yml", yaml_files, feed=_resume, document=CONFIG, wrap=ordered),
-        _file("resume, checkpoint", CHECKPOINT, plain_files, feed=_resume),
-        _file("push, args.yml", f"{SETTINGS}/args.yml", yaml_files, *push, document=ARGS, wrap=ordered),
-    ]
-
-
-def _reports() -> list[Surface]:
-    return [
-        _file(f"report, {name}", f"{folder}/{file}", strategy, feed=_report(folder, *sections))
-        for name, folder, file, strategy, sections in (
-            ("command.txt", RUN, f"{GRID}/command.txt", plain_files, ["configuration"]),
-            ("generalization.csv", RUN, "generalization.csv", csv_files, ["summary", "curves", "gap", "distillation"]),
-            ("robustness.json", RUN, "robustness.json", json_files, ["robustness"]),
-            ("features.json", RUN, "features.json", json_files, ["representation"]),
-            ("monitor.csv", PLAIN_RUN, "0.monitor.csv", csv_files, ["summary", "curves"]),
-            ("evaluations.npz", PLAIN_RUN, "evaluations.npz", plain_files, ["summary", "curves"]),
-            ("results.csv", "results", "results.csv", csv_files, ["summary", "curves", "aggregates", "games"]),
+# Surface -> file, and the command or expression that reads it
+FILES = {
+    "study file": ("study.yml", "sb3-mdpo study status study.yml"),
+    "study, evaluations": (f"{STUDY_RUN}/generalization.csv", "sb3-mdpo study status study.yml"),
+    "study, run.yml": (f"{STUDY_RUN}/run.yml", "sb3-mdpo study run study.yml"),
+    "study plan, results.csv": ("results/results.csv", "sb3-mdpo study plan study.yml --measured results"),
+    "run, args.yml": (f"{SETTINGS}/args.yml", f"sb3-mdpo evaluate {RUN} --device cpu"),
+    "run, config.yml": (f"{SETTINGS}/config.yml", f"sb3-mdpo evaluate {RUN} --device cpu"),
+    "resume, args.yml": (f"{SETTINGS}/args.yml", f"python -m sb3_mdpo.zoo train --resume {RUN}"),
+    "resume, config.yml": (f"{SETTINGS}/config.yml", f"python -m sb3_mdpo.zoo train --resume {RUN}"),
+    "resume, checkpoint": (CHECKPOINT, f"python -m sb3_mdpo.zoo train --resume {RUN}"),
+    "push, args.yml": (f"{SETTINGS}/args.yml", f"sb3-mdpo push {RUN} a/b --device cpu"),
+    **{
+        f"report, {name}": (f"{folder}/{name}", f"sb3-mdpo report {folder} -o page.html --reps 2")
+        for folder, names in (
+            (RUN, ("generalization.csv", "robustness.json", "features.json")),
+            (PLAIN_RUN, ("0.monitor.csv", "evaluations.npz")),
+            ("results", ("results.csv",)),
         )
-    ]
-
-
-def _studies() -> list[Surface]:
-    status, run, plan = (("study", action, "study.yml") for action in ("status", "run", "plan"))
-    conf = yaml.safe_load(valid_files()[f"{STUDY_RUN}/run.yml"])
-    return [
-        _file("study file", "study.yml", yaml_files, *status, document=STUDY),
-        _file("study, evaluations", f"{STUDY_RUN}/generalization.csv", csv_files, *status),
-        _file("study, run.yml", f"{STUDY_RUN}/run.yml", yaml_files, *run, document=conf),
-        _file("study plan, results.csv", "results/results.csv", csv_files, *plan, "--measured", "results"),
-    ]
-
-
-def _shared() -> list[Surface]:
-    documents = {"args.yml": SHARED_ARGS, "config.yml": SHARED_CONFIG}
-    config, statistics = (valid_files()[f"snapshot/{name}"] for name in ("config.json", "vec_normalize.json"))
-    return [
-        *(
-            _file(f"pull, {name}", f"snapshot/{name}", yaml_files, feed=pull_snapshot, document=document)
-            for name, document in documents.items()
-        ),
-        _file("pull, export", "snapshot/model.safetensors", plain_files, feed=pull_snapshot),
-        Surface(
-            "pull, config.json",
-            yaml_files(config, json.loads(config), to_export),
-            pull_snapshot,
-            "snapshot/config.json",
-        ),
-        Surface("pull, statistics", json_files(statistics), pull_snapshot, "snapshot/vec_normalize.json"),
-    ]
-
-
-def _python() -> list[Surface]:
-    return [
-        Surface("hyperparameters", HYPERPARAMS, _make_model, refusals=(ValueError, TypeError)),
-        Surface("schedules", st.text() | words, distill_coef_schedule, refusals=(ValueError,)),
-    ]
+        for name in names
+    },
+    "report, command.txt": (f"{SETTINGS}/command.txt", f"sb3-mdpo report {RUN} -o page.html --reps 2"),
+    "evaluate, saved model": ("mdpo.zip", f"sb3-mdpo evaluate mdpo.zip --env {GRID} --levels 20 --device cpu"),
+    "evaluate, model of PPO": ("ppo.zip", f"sb3-mdpo evaluate ppo.zip --env {GRID} --levels 20 --device cpu"),
+    "MDPO.load": ("mdpo.zip", "MDPO.load('mdpo.zip', device='cpu')"),
+    "load_ppo": ("ppo.zip", "MDPO.load('mdpo.zip', device='cpu').load_ppo(0, 'ppo.zip')"),
+    "from_export, config.json": ("export/config.json", "MDPO.from_export('export')"),
+    "from_export, model.safetensors": ("export/model.safetensors", "MDPO.from_export('export')"),
+    **{
+        f"pull, {name}": (f"snapshot/{name}", "sb3-mdpo pull a/b")
+        for name in ("args.yml", "config.yml", "config.json", "model.safetensors", "vec_normalize.json")
+    },
+}
+ZOO_WORDS = st.one_of(st.sampled_from(["train", "enjoy", "hyperparams", "record_video", "Train"]), words)
+RESUME = {"--device": devices, **_numbers("--num-threads", "--verbose"), "--progress": flag}
+PYTHON_ERRORS = (ValueError, TypeError, OSError)
 
 
 @cache
 def surfaces() -> dict[str, Surface]:
     """:return: all of them by name"""
-    table = [*_commands(), *_studies(), *_runs(), *_reports(), *_saved(), *_shared(), *_python()]
+    resume = argument_lists("train --resume", [RUNS], RESUME)
+    table = [
+        *(
+            Surface(f"{name or 'no command'}, arguments", main, None, argument_lists(name, *values))
+            for name, values in ARGUMENTS.items()
+        ),
+        Surface("zoo, arguments", run_zoo, None, st.lists(ZOO_WORDS, max_size=3)),
+        Surface("resume, arguments", run_zoo, None, resume),
+        *(
+            Surface(name, command(text), file, refusals=PYTHON_ERRORS if text.startswith("MDPO") else ())
+            for name, (file, text) in FILES.items()
+        ),
+        Surface("hyperparameters", _make_model, None, HYPERPARAMS, (ValueError, TypeError)),
+        Surface("schedules", distill_coef_schedule, None, st.text() | words, (ValueError,)),
+    ]
     return {surface.name: surface for surface in table}

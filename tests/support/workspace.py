@@ -1,25 +1,30 @@
-"""A folder with one small valid file of every kind that this package reads."""
+"""A folder with one small valid file of every kind that this package reads, written by the package where it can be."""
 
 import io
 import json
+import os
+import shutil
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-import yaml
+from huggingface_hub import constants
+from huggingface_hub.utils import disable_progress_bars
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.envs.native import make_levels
-from sb3_mdpo.hub.normalization import statistics_to_json
-from sb3_mdpo.lab.generalization.table import COLUMNS as EVALUATION_COLUMNS
-from sb3_mdpo.lab.study.config import parse_study
-from sb3_mdpo.lab.study.runs import plan_runs
-from sb3_mdpo.persistence.checkpoints.archive import Snapshot, write
+from sb3_mdpo.callbacks import GeneralizationEvalCallback, ResumableCheckpointCallback
+from sb3_mdpo.cli.main import main
+from sb3_mdpo.envs import TexturedGridVecEnv
+from tests.support.hub_server import Commit, HubServer, Repository
+from tests.support.inputs import to_yaml
 from tests.support.results import BIGFISH, synthetic_features, synthetic_results, synthetic_robustness
 
 GRID = "TexturedGrid-v0"
@@ -42,139 +47,132 @@ STUDY: dict[str, Any] = {
     "resources": {"cpus": 1, "gpus": 0.25, "retries": 2},
 }
 STUDY_RUN = f"studies/small/{GRID}_20_mdpo_3"
-ARGS = {
-    "algo": "mdpo",
-    "conf_file": "c.yml",
-    "device": "cpu",
-    "env": GRID,
-    "env_kwargs": None,
-    "gym_packages": [],
-    "n_timesteps": -1,
-    "seed": 1,
-    "vec_env": "dummy",
-}
-CONFIG = {
-    "vec_env_wrapper": "sb3_mdpo.envs.native_vec_env",
-    "batch_size": 16,
-    "env_kwargs": {"num_levels": 20},
-    "n_envs": 2,
-    "n_steps": 16,
-    "n_timesteps": 64,
-    "normalize": False,
-    "policy": "StridedCnnPolicy",
-    "policy_kwargs": "dict(features_extractor_kwargs=dict(features_dim=8))",
-}
-
-SHARED_ARGS = {key: ARGS[key] for key in ("algo", "env", "gym_packages", "seed")} | {"env_kwargs": {"num_levels": 20}}
-SHARED_CONFIG = {"vec_env_wrapper": "sb3_mdpo.envs.native_vec_env", "normalize": True}
+ARGS = OrderedDict(
+    algo="mdpo",
+    conf_file="c.yml",
+    device="cpu",
+    env=GRID,
+    env_kwargs=None,
+    gym_packages=[],
+    n_timesteps=-1,
+    seed=1,
+    vec_env="dummy",
+)
+CONFIG = OrderedDict(
+    vec_env_wrapper="sb3_mdpo.envs.native_vec_env",
+    batch_size=16,
+    env_kwargs={"num_levels": 20},
+    n_envs=2,
+    n_steps=16,
+    n_timesteps=64,
+    normalize={"norm_obs": False},
+    policy="StridedCnnPolicy",
+    policy_kwargs="dict(features_extractor_kwargs=dict(features_dim=8))",
+)
 
 
-def ordered(document: Any) -> bytes:
-    """:return: a document as the zoo writes it, with Python's own type at the top"""
-    top = OrderedDict(sorted(document.items(), key=str)) if isinstance(document, dict) else document
-    return yaml.dump(top).encode(errors="surrogatepass")
+class SharedFolder(Repository):
+    """A repository that holds what is in the folder ``snapshot`` when it is asked."""
+
+    def find(self, revision: str) -> Commit | None:
+        files = {path.name: path.read_bytes() for path in sorted(Path("snapshot").iterdir()) if path.is_file()}
+        commit = Commit("by hand", files)
+        return commit if revision in ("main", commit.sha) else None
 
 
-def to_export(document: Any) -> bytes:
-    """:return: the configuration of an export: plain JSON"""
-    content = document if isinstance(document, dict) else {"settings": document}
-    return json.dumps(content, skipkeys=True).replace("NaN", "0").replace("Infinity", "1").encode()
+@contextmanager
+def stand_in_for_the_hub() -> Iterator[HubServer]:
+    """:return: context manager in which huggingface_hub talks to a server on this machine"""
+    disable_progress_bars()
+    with HubServer() as hub, patch.dict(os.environ, HF_TOKEN="hf_dummy", NO_PROXY="127.0.0.1"):
+        urls = {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+        }
+        with patch.multiple(constants, **urls):
+            yield hub
 
 
-@cache
-def models() -> dict[str, bytes]:
-    """:return: models of MDPO and PPO, as small as they can be"""
-    kwargs: dict[str, Any] = {
-        "n_steps": 16,
-        "batch_size": 16,
-        "device": "cpu",
-        "policy_kwargs": {"features_extractor_kwargs": {"features_dim": 4, "channels": [2]}, "net_arch": []},
-    }
-    env = make_levels(GRID, 2, 0, num_levels=20)
-    saved = {}
-    for name, algorithm in (("mdpo", MDPO), ("ppo", PPO)):
-        policy = "StridedCnnPolicy" if name == "mdpo" else MDPO.policy_aliases["StridedCnnPolicy"]
-        file = io.BytesIO()
-        algorithm(policy, env, **kwargs).save(file)
-        saved[name] = file.getvalue()
+@contextmanager
+def working_folder(folder: str | Path) -> Iterator[None]:
+    """:param folder: the working folder inside of the context manager"""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _write(file: str, content: bytes) -> None:
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    Path(file).write_bytes(content)
+
+
+def _train() -> None:
+    """A run with its model, checkpoint and evaluations, and a model of PPO, as small as they can be."""
+    policy_kwargs = {"features_extractor_kwargs": {"features_dim": 4, "channels": [2]}, "net_arch": []}
+    kwargs: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "device": "cpu", "verbose": 0}
+    env = VecNormalize(TexturedGridVecEnv(2, num_levels=20), norm_obs=False)
+    mdpo = MDPO("StridedCnnPolicy", env, policy_kwargs=policy_kwargs, seed=0, **kwargs)
+    evaluating = GeneralizationEvalCallback(16, episodes=2, n_envs=2, log_path=RUN, verbose=0)
+    mdpo.learn(32, [ResumableCheckpointCallback(f"{RUN}/checkpoints", keep=1, verbose=0), evaluating])
+    for model in ("mdpo", f"{RUN}/{GRID}", f"{PLAIN_RUN}/{GRID}", f"{RUN}/best_model"):
+        mdpo.save(model)
+    env.save(f"{SETTINGS}/vecnormalize.pkl")
+    mdpo.export("export")
+    PPO(MDPO.policy_aliases["StridedCnnPolicy"], env, policy_kwargs=policy_kwargs, **kwargs).save("ppo")
     env.close()
-    return saved
 
 
-@cache
-def _exported() -> dict[str, bytes]:
-    with TemporaryDirectory() as folder:
-        MDPO.load(io.BytesIO(models()["mdpo"]), device="cpu").export(Path(folder) / "export")
-        return {path.name: path.read_bytes() for path in (Path(folder) / "export").iterdir()}
-
-
-def _statistics() -> bytes:
-    env = VecNormalize(make_levels(GRID, 2, 0, num_levels=20), norm_obs=False)
-    env.close()
-    return statistics_to_json(env).encode()
-
-
-def _checkpoint() -> bytes:
-    with TemporaryDirectory() as folder:
-        return write(Path(folder), Snapshot(32, 1, 0.5, {}, [], b"", {}, {}, {})).read_bytes()
-
-
-def _evaluations() -> bytes:
-    results = synthetic_results(["mdpo"], [3], ["procgen-coinrun-hard-v0"], [100, 200])
-    return results.reindex(columns=EVALUATION_COLUMNS).to_csv(index=False).encode()
-
-
-def _study_results() -> bytes:
-    """Of the study and of a game that papers have."""
-    results = synthetic_results(["mdpo", "ppo"], [0, 1], steps=[100, 200])
-    return results.replace({"env_id": {BIGFISH: GRID}}).to_csv(index=False).encode()
-
-
-def _npz() -> bytes:
-    file = io.BytesIO()
-    np.savez(file, timesteps=np.array([10, 20]), results=np.ones((2, 3)), ep_lengths=np.ones((2, 3)))
-    return file.getvalue()
-
-
-def _files() -> dict[str, bytes]:
-    mdpo, ppo = models()["mdpo"], models()["ppo"]
+def _write_all() -> None:
+    for run in (RUN, PLAIN_RUN):
+        _write(f"{run}/{GRID}/args.yml", to_yaml(ARGS))
+        _write(f"{run}/{GRID}/config.yml", to_yaml(CONFIG))
+        _write(f"{run}/{GRID}/command.txt", b"python train.py --seed 1")
+    _train()
+    with stand_in_for_the_hub() as hub:
+        main(["push", RUN, "a/b", "--episodes", "2", "--n-envs", "2", "--device", "cpu"])
+        for name, content in hub.repositories["a/b"].files.items():
+            _write(f"snapshot/{name}", content)
     policies = ["policy 0", "policy 1"]
-    monitor = b'#{"t_start": 1.0, "env_id": "None"}\nr,l,t\n1.0,10,0.1\n0.5,12,0.2\n'
-    settings = {"args.yml": ordered(ARGS), "config.yml": ordered(CONFIG), "command.txt": b"python train.py --seed 1"}
-    files = {f"{run}/{GRID}/{name}": content for run in (RUN, PLAIN_RUN) for name, content in settings.items()}
-    files |= {f"{run}/{GRID}.zip": mdpo for run in (RUN, PLAIN_RUN)}
-    (run, *_) = plan_runs(parse_study(STUDY, "small"))
-    return files | {
-        f"{RUN}/best_model.zip": mdpo,
-        f"{RUN}/generalization.csv": _evaluations(),
-        f"{RUN}/robustness.json": json.dumps(synthetic_robustness(policies, 0.1)).encode(),
-        f"{RUN}/features.json": json.dumps(synthetic_features(policies, 0.1)).encode(),
-        f"{PLAIN_RUN}/0.monitor.csv": monitor,
-        f"{PLAIN_RUN}/evaluations.npz": _npz(),
-        CHECKPOINT: _checkpoint(),
-        **{f"export/{name}": content for name, content in _exported().items()},
-        "study.yml": yaml.safe_dump(STUDY, sort_keys=False).encode(),
-        f"{STUDY_RUN}/generalization.csv": _evaluations(),
-        f"{STUDY_RUN}/run.yml": yaml.safe_dump(run.conf).encode(),
-        "results/results.csv": _study_results(),
-        "mdpo.zip": mdpo,
-        "ppo.zip": ppo,
-        **{f"snapshot/{name}": content for name, content in _exported().items()},
-        "snapshot/vec_normalize.json": _statistics(),
-        "snapshot/args.yml": yaml.safe_dump(SHARED_ARGS).encode(),
-        "snapshot/config.yml": yaml.safe_dump(SHARED_CONFIG).encode(),
-    }
+    _write(f"{RUN}/robustness.json", json.dumps(synthetic_robustness(policies, 0.1)).encode())
+    _write(f"{RUN}/features.json", json.dumps(synthetic_features(policies, 0.1)).encode())
+    _write(f"{PLAIN_RUN}/0.monitor.csv", b'#{"t_start": 1.0, "env_id": "None"}\nr,l,t\n1.0,10,0.1\n0.5,12,0.2\n')
+    evaluations = io.BytesIO()
+    np.savez(evaluations, timesteps=np.array([10, 20]), results=np.ones((2, 3)), ep_lengths=np.ones((2, 3)))
+    _write(f"{PLAIN_RUN}/evaluations.npz", evaluations.getvalue())
+    for run in (RUN, PLAIN_RUN):
+        _write(f"{run}/frames.png", b"")  # nothing need be played for a report
+    _write("study.yml", to_yaml(STUDY))
+    results = synthetic_results(["mdpo", "ppo"], [0, 1], steps=[100, 200])
+    # Of the study's environment and of a game that papers have
+    _write("results/results.csv", results.replace({"env_id": {BIGFISH: GRID}}).to_csv(index=False).encode())
+
+
+def _write_study_run() -> None:
+    """The settings that ``study run`` writes before it starts a training, and evaluations, as a complete run."""
+    with patch("subprocess.Popen.__init__", side_effect=KeyboardInterrupt), suppress(SystemExit):
+        main(["study", "run", "study.yml"])
+    (begun,) = Path("studies").rglob(f"{Path(STUDY_RUN).name}/run.yml")
+    settings = begun.read_bytes()
+    shutil.rmtree("studies")
+    _write(f"{STUDY_RUN}/run.yml", settings)
+    _write(f"{STUDY_RUN}/generalization.csv", Path(RUN, "generalization.csv").read_bytes())
 
 
 @cache
 def valid_files() -> dict[str, bytes]:
     """:return: path -> content of the folder's files"""
-    return _files()
+    silence = io.StringIO()
+    with TemporaryDirectory() as folder, working_folder(folder), redirect_stdout(silence), redirect_stderr(silence):
+        _write_all()
+        _write_study_run()
+        return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
 
 
 def make_workspace(folder: Path) -> None:
     """:param folder: where to write the files"""
     for name, content in valid_files().items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
