@@ -114,7 +114,6 @@ SEAMS = {
     "sb3_mdpo.zoo.run.Run.make_env": _stop,
     "sb3_mdpo.lab.study.runner.run_all": _stop,
     "sb3_mdpo.lab.study.ray_engine.run_all_on_ray": _stop,
-    "sb3_mdpo.lab.study.plan.probe": _stop,
     "sb3_mdpo.hub.push._check_repository": lambda *_: None,
     "sb3_mdpo.hub.pull._download": _stop,
     "sb3_mdpo.lab.report.sections.frames.frame_strips": _stop,
@@ -371,8 +370,6 @@ def _commands() -> list[Surface]:
             {
                 "--steps-per-second": numbers | words,
                 "--measured": paths,
-                "--probe": numbers,
-                "--device": devices,
                 "--machines": numbers,
                 "--jobs": numbers,
                 "--json": flag,
