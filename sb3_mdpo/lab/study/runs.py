@@ -83,7 +83,7 @@ def plan_runs(study: Study) -> list[PlannedRun]:
     """
     :param study: the study
     :return: its runs, those of the first seed first, so that a study under way can be compared already
-    :raises ValueError: where a method cannot be made from the hyperparameters
+    :raises ValueError: if a method cannot be made from the hyperparameters
     """
     entries: dict[str, Hyperparams] = yaml.safe_load((hyperparams_folder() / "mdpo.yml").read_text())
     return [

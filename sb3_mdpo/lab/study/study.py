@@ -49,8 +49,8 @@ def run_study(
     :param engine: what executes the runs: this machine by default, or
         :func:`~sb3_mdpo.lab.study.ray_engine.on_ray`
     :return: how many runs failed
-    :raises ValueError: where a complete run was trained with other settings than the study has now
-    :raises OSError: where somebody runs the study already
+    :raises ValueError: if a complete run was trained with other settings than the study has now
+    :raises OSError: if somebody runs the study already
     """
     folder = folder_of(study, output)
     runs = plan_runs(study)
