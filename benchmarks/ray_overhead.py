@@ -10,7 +10,6 @@ noise is little; both engines take turns. Training in a worker has the worker's 
 import os
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +17,7 @@ import numpy as np
 import ray
 from report import argument_parser, table, write
 
-from sb3_mdpo.lab.study.config import Study, parse_study
+from sb3_mdpo.lab.study.config import Resources, Study, parse_study
 from sb3_mdpo.lab.study.folder import StudyFolder
 from sb3_mdpo.lab.study.ray_engine import HERE, on_ray
 from sb3_mdpo.lab.study.runner import Engine, run_all
@@ -65,7 +64,7 @@ def main() -> None:
 
     study = parse_study(STUDY | {"seeds": list(range(args.runs)), "timesteps": args.timesteps}, "overhead")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    one_at_a_time = replace(study, resources=replace(study.resources, cpus=float(cores)))
+    one_at_a_time = study.model_copy(update={"resources": Resources(cpus=float(cores))})
     measured: dict[str, list[float]] = {"without Ray": [], "on Ray": [], "start of Ray": []}
     for _ in range(args.repeats):
         measured["without Ray"].append(seconds_of(run_all, study))

@@ -1,4 +1,4 @@
-"""Arguments of ``sb3-mdpo study``. What it needs is imported when it runs."""
+"""Arguments of ``sb3-mdpo study``. Its dependencies are imported when it runs."""
 
 import argparse
 import sys
@@ -18,8 +18,8 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     :param parser: the parser of ``sb3-mdpo study``
     """
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    run = actions.add_parser("run", help="train what is missing", description="Train what is missing of a study.")
-    status = actions.add_parser("status", help="show how far it is", description="Show how far a study is.")
+    run = actions.add_parser("run", help="train the missing runs", description="Train the missing runs of a study.")
+    status = actions.add_parser("status", help="show its progress", description="Show the progress of a study.")
     for action in (run, status):
         action.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/study_small.yml")
         action.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: studies/<name of the study>")
@@ -27,19 +27,23 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--threads", type=_positive, help="PyTorch's threads in each run (default: the file's)")
     run.add_argument("--device", help="PyTorch device (default: the file's)")
     run.add_argument(
-        "--engine", choices=ENGINES, default=ENGINES[0], help="what executes the runs (default: this machine)"
+        "--engine", choices=ENGINES, default=ENGINES[0], help="where the runs are executed (default: this machine)"
     )
-    run.add_argument("--address", help="of the Ray cluster: host:port, or auto (default: Ray on this machine alone)")
+    run.add_argument("--address", help="address of the Ray cluster: host:port or auto (default: this machine)")
     run.add_argument(
-        "--storage", metavar="URL", help="where Ray's machines keep half-done runs (default: the study's folder)"
+        "--storage", metavar="URL", help="where Ray's machines keep unfinished runs (default: the study's folder)"
     )
     run.set_defaults(run=_run)
     _add_plan(actions)
+    schema = actions.add_parser(
+        "schema", help="print the JSON schema of study files", description="Print the JSON schema of study files."
+    )
+    schema.set_defaults(run=_schema)
     status.set_defaults(run=_status)
 
 
 def _add_plan(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    plan = actions.add_parser("plan", help="price it before it is run", description="Tell what a study will take.")
+    plan = actions.add_parser("plan", help="show its costs", description="Show what a study will take.")
     plan.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/paper_matrix.yml")
     throughput = plan.add_mutually_exclusive_group()
     throughput.add_argument(
@@ -47,21 +51,11 @@ def _add_plan(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         metavar="[METHOD=]X",
         type=_rate,
         nargs="+",
-        help="throughput, stated: environment steps per second, evaluations included",
+        help="stated throughput: environment steps per second, evaluations included",
     )
-    throughput.add_argument("--measured", metavar="FOLDER", type=Path, help="throughput of a study that was run")
-    throughput.add_argument(
-        "--probe",
-        metavar="N",
-        type=_positive,
-        nargs="?",
-        const=3,
-        default=0,
-        help="throughput of this machine: train one run of each kind for N rollouts (default: 3)",
-    )
+    throughput.add_argument("--measured", metavar="FOLDER", type=Path, help="throughput and disk of an earlier study")
     plan.add_argument("--machines", type=_positive, default=1, help="number of machines like this (default: 1)")
     plan.add_argument("--jobs", type=_positive, help="runs at the same time on each (default: the file's)")
-    plan.add_argument("--device", help="PyTorch device (default: the file's)")
     plan.add_argument("--json", action="store_true", help="print JSON instead of a table")
     plan.set_defaults(run=_plan)
 
@@ -73,13 +67,13 @@ def _rate(text: str) -> tuple[str, float]:
     except ValueError:
         rate = 0.0
     if not 0 < rate < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no throughput: write 1500 or mdpo=1500")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a throughput: write 1500 or mdpo=1500")
     return method, rate
 
 
 def _positive(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return int(text)
 
 
@@ -93,14 +87,14 @@ def _engine(args: argparse.Namespace) -> "Engine":
 
         return on_ray(**given)
     if given:
-        raise ValueError(f"--{' and --'.join(given)}: only Ray has that, add --engine ray.")
+        raise ValueError(f"--{' and --'.join(given)}: only for Ray, add --engine ray.")
     from sb3_mdpo.lab.study.runner import run_all
 
     return run_all
 
 
 def _run(args: argparse.Namespace) -> None:
-    need("lab", filelock="filelock")
+    need("lab", filelock="filelock", pydantic="pydantic")
     engine = _engine(args)
     from sb3_mdpo.lab.study.config import read_study
     from sb3_mdpo.lab.study.study import run_study
@@ -110,14 +104,14 @@ def _run(args: argparse.Namespace) -> None:
     try:
         n_failed = run_study(study, args.file, args.output, engine=engine, **given)
     except KeyboardInterrupt:
-        print("Interrupted. What is complete is kept: the same command continues.", file=sys.stderr)
+        print("Interrupted. Complete runs are kept: the same command continues.", file=sys.stderr)
         sys.exit(130)
     if n_failed:
         sys.exit(1)
 
 
 def _status(args: argparse.Namespace) -> None:
-    need("lab", filelock="filelock")
+    need("lab", filelock="filelock", pydantic="pydantic")
     from sb3_mdpo.lab.study.config import read_study
     from sb3_mdpo.lab.study.study import study_status
 
@@ -125,21 +119,22 @@ def _status(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    need("lab", filelock="filelock")
-    from dataclasses import replace
-
+    need("lab", filelock="filelock", pydantic="pydantic")
     from sb3_mdpo.lab.study.config import read_study
-    from sb3_mdpo.lab.study.plan import Seconds, check_rates, from_probe, from_rates, make_plan, measured_rates
+    from sb3_mdpo.lab.study.plan import make_plan, measured
     from sb3_mdpo.lab.study.plan_text import plan_json, plan_table
 
     study = read_study(args.file)
-    study = replace(study, jobs=args.jobs or study.jobs, device=args.device or study.device)
-    seconds: Seconds = from_probe
-    if args.measured:
-        seconds = from_rates(measured_rates(args.measured, study))
-    elif args.steps_per_second:
-        rates = dict(args.steps_per_second)
-        check_rates(rates, study)
-        seconds = from_rates(rates)
-    plan = make_plan(study, seconds, args.probe, args.machines)
+    study = study.model_copy(update={"jobs": args.jobs or study.jobs})
+    rates, sizes = measured(args.measured, study) if args.measured else (dict(args.steps_per_second or ()), {})
+    plan = make_plan(study, args.machines, rates, sizes)
     print(plan_json(plan) if args.json else plan_table(plan))
+
+
+def _schema(_: argparse.Namespace) -> None:
+    need("lab", pydantic="pydantic")
+    import json
+
+    from sb3_mdpo.lab.study.config import Study
+
+    print(json.dumps(Study.model_json_schema(), indent=1))

@@ -34,7 +34,7 @@ def waiting_for(what: str, rank: int, size: int) -> Iterator[None]:
     :param rank: index of this process
     :param size: number of processes
     :return: context manager in which they do
-    :raises LostRankError: where they do not
+    :raises LostRankError: if they do not
     """
     start = time.monotonic()
     try:

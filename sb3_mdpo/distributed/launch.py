@@ -44,7 +44,7 @@ def process_group(timeout: float | None = None) -> Iterator[Ranks]:
     :param timeout: how long to wait for another process, in seconds; by default the environment variable
         ``SB3_MDPO_TIMEOUT``, or half an hour. Evaluations are waited for as well
     :return: context manager with the processes
-    :raises ValueError: where the timeout is no positive number
+    :raises ValueError: if the timeout is no positive number
     """
     seconds = _seconds(timeout)
     if n_launched() == 1:

@@ -21,7 +21,7 @@ def attempt_store(store: Store, rank: int, size: int, timeout: float) -> Store:
     :param size: number of processes
     :param timeout: how long to wait for the others, in seconds
     :return: a part of the store that no earlier attempt has written to
-    :raises RuntimeError: where others did not come in time
+    :raises RuntimeError: if others did not come in time
     """
     name = uuid4().hex
     if rank:

@@ -12,7 +12,7 @@ def distill_coef_schedule(text: str) -> Schedule:
     :param text: ``lin_X``: from X at the start to 0 at the end, as the zoo's other schedules;
         ``warmup_X_F``: from 0 to X during the first fraction F of training, then X
     :return: function of the progress remaining
-    :raises ValueError: where the text is neither
+    :raises ValueError: if the text is neither
     """
     kind, *parts = text.split("_")
     try:
@@ -34,7 +34,7 @@ def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
     :param hyperparams: hyperparameters of a run. A schedule of ``distill_coef`` written as text is
         replaced by the schedule, and dotted names in a list of policies by the classes, as the zoo
         itself does with a single policy
-    :raises ValueError: where a text is no such schedule, or a name not that of a class
+    :raises ValueError: if a text is no such schedule, or a name not that of a class
     """
     if isinstance(hyperparams.get("distill_coef"), str):
         hyperparams["distill_coef"] = distill_coef_schedule(hyperparams["distill_coef"])

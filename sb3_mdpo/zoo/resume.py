@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
 def check_resumable(folder: Path) -> None:
     """
     :param folder: run folder of the zoo
-    :raises ValueError: where it has no checkpoint that could be read
+    :raises ValueError: if it has no checkpoint that could be read
     """
     if read_newest(folder / FOLDER) is None:
         raise ValueError(

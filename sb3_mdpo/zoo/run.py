@@ -87,7 +87,7 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     :param load_best: whether to use the best model of the evaluations during training instead of the last one
     :param algos: algorithms that the run may be of
     :return: the run
-    :raises ValueError: where the folder is no complete run of one of them, or its environment is not known here
+    :raises ValueError: if the folder is no complete run of one of them, or its environment is not known here
     """
     settings = settings_folder(folder)
     args = read_args(settings / ARGS)
@@ -116,7 +116,7 @@ def read_args(path: Path) -> dict[str, Any]:
     """
     :param path: ``args.yml`` of a run of one's own
     :return: arguments of ``rl_zoo3 train``, by name
-    :raises ValueError: where it is not what the zoo wrote
+    :raises ValueError: if it is not what the zoo wrote
     """
     args = read_mapping(path, yaml.UnsafeLoader)
     kinds = {"algo": str, "env": str, "env_kwargs": dict | None, "gym_packages": list, "seed": int}
@@ -133,7 +133,7 @@ def read_hyperparams(settings: Path) -> dict[str, Any]:
     """
     :param settings: the folder inside a run's folder that holds its settings
     :return: hyperparameters with the statistics' settings, as ``rl_zoo3 enjoy`` reads them
-    :raises ValueError: where they are not what the zoo wrote
+    :raises ValueError: if they are not what the zoo wrote
     """
     path = settings / CONFIG
     normalize = read_mapping(path, yaml.UnsafeLoader).get("normalize", False)
@@ -150,7 +150,7 @@ def settings_folder(folder: Path) -> Path:
     """
     :param folder: run folder of ``rl_zoo3 train``
     :return: the folder inside it that holds its settings
-    :raises ValueError: where it is no such folder
+    :raises ValueError: if it is no such folder
     """
     if not folder.is_dir():
         raise ValueError(

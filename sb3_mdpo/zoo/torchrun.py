@@ -35,7 +35,7 @@ def launched() -> Iterator[None]:
 def begun() -> Path | None:
     """
     :return: folder of the run that earlier processes of this job have begun, the same in all processes
-    :raises SystemExit: where this one may not go on with it
+    :raises SystemExit: if this one may not go on with it
     """
     ranks, run, problem = current_ranks(), None, ""
     if ranks.is_first:

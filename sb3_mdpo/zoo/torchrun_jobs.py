@@ -47,7 +47,7 @@ def sign(run: Path) -> None:
 def run_to_go_on_with() -> Path | None:
     """
     :return: folder of the run that this job has begun, if it has checkpoints
-    :raises ValueError: where it was begun by another command, or could not be told from those of other jobs
+    :raises ValueError: if it was begun by another command, or could not be told from those of other jobs
     """
     name = job()
     if name is None or _is_first_of_nameless():

@@ -69,9 +69,7 @@ PROGRAMS = "tests.support.distributed_programs"
 
 
 def program(name: str, folder: Path, *options: str, timeout: float = TIMEOUT) -> tuple[int, str]:
-    process = torchrun(
-        *options, "-m", "tests.support.distributed_programs", name, str(folder), str(timeout), cwd=folder
-    )
+    process = torchrun(*options, "-m", PROGRAMS, name, str(folder), str(timeout), cwd=folder)
     output = output_of(process)
     return process.returncode, output
 

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from sb3_mdpo import MDPO
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab.generalization.trained import open_trained
-from sb3_mdpo.lab.study.config import Evaluation, Variant, parse_study, read_study
+from sb3_mdpo.lab.study.config import HYPERPARAMS, Evaluation, Variant, parse_study, read_study
 from sb3_mdpo.lab.study.folder import StudyFolder
 from sb3_mdpo.lab.study.methods import METHODS
 from sb3_mdpo.lab.study.policy_kwargs import Expression, read_policy_kwargs, write_policy_kwargs
@@ -67,7 +68,7 @@ ALONE = {"n_envs": 6, "n_timesteps": 600, "n_policies": 1}
     ("method", "changed"),
     [
         ("mdpo", {}),
-        ("twins", {"distill_coef": 0.0}),
+        ("independent", {"distill_coef": 0.0}),
         ("mdpo_detached", {"detach_peers": True}),
         ("mdpo_half", {"n_timesteps": 600}),
         ("ppo", ALONE),
@@ -183,9 +184,9 @@ def test_policy_kwargs_survive_reading_and_writing(arguments):
 
 def test_defaults_of_a_study():
     study = parse_study(MINIMAL, "from_the_file")
-    assert (study.name, study.num_levels, study.start_level, study.timesteps) == ("from_the_file", (None,), 0, None)
+    assert (study.name, study.num_levels, study.start_level, study.timesteps) == ("from_the_file", None, 0, None)
     assert (study.jobs, study.threads, study.device) == (1, 1, "auto")
-    assert study.evaluation == Evaluation(None, 256, None, False)
+    assert study.evaluation == Evaluation(freq=None, episodes=256, n_envs=None, deterministic=False)
     (run,) = plan_runs(study)
     assert run.name == f"{GRID}_400_mdpo_0"
     assert run.n_timesteps == 409_600
@@ -196,7 +197,7 @@ def test_games_and_modes_become_ids():
     study = parse_study(
         {"games": ["bigfish", "maze"], "modes": ["easy", "hard"], "methods": ["mdpo"], "seeds": [0]}, "x"
     )
-    assert study.environments == (
+    assert study.env_ids == (
         "procgen-bigfish-easy-v0", "procgen-bigfish-hard-v0", "procgen-maze-easy-v0", "procgen-maze-hard-v0",
     )  # fmt: skip
     assert [run.num_levels for run in plan_runs(study)] == [200, 500, 200, 500]
@@ -206,7 +207,10 @@ def test_variants_replace_hyperparameters_after_the_study_and_the_method():
     variant = {"name": "ppo_0.5", "method": "ppo", "hyperparams": {"n_envs": 10, "gamma": 0.5}}
     document = MINIMAL | {"methods": ["ppo", variant], "hyperparams": {"n_envs": 8, "gamma": 0.9}, "timesteps": 1000}
     study = parse_study(document, "x")
-    assert study.methods == (Variant("ppo", "ppo"), Variant("ppo_0.5", "ppo", {"n_envs": 10, "gamma": 0.5}))
+    assert study.methods == (
+        Variant(name="ppo", method="ppo"),
+        Variant(name="ppo_0.5", method="ppo", hyperparams={"n_envs": 10, "gamma": 0.5}),
+    )
     ppo, replaced = plan_runs(study)
     assert (ppo.hyperparams["n_envs"], ppo.hyperparams["gamma"], ppo.n_timesteps) == (4, 0.9, 500)
     assert (replaced.hyperparams["n_envs"], replaced.hyperparams["gamma"], replaced.n_timesteps) == (10, 0.5, 500)
@@ -247,42 +251,50 @@ def test_there_is_a_run_for_each_combination_with_a_name_of_its_own(methods, see
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sedes": [0]}, r"no key 'sedes' \(did you mean seeds\?\); allowed are name, environments"),
-        ({"methods": ["mpdo"]}, r"no 'mpdo' \(did you mean mdpo\?\); there are mdpo, twins"),
-        ({"methods": [["mdpo"]]}, "an entry of methods is a mapping with the keys name"),
-        ({"methods": [{"name": "a"}]}, "says which method it is of"),
-        ({"methods": [{"name": "a/b", "method": "mdpo"}]}, "'a/b' becomes part of a folder's name"),
+        ({"sedes": [0]}, r"the study: unknown key 'sedes' \(did you mean seeds\?\); allowed are name, environments"),
+        ({"methods": ["mpdo"]}, r"methods.0.method: 'mpdo': .*\(did you mean mdpo\?\); use one of mdpo, independent"),
+        ({"methods": [["mdpo"]]}, r"methods.0: \['mdpo'\]: must be a mapping"),
+        ({"methods": [{"name": "a"}]}, "methods.0.method: is required"),
+        ({"methods": [{"name": "a/b", "method": "mdpo"}]}, "methods.0.name: 'a/b': becomes part of a folder's name"),
         ({"methods": [{"method": "mdpo", "hyperparams": {"distil_coef": 1}}]}, "did you mean distill_coef"),
-        ({"methods": ["mdpo", {"method": "mdpo"}]}, "'mdpo' is there twice"),
-        ({"methods": []}, "methods is a list with at least one entry"),
-        ({"methods": "mdpo"}, "methods is a list"),
-        ({"seeds": [1, 1]}, "seeds: 1 is there twice"),
-        ({"seeds": [-1]}, "seeds: -1 is no whole number from 0"),
-        ({"seeds": ["0"]}, "seeds: '0' is no whole number"),
-        ({"num_levels": [0]}, "num_levels: 0 is no whole number from 1"),
-        ({"num_levels": [True]}, "num_levels: True is no whole number"),
-        ({"timesteps": "1e6"}, "1_000_000"),
-        ({"timesteps": 0.5}, "timesteps: 0.5 is no whole number"),
-        ({"jobs": 0}, "jobs: 0 is no whole number"),
+        ({"methods": ["mdpo", {"method": "mdpo", "hyperparams": {"gamma": 0}}]}, "methods: .*'mdpo' is there twice"),
+        ({"methods": []}, "methods: .* at least one entry"),
+        ({"methods": "mdpo"}, "methods: 'mdpo': must be a list"),
+        ({"seeds": None}, "seeds: is required"),
+        ({"seeds": [1, 1]}, "seeds: .* 1 is there twice"),
+        ({"seeds": [-1]}, "seeds.0: -1: must be greater than or equal to 0"),
+        ({"seeds": ["0"]}, "seeds.0: '0': not an integer"),
+        ({"num_levels": [0]}, "num_levels.0: 0: must be greater than or equal to 1"),
+        ({"num_levels": [True]}, "num_levels.0: True: must be an integer"),
+        ({"timesteps": "1e6"}, "timesteps: '1e6': .* 1_000_000"),
+        ({"timesteps": 0.5}, "timesteps: 0.5: must be an integer"),
+        ({"jobs": 0}, "jobs: 0: must be greater"),
         ({"environments": ["TexturedGrids-v0"]}, r"no environment TexturedGrids-v0 \(did you mean TexturedGrid-v0\?\)"),
         ({"environments": ["CartPole-v1"]}, "CartPole-v1 has no levels to choose from"),
         ({"environments": ["procgen-maze-exploration-v0"]}, "has no levels to choose from"),
         ({"games": ["maze"]}, "either environments"),
         ({"modes": ["easy"]}, "modes belong to games"),
-        ({"hyperparams": {"n_timesteps": 5}}, "n_timesteps is the study's own timesteps: 5"),
+        ({"hyperparams": {"n_timesteps": 5}}, "hyperparams: write timesteps: 5 instead of n_timesteps"),
         ({"hyperparams": {"env_kwargs": {"num_levels": 5}}}, "num_levels, which are keys of the study"),
-        ({"hyperparams": {"env_kwargs": "num_levels"}}, "env_kwargs is a mapping"),
-        ({"hyperparams": [1]}, "hyperparams is a mapping"),
-        ({"hyperparams": {"n_policies": 0}}, "hyperparams: n_policies: 0 is no whole number"),
-        ({"hyperparams": {"n_envs": "64"}}, "n_envs: '64' is no whole number of at least 1 .without quotes"),
+        ({"hyperparams": {"env_kwargs": "num_levels"}}, "env_kwargs must be a mapping"),
+        ({"hyperparams": [1]}, r"hyperparams: \[1\]: must be a mapping"),
+        ({"hyperparams": {"n_policies": 0}}, "hyperparams: n_policies must be an integer of at least 1, not 0"),
+        ({"hyperparams": {"n_envs": "64"}}, "n_envs '64': not an integer; write it without quotes"),
         ({"hyperparams": {"policy": 3}}, "hyperparams: policy is written as in the zoo's files, not 3"),
-        ({"methods": [{"method": "mdpo", "hyperparams": {"n_timesteps": "1e6"}}]}, "mdpo: n_timesteps: '1e6'"),
-        ({"evaluation": {"frequency": 5}}, r"'frequency' \(did you mean freq\?\)"),
+        ({"methods": [{"method": "mdpo", "hyperparams": {"n_timesteps": "1e6"}}]}, "hyperparams: n_timesteps '1e6'"),
+        ({"evaluation": {"frequency": 5}}, r"evaluation: unknown key 'frequency' \(did you mean freq\?\)"),
         ({"evaluation": {"episodes": 1}}, "must be at least 2"),
         ({"evaluation": {"episodes": 4, "n_envs": 5}}, r"no less than n_envs \(5\)"),
-        ({"evaluation": {"deterministic": "no"}}, "deterministic is true or false, not 'no'"),
+        ({"evaluation": {"deterministic": "no"}}, "evaluation.deterministic: 'no': must be true or false"),
         ({"name": "../up"}, "becomes part of a folder's name"),
-        ({"device": 0}, "device: 0 is no text"),
+        ({"device": 0}, "device: 0: must be text"),
+        ({"resources": {"cpu": 1}}, r"resources: unknown key 'cpu' \(did you mean cpus\?\)"),
+        ({"resources": {"cpus": 0}}, "resources.cpus: 0: must be greater than 0"),
+        ({"resources": {"gpus": 1.5}}, "resources.gpus: 1.5: neither a fraction like 0.25 nor an integer"),
+        ({"resources": {"gpus": float("inf")}}, "resources.gpus: inf: must be a finite number"),
+        ({"resources": {"gpus": True}}, "resources.gpus: True: must be a valid number"),
+        ({"resources": {"retries": -1}}, "resources.retries: -1: must be greater than or equal to 0"),
+        ({"resources": [1]}, r"resources: \[1\]: must be a mapping"),
         ({"methods": ["ppo"], "hyperparams": {"n_envs": 7}}, "ppo on TexturedGrid-v0: n_envs 7 cannot be divided"),
     ],
 )
@@ -302,15 +314,27 @@ def test_bad_study_files_end_as_one_line_that_names_the_key(changes, message, tm
 def test_files_that_are_no_mapping(text, tmp_path):
     path = tmp_path / "bad.yml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"is no YAML|is a mapping"):
+    with pytest.raises(ValueError, match=r"is no YAML|is not YAML|is a mapping"):
         read_study(path)
     with pytest.raises(OSError, match="No such file"):
         read_study(tmp_path / "missing.yml")
 
 
+def test_the_schema_for_editors_describes_study_files(capsys):
+    assert study_command("schema") == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert set(schema["required"]) == {"methods", "seeds"}
+    assert schema["additionalProperties"] is False
+    assert schema["properties"].keys() >= {"games", "modes", "environments", "resources"}
+    assert schema["properties"]["hyperparams"]["propertyNames"]["enum"] == HYPERPARAMS
+    method, variant = schema["properties"]["methods"]["items"]["anyOf"]
+    assert method["enum"] == list(METHODS)
+    assert variant == {"$ref": "#/$defs/Variant"}
+
+
 def test_the_example_is_a_study():
     runs = plan_runs(read_study(Path(__file__).parents[2] / "examples" / "study_small.yml"))
-    assert {run.method for run in runs} == {"mdpo", "twins", "ppo"}
+    assert {run.method for run in runs} == {"mdpo", "independent", "ppo"}
     assert {run.env_id for run in runs} == {GRID}
 
 

@@ -1,4 +1,4 @@
-"""The plan of a study: counts against trainings, a probe of a real run, totals by hand."""
+"""The plan of a study: counts against trainings, totals by hand."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from sb3_mdpo.callbacks import GeneralizationEvalCallback
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab.study.config import parse_study, read_study
 from sb3_mdpo.lab.study.costs import Costs, costs_of, evaluation_of, kind_of
-from sb3_mdpo.lab.study.plan import makespan
+from sb3_mdpo.lab.study.plan import makespan, measured
 from sb3_mdpo.lab.study.plan_text import amount, duration
 from sb3_mdpo.lab.study.runs import plan_runs
 from sb3_mdpo.lab.study.table import RUN_COLUMNS
@@ -65,7 +65,7 @@ def test_costs_by_hand():
     "of",
     [
         variant(),
-        variant("twins"),
+        variant("independent"),
         variant("mdpo_detached"),
         variant("ppo"),
         variant(n_policies=3),
@@ -149,39 +149,33 @@ def test_durations():
 # ---------------------------------------------------------------- the command
 
 
-def test_plan_with_stated_throughput_starts_one_run_of_each_kind(tmp_path, capsys):
-    assert plan_command(write(tmp_path / "tiny.yml"), "--steps-per-second", 2, "--machines", 2, "--json") == 0
+def test_plan_with_stated_throughput(tmp_path, capsys):
+    file = write(tmp_path / "tiny.yml")
+    assert plan_command(file, "--steps-per-second", 2, "--machines", 2, "--json") == 0
     plan = json.loads(capsys.readouterr().out)
     (group,) = plan["groups"]
     assert group["runs"] == [f"{GRID}_8_mdpo_0", f"{GRID}_8_mdpo_1"]
     assert (group["timesteps"], group["evaluations"]) == (576, 5)
-    assert group["seconds"] == pytest.approx(576 / 2 + group["needs"]["start_seconds"])
-    assert plan["wall_seconds"] == {
-        "1": group["seconds"],
-        "2": group["seconds"],
-    }  # both at once on one machine
-    needs = group["needs"]
-    assert (needs["rollout_seconds"], needs["monitor"], needs["log"]) == (None, None, None)
-    assert needs["memory"] > 100e6  # torch alone
-    assert 2 * needs["model"] == group["disk"]
-    assert group["disk_under_way"] == group["disk"] + 2 * needs["checkpoint"]
-    assert needs["model"] > 10_000
-    assert needs["checkpoint"] > 10_000
-
-
-def test_plan_with_a_probe_measures_time_memory_and_logs(tmp_path, capsys):
-    assert plan_command(write(tmp_path / "tiny.yml"), "--probe", 2) == 0
+    assert (group["seconds"], group["disk"]) == (288, None)
+    assert plan["wall_seconds"] == {"1": 288, "2": 288}  # both at once on one machine
+    assert plan_command(file, "--steps-per-second", 2, "--jobs", 1) == 0
     header, row, _, *totals = capsys.readouterr().out.splitlines()
     assert header.split()[:4] == ["method", "runs", "steps", "per"]
-    assert row.split()[:4] == ["mdpo", "2", "576", "288"]
-    assert "-" not in row.split()
-    assert ">" not in row
-    assert totals[0] == "In all: 2 runs, 1.15 k environment steps, 4.61 k images trained on"
-    assert totals[1].startswith("On 1 machine, 2 at a time on each: 0:")
-    assert len(totals) == 2
+    assert row.split() == ["mdpo", "2", "576", "288", "2.30", "k", "5", "0:04:48", "-"]
+    assert totals == [
+        "In all: 2 runs, 1.15 k environment steps, 4.61 k images trained on",
+        "On 1 machine, 1 at a time on each: 0:09:36",
+    ]
 
 
-def test_a_measured_study_gives_rates_per_method(tmp_path, monkeypatch, capsys):
+def test_plan_without_throughput_counts_and_says_how_to_get_times(tmp_path, capsys):
+    assert plan_command(write(tmp_path / "tiny.yml")) == 0
+    _, row, _, _, last = capsys.readouterr().out.splitlines()
+    assert row.split() == ["mdpo", "2", "576", "288", "2.30", "k", "5", "-", "-"]
+    assert last == "Time: state the throughput (--steps-per-second) or read it from a study (--measured)"
+
+
+def test_a_measured_study_gives_rates_and_sizes_per_method(tmp_path, capsys):
     rows = [
         *[("mdpo", "a", 0, 1.0), ("mdpo", "a", 100, 10.0), ("mdpo", "b", 300, 30.0)],  # 10 per second
         *[("ppo", "c", 100, 5.0), ("ppo", "c", 100, 5.0)],
@@ -189,36 +183,31 @@ def test_a_measured_study_gives_rates_per_method(tmp_path, monkeypatch, capsys):
     lines = [",".join(map(str, (GRID, *row))) for row in rows]
     table = tmp_path / "results.csv"
     table.write_text("\n".join(["env_id,method,run,timesteps,seconds", *lines, "Other-v0,mdpo,d,100,1.0"]))
-    from sb3_mdpo.lab.study.plan import measured_rates
-
-    study = read_study(write(tmp_path / "tiny.yml", methods=["mdpo", "ppo"]))
-    assert measured_rates(tmp_path, study) == {"mdpo": 10.0, "ppo": 20.0}
-    with pytest.raises(ValueError, match=r"not tell the throughput of twins in the study's environments: probe it"):
-        measured_rates(tmp_path, read_study(write(tmp_path / "tiny.yml", methods=["mdpo", "twins"])))
+    for name, n_bytes in {"a": 1000, "b": 3000, "d": 10**6}.items():
+        (tmp_path / name / "settings").mkdir(parents=True)
+        (tmp_path / name / "settings" / "file").write_bytes(bytes(n_bytes))
+    file = write(tmp_path / "tiny.yml", methods=["mdpo", "ppo"])
+    assert measured(tmp_path, read_study(file)) == ({"mdpo": 10.0, "ppo": 20.0}, {"mdpo": 2000})
+    assert plan_command(write(tmp_path / "tiny.yml"), "--measured", tmp_path) == 0
+    assert "images trained on, 4.00 kB of disk" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"no throughput of independent in the study's environments: state it"):
+        measured(tmp_path, read_study(write(tmp_path / "tiny.yml", methods=["mdpo", "independent"])))
     assert {"env_id", "method", "run"} < set(RUN_COLUMNS)  # the names in real tables
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps-per-second", "0"], "'0' is no throughput"),
-        (["--steps-per-second", "mdpo=x"], "'mdpo=x' is no throughput: write 1500 or mdpo=1500"),
-        (["--steps-per-second", "nan"], "'nan' is no throughput"),
+        (["--steps-per-second", "0"], "'0' is not a throughput"),
+        (["--steps-per-second", "mdpo=x"], "'mdpo=x' is not a throughput: write 1500 or mdpo=1500"),
+        (["--steps-per-second", "nan"], "'nan' is not a throughput"),
         (["--steps-per-second", "ppo=5"], "the throughput of mdpo is not known"),
         (["--steps-per-second", "5", "ppo=5"], "the study has no method ppo; it has mdpo"),
         (["--measured", "nowhere"], "nowhere has no results.csv"),
-        (["--measured", "nowhere", "--probe"], "not allowed with"),
-        (["--machines", "0"], "'0' is no whole number of at least 1"),
+        (["--measured", "nowhere", "--steps-per-second", "5"], "not allowed with"),
+        (["--machines", "0"], "'0' is not an integer of at least 1"),
     ],
 )
 def test_bad_arguments_of_a_plan(arguments, message, tmp_path, capsys):
     assert plan_command(write(tmp_path / "tiny.yml"), *arguments) == 2
     assert message in capsys.readouterr().err
-
-
-def test_a_run_that_cannot_be_tried_says_why(tmp_path, capsys):
-    file = write(tmp_path / "tiny.yml", methods=[variant(batch_size=4096)])
-    assert plan_command(file) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"sb3-mdpo study: {GRID}_8_variant_0 cannot be tried: ")
-    assert "batch_size" in error

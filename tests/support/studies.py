@@ -1,6 +1,7 @@
 """The command ``sb3-mdpo study``, in this process or beside it, and what it leaves."""
 
 import csv
+import gc
 import os
 import signal
 import subprocess
@@ -11,8 +12,53 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_mdpo.callbacks import ResumableCheckpointCallback
 from sb3_mdpo.cli.main import main
+
+ROOT = Path(__file__).parents[2]  # on PYTHONPATH, trainings can have the callback below
+
+
+class Gate(BaseCallback):
+    """
+    :param reached: file to write when a rollout begins at this step or later
+    :param at_step: the step
+    :param opened: file to wait for then
+    """
+
+    def __init__(self, reached: str, at_step: int, opened: str) -> None:
+        super().__init__()
+        self.reached, self.at_step = Path(reached), at_step
+        self.opened = Path(opened)
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= self.at_step:
+            self.reached.touch()
+            wait_until(self.opened.exists, 600)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class Unwritten(BaseCallback):
+    """
+    Tells that the training has a newer snapshot than its first checkpoint.
+
+    :param reached: file to write then
+    """
+
+    def __init__(self, reached: str) -> None:
+        super().__init__()
+        self.reached = Path(reached)
+
+    def _on_rollout_start(self) -> None:
+        (checkpoints,) = (one for one in gc.get_objects() if isinstance(one, ResumableCheckpointCallback))
+        if checkpoints.snapshot is not None and checkpoints.snapshot.num_timesteps > 0:
+            self.reached.touch()
+
+    def _on_step(self) -> bool:
+        return True
 
 
 def write_study(path: Path, study: dict[str, Any]) -> Path:

@@ -1,31 +1,32 @@
 """Search for hyperparameters by several processes of the zoo on one storage."""
 
 import re
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
 
-RL_ZOO3 = str(Path(sys.executable).parent / "rl_zoo3")
+from tests.support.commands import run
+
 FINISHED = re.compile(r"Trial (\d+) finished")
 
 
-def search(folder: Path, storage: str, seed: int, *options: str) -> subprocess.Popen:
+def search(folder: Path, storage: str, seed: int, *options: str) -> str:
     command = [
-        *(RL_ZOO3, "train", "--algo", "mdpo", "--env", "CartPole-v1", "-n", "400", "-params", "n_envs:2"),
+        *("rl_zoo3", "train", "--algo", "mdpo", "--env", "CartPole-v1", "-n", "400", "-params", "n_envs:2"),
         *("-optimize", "--storage", storage, "--study-name", "search", "--sampler", "random", "--pruner", "none"),
         *("--n-evaluations", "1", "--eval-episodes", "1", "--no-optim-plots", "--num-threads", "1"),
         *("--seed", str(seed), "-f", str(folder / f"logs_{seed}"), *options),
     ]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    result = run(command, folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
 
 
 def test_two_processes_divide_the_trials_of_a_search(tmp_path):
     journal = str(tmp_path / "search" / "journal.log")
-    processes = [search(tmp_path, journal, seed, "--n-trials", "3") for seed in (0, 1)]
-    outputs = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    with ThreadPoolExecutor(2) as pool:
+        outputs = list(pool.map(lambda seed: search(tmp_path, journal, seed, "--n-trials", "3"), (0, 1)))
     done = [{int(number) for number in FINISHED.findall(output)} for output in outputs]
     assert [len(numbers) for numbers in done] == [3, 3]
     assert done[0] | done[1] == set(range(6))  # each trial in one of them, none lost
@@ -43,9 +44,6 @@ def test_two_processes_divide_the_trials_of_a_search(tmp_path):
 def test_a_database_knows_when_there_are_enough_trials(tmp_path):
     """The second process comes later, to a study that the first one has made."""
     database = f"sqlite:///{tmp_path / 'search.db'}"
-    for seed, expected in ((0, 2), (1, 2)):
-        process = search(tmp_path, database, seed, "--max-total-trials", "2")
-        output, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, output
-        study = optuna.load_study(study_name="search", storage=database)
-        assert len(study.trials) == expected
+    for seed in (0, 1):
+        search(tmp_path, database, seed, "--max-total-trials", "2")
+        assert len(optuna.load_study(study_name="search", storage=database).trials) == 2

@@ -1,4 +1,4 @@
-"""The zoo's own commands, as real subprocesses on real Procgen, with MDPO."""
+"""The zoo's own commands on real Procgen, with MDPO."""
 
 import os
 import pickle
@@ -14,38 +14,33 @@ from stable_baselines3 import PPO
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.zoo.register import hyperparams_folder
+from tests.support.commands import run
 
 ENV_ID = "procgen-bigfish-easy-v0"
-RL_ZOO3 = str(Path(sys.executable).with_name("rl_zoo3"))
 # A tiny run with the file's own settings: 2 iterations of 8 environments x 32 steps
 TINY = ["-params", "n_envs:8", "n_steps:32", "batch_size:64", "n_epochs:1"]
-TRAIN = [
-    "train",
-    "--algo",
-    "mdpo",
-    "--env",
-    ENV_ID,
-    "-n",
-    "500",
-    "--device",
-    "cpu",
-    "--seed",
-    "3",
-    "--num-threads",
-    "1",
-]
+TRAIN = f"train --algo mdpo --env {ENV_ID} -n 500 --device cpu --seed 3 --num-threads 1".split()
+MODULE = [sys.executable, "-m", "sb3_mdpo.zoo"]
 
 
-def command(*arguments: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess:
-    environ = {**os.environ, "MPLBACKEND": "Agg", "COLUMNS": "200", **env}
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """A command of the zoo in a forked process."""
+    result = run(list(arguments), cwd, env={"MPLBACKEND": "Agg", "COLUMNS": "200"})
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result
+
+
+def started(*arguments: str, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess:
+    """A command in a new process, where the start of the interpreter matters."""
+    environ = {**os.environ, "COLUMNS": "200", **env}
     result = subprocess.run(arguments, cwd=cwd, env=environ, capture_output=True, text=True, timeout=600, check=False)
     if check:
         assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return result
 
 
-def evaluations(run: Path) -> np.ndarray:
-    with np.load(run / "evaluations.npz") as data:
+def evaluations(folder: Path) -> np.ndarray:
+    with np.load(folder / "evaluations.npz") as data:
         return data["timesteps"]
 
 
@@ -58,8 +53,7 @@ def workdir(tmp_path_factory) -> Path:
 def trained(workdir) -> Path:
     """One run of ``rl_zoo3 train --algo mdpo``, with evaluation, TensorBoard, progress bar and checkpoints."""
     options = ["--eval-freq", "256", "--eval-episodes", "2", "--n-eval-envs", "2", "--save-freq", "256"]
-    result = command(RL_ZOO3, *TRAIN, *TINY, *options, "-tb", "tb", "--progress", cwd=workdir)
-    assert "Gym has been unmaintained" not in result.stderr
+    command("rl_zoo3", *TRAIN, *TINY, *options, "-tb", "tb", "--progress", cwd=workdir)
     return workdir / "logs" / "mdpo" / f"{ENV_ID}_1"
 
 
@@ -81,20 +75,7 @@ def test_train_writes_tensorboard_folders_named_after_the_algorithm(trained, wor
 
 
 def test_enjoy(trained, workdir):
-    enjoy = [
-        RL_ZOO3,
-        "enjoy",
-        "--algo",
-        "mdpo",
-        "--env",
-        ENV_ID,
-        "-f",
-        "logs",
-        "--no-render",
-        "-n",
-        "400",
-        "--stochastic",
-    ]
+    enjoy = f"rl_zoo3 enjoy --algo mdpo --env {ENV_ID} -f logs --no-render -n 400 --stochastic --device cpu".split()
     result = command(*enjoy, "--reward-log", "single", cwd=workdir)
     assert "Mean reward" in result.stdout
     command(*enjoy, "--n-envs", "3", "--reward-log", "several", cwd=workdir)
@@ -105,7 +86,7 @@ def test_enjoy(trained, workdir):
 
 def test_record_video(trained, workdir):
     command(
-        sys.executable, "-m", "rl_zoo3.record_video", "--algo", "mdpo", "--env", ENV_ID, "-f", "logs", "-n", "30",
+        "python", "-m", "rl_zoo3.record_video", "--algo", "mdpo", "--env", ENV_ID, "-f", "logs", "-n", "30",
         cwd=workdir,
     )  # fmt: skip
     (video,) = (trained / "videos").glob("*.mp4")
@@ -114,7 +95,7 @@ def test_record_video(trained, workdir):
 
 def test_all_plots(trained, workdir):
     command(
-        RL_ZOO3, "all_plots", "-a", "mdpo", "-e", ENV_ID, "-f", "logs", "-o", "summary", "--no-display", cwd=workdir
+        "rl_zoo3", "all_plots", "-a", "mdpo", "-e", ENV_ID, "-f", "logs", "-o", "summary", "--no-display", cwd=workdir
     )
     summary = pickle.loads((workdir / "summary.pkl").read_bytes())
     assert [list(array) for array in arrays_in(summary) if array.shape == (2,)].count([256, 512]) == 1
@@ -128,7 +109,7 @@ def arrays_in(value) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("y_axis", ["reward", "length", "success"])
 def test_plot_train(trained, workdir, y_axis):
-    plot = [RL_ZOO3, "plot_train", "-a", "mdpo", "-f", "logs", "-y", y_axis, "--episode-window", "2"]
+    plot = ["rl_zoo3", "plot_train", "-a", "mdpo", "-f", "logs", "-y", y_axis, "--episode-window", "2"]
     drawn = command(*plot, "-e", ENV_ID, cwd=workdir)
     nothing = command(*plot, "-e", "procgen-maze-easy-v0", cwd=workdir)
     # What the command says when there is nothing to draw
@@ -138,7 +119,7 @@ def test_plot_train(trained, workdir, y_axis):
 
 def test_continue_training_with_the_trained_agent(trained, workdir):
     agent = str(trained / f"{ENV_ID}.zip")
-    result = command(RL_ZOO3, *TRAIN, *TINY, "--eval-freq", "-1", "-f", "more", "-i", agent, cwd=workdir)
+    result = command("rl_zoo3", *TRAIN, *TINY, "--eval-freq", "-1", "-f", "more", "-i", agent, cwd=workdir)
     assert "Loading saved VecNormalize stats" in result.stdout
     continued = MDPO.load(workdir / "more" / "mdpo" / f"{ENV_ID}_1" / f"{ENV_ID}.zip")
     before = MDPO.load(agent)
@@ -154,22 +135,23 @@ def test_continue_training_with_the_trained_agent(trained, workdir):
 def test_all_procgen_ids_run_natively_whatever_the_file_or_the_kind_of_vec_env(workdir, algo, env_id):
     train = ["train", "--algo", algo, "--env", env_id, "-n", "100", "--eval-freq", "-1", "-f", "subproc"]
     policy = ["policy:'CnnPolicy'"] if algo == "ppo" else []  # the zoo's own file for PPO
-    result = command(RL_ZOO3, *train, "--vec-env", "subproc", *TINY, *policy, cwd=workdir)
+    result = command("rl_zoo3", *train, "--vec-env", "subproc", *TINY, *policy, cwd=workdir)
     assert "--vec-env subproc makes no difference" in result.stdout
-    run = workdir / "subproc" / algo / f"{env_id}_1"
-    assert [path.name for path in run.glob("*monitor.csv")] == ["monitor.csv"]
-    assert "native_vec_env" in (run / env_id / "config.yml").read_text()
+    folder = workdir / "subproc" / algo / f"{env_id}_1"
+    assert [path.name for path in folder.glob("*monitor.csv")] == ["monitor.csv"]
+    assert "native_vec_env" in (folder / env_id / "config.yml").read_text()
 
 
 def test_env_kwargs_without_levels_are_pointed_out(workdir):
     options = ["--eval-freq", "-1", "-f", "levels", "--env-kwargs", "use_backgrounds:False"]
-    result = command(RL_ZOO3, *TRAIN, *TINY, *options, cwd=workdir)
+    result = command("rl_zoo3", *TRAIN, *TINY, *options, cwd=workdir)
     assert "without num_levels among them, training is on all levels" in result.stdout
 
 
 def test_vec_env_subproc_on_other_environments(workdir):
     command(
-        RL_ZOO3, "train", "--algo", "mdpo", "--env", "Pendulum-v1", "-n", "100", "-f", "pendulum", "--eval-freq", "-1",
+        "rl_zoo3", "train", "--algo", "mdpo", "--env", "Pendulum-v1", "-n", "100", "-f", "pendulum",
+        "--eval-freq", "-1",
         "--vec-env", "subproc", "-params", "n_envs:2", "n_steps:50", "batch_size:50", cwd=workdir,
     )  # fmt: skip
     assert (workdir / "pendulum" / "mdpo" / "Pendulum-v1_1" / "Pendulum-v1.zip").exists()
@@ -177,7 +159,7 @@ def test_vec_env_subproc_on_other_environments(workdir):
 
 def test_optimize(workdir):
     result = command(
-        RL_ZOO3, "train", "--algo", "mdpo", "--env", "CartPole-v1", "-n", "100", "-optimize", "--n-trials", "2",
+        "rl_zoo3", "train", "--algo", "mdpo", "--env", "CartPole-v1", "-n", "100", "-optimize", "--n-trials", "2",
         "--n-evaluations", "1", "--eval-episodes", "1", "--sampler", "random", "--seed", "6", "--no-optim-plots",
         "-f", "search", "--num-threads", "1", "-params", "n_envs:2", cwd=workdir,
     )  # fmt: skip
@@ -206,7 +188,7 @@ def test_search_space_is_always_valid_and_conversion_gives_the_same_arguments(se
 def test_baseline_runs_from_its_file_with_sb3s_ppo_and_with_the_papers(workdir, name, algo):
     conf = str(hyperparams_folder() / f"{name}.yml")
     options = ["--algo", algo, "-conf", conf, "-f", "baseline", "--eval-freq", "-1"]
-    command(RL_ZOO3, *TRAIN, *options, *TINY, *(["n_policies:1"] if algo == "mdpo" else []), cwd=workdir)
+    command("rl_zoo3", *TRAIN, *options, *TINY, *(["n_policies:1"] if algo == "mdpo" else []), cwd=workdir)
     path = workdir / "baseline" / algo / f"{ENV_ID}_1" / f"{ENV_ID}.zip"
     if algo == "ppo":
         assert PPO.load(path).policy.features_extractor.linear[-1].p == 0.1
@@ -215,33 +197,32 @@ def test_baseline_runs_from_its_file_with_sb3s_ppo_and_with_the_papers(workdir, 
 
 
 def test_other_programs_keep_old_gyms_notice(tmp_path):
-    silent = command(sys.executable, "-c", "import rl_zoo3.utils", cwd=tmp_path).stderr
-    other = command(sys.executable, "-c", "import gym", cwd=tmp_path).stderr
+    silent = started(sys.executable, "-c", "import rl_zoo3.utils", cwd=tmp_path).stderr
+    other = started(sys.executable, "-c", "import gym", cwd=tmp_path).stderr
     assert "Gym has been unmaintained" in other
     assert "Gym has been unmaintained" not in silent
 
 
 def test_without_the_hook_mdpo_is_unknown_and_the_module_brings_it_back(workdir):
     no_hook = {"SB3_MDPO_NO_ZOO_HOOK": "1"}
-    refused = command(RL_ZOO3, *TRAIN, cwd=workdir, check=False, **no_hook)
+    refused = started(str(Path(sys.executable).with_name("rl_zoo3")), *TRAIN, cwd=workdir, check=False, **no_hook)
     assert refused.returncode == 2
     assert "invalid choice: 'mdpo'" in refused.stderr
-    module = [sys.executable, "-m", "sb3_mdpo.zoo"]
-    command(*module, *TRAIN, *TINY, "--eval-freq", "-1", "-f", "explicit", cwd=workdir, **no_hook)
+    started(*MODULE, *TRAIN, *TINY, "--eval-freq", "-1", "-f", "explicit", cwd=workdir, **no_hook)
     video = ["record_video", "--algo", "mdpo", "--env", ENV_ID, "-f", "explicit", "-n", "5"]
-    command(*module, *video, cwd=workdir, **no_hook)
+    started(*MODULE, *video, cwd=workdir, **no_hook)
     assert list((workdir / "explicit").rglob("*.mp4"))
 
 
 def test_module_says_what_it_can_do(tmp_path):
-    result = command(sys.executable, "-m", "sb3_mdpo.zoo", "trian", cwd=tmp_path, check=False)
+    result = started(*MODULE, "trian", cwd=tmp_path, check=False)
     assert result.returncode == 2
     assert result.stderr.startswith("python -m sb3_mdpo.zoo: unknown command 'trian', use one of train, enjoy")
-    assert "record_video" in command(sys.executable, "-m", "sb3_mdpo.zoo", "--help", cwd=tmp_path).stdout
-    folder = command(sys.executable, "-m", "sb3_mdpo.zoo", "hyperparams", cwd=tmp_path).stdout.strip()
+    assert "record_video" in started(*MODULE, "--help", cwd=tmp_path).stdout
+    folder = started(*MODULE, "hyperparams", cwd=tmp_path).stdout.strip()
     assert yaml.safe_load((Path(folder) / "mdpo.yml").read_text())["default"]
 
 
 def test_python_starts_without_torch_or_the_zoo(tmp_path):
     code = "import sys; print(sorted({'torch', 'rl_zoo3', 'typing', 'gymnasium'} & set(sys.modules)))"
-    assert command(sys.executable, "-c", code, cwd=tmp_path).stdout == "[]\n"
+    assert started(sys.executable, "-c", code, cwd=tmp_path).stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""Copies of half-done runs on storage that all machines see, from which another machine can go on."""
+"""Copies of unfinished runs on shared storage, from which another machine can resume."""
 
 import contextlib
 import uuid
@@ -14,8 +14,8 @@ from sb3_mdpo.persistence.checkpoints.callback import FOLDER as CHECKPOINTS
 
 class Mirror:
     """
-    The copy of a run's working folder. Every file in it is at all times what it was before or what it is now, and
-    checkpoints come after what belongs to them: whenever the machine is lost, what there is can be gone on with.
+    The copy of a run's working folder. Every file is replaced in one step, and checkpoints are copied last, so the copy
+    is always resumable.
 
     :param url: folder of the copy, which need not exist: a path, or any URL that fsspec understands
     :param work: working folder, on this machine
@@ -32,7 +32,7 @@ class Mirror:
         """
         Make the working folder from the copy, if there is one.
 
-        :raises OSError: where it cannot be read
+        :raises OSError: if it cannot be read
         """
         if not self.fs.isdir(self.root):
             return
@@ -47,8 +47,8 @@ class Mirror:
 
     def update(self) -> None:
         """
-        Bring the copy up to date if there is a new checkpoint. Where the storage cannot be written, a warning says so,
-        and the next checkpoint is tried again.
+        Bring the copy up to date if there is a new checkpoint. If the storage cannot be written, it
+        warns and tries again with the next checkpoint.
         """
         newest = newest_checkpoint(self.work)
         if newest in (None, self._newest):
@@ -68,7 +68,7 @@ class Mirror:
         """
         Forget the copy.
 
-        :raises OSError: where it cannot be removed
+        :raises OSError: if it cannot be removed
         """
         if self.fs.isdir(self.root):
             self.fs.rm(self.root, recursive=True)
@@ -103,9 +103,9 @@ def check_storage(url: str) -> None:
     Write a file there and remove it.
 
     :param url: a path, or any URL that fsspec understands
-    :raises OSError: where that does not work
-    :raises ValueError: where fsspec does not know the protocol
-    :raises ImportError: where it needs a package for it
+    :raises OSError: if that does not work
+    :raises ValueError: if fsspec does not know the protocol
+    :raises ImportError: if it needs a package for it
     """
     fs, root = fsspec.core.url_to_fs(url)
     fs.makedirs(root, exist_ok=True)

@@ -1,21 +1,23 @@
-"""Study files: YAML that says which runs there shall be."""
+"""Study files: YAML that says which runs to train."""
 
 import inspect
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import gymnasium as gym
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 import sb3_mdpo.envs  # noqa: F401  registers the ids
 from sb3_mdpo.envs.native import has_levels
 from sb3_mdpo.envs.procgen_options import SEED_RANGE
-from sb3_mdpo.lab.study.checks import did_you_mean, items, mapping, no_duplicates, plain_name, share, text, whole
 from sb3_mdpo.lab.study.methods import METHODS
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.utils.yaml_files import read_yaml
 
+T = TypeVar("T")
 ZOO_KEYS = {
     "callback",
     "env_kwargs",
@@ -31,92 +33,205 @@ NOT_FROM_FILES = {"self", "env", "seed", "device", "verbose", "tensorboard_log",
 HYPERPARAMS = sorted((ZOO_KEYS | inspect.signature(MDPO.__init__).parameters.keys()) - NOT_FROM_FILES)
 
 
-@dataclass(frozen=True)
-class Evaluation:
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """
-    :param freq: evaluate after this many environment steps of mdpo in all; other methods after as many per policy.
-        By default a twentieth of the training
-    :param episodes: episodes per policy and set of levels
-    :param n_envs: environments to evaluate in, None for as many as episodes but no more than 32
-    :param deterministic: whether to take the most probable actions instead of sampled ones
+    :param given: a name that does not exist
+    :param allowed: names that exist
+    :return: the closest one as an addition to a message, empty if none is close
     """
-
-    freq: int | None = None
-    episodes: int = 256
-    n_envs: int | None = None
-    deterministic: bool = False
+    matches = get_close_matches(given, list(allowed), n=1)
+    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
-@dataclass(frozen=True)
-class Resources:
-    """
-    What a run takes of a cluster.
-
-    :param cpus: processor cores, fractions allowed; None for as many as threads
-    :param gpus: GPUs, fractions allowed: runs that share one share its memory, too
-    :param retries: how often a run is tried again where its machine is lost or its training is killed
-    """
-
-    cpus: float | None = None
-    gpus: float = 0
-    retries: int = 3
+def _unknown(key: object, allowed: Iterable[str]) -> str:
+    return f"unknown key {key!r}{did_you_mean(str(key), allowed)}; allowed are {', '.join(allowed)}"
 
 
-@dataclass(frozen=True)
-class Variant:
-    """
-    :param name: what it is called in the table
-    :param method: the method, a name in :data:`~sb3_mdpo.lab.study.methods.METHODS`
-    :param hyperparams: hyperparameters that replace the method's
-    """
-
-    name: str
-    method: str
-    hyperparams: dict[str, Any] = field(default_factory=dict)
+def _integer(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError("not an integer; write it without quotes (YAML reads 1e6 as text, 1_000_000 as a number)")
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # !!float 1e6
 
 
-@dataclass(frozen=True)
-class Study:
-    """
-    :param name: its name, that of the file by default
-    :param environments: Gymnasium ids
-    :param num_levels: numbers of training levels, None for what ``mdpo.yml`` says
-    :param start_level: the first training level
-    :param methods: what is compared
-    :param seeds: seeds of the training
-    :param timesteps: environment steps of mdpo in all, None for what ``mdpo.yml`` says
-    :param hyperparams: hyperparameters that replace those of ``mdpo.yml``, before the methods are made from them
-    :param evaluation: how often and on how much policies are evaluated
-    :param jobs: runs at the same time
-    :param threads: PyTorch's threads in each run
-    :param device: PyTorch device
-    :param resources: what a run takes of a cluster
-    """
-
-    name: str
-    environments: tuple[str, ...]
-    num_levels: tuple[int | None, ...]
-    start_level: int
-    methods: tuple[Variant, ...]
-    seeds: tuple[int, ...]
-    timesteps: int | None
-    hyperparams: dict[str, Any]
-    evaluation: Evaluation
-    jobs: int
-    threads: int
-    device: str
-    resources: Resources
+def _cpu_share(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise ValueError("neither a fraction like 0.25 nor an integer")
+    return value
 
 
-STUDY_KEYS = [*Study.__dataclass_fields__, "games", "modes"]
+def _unique(entries: tuple[T, ...]) -> tuple[T, ...]:
+    for index, entry in enumerate(entries):
+        if entry in entries[:index]:
+            raise ValueError(f"{entry!r} is there twice")
+    return entries
+
+
+def _method(name: str) -> str:
+    if name not in METHODS:
+        raise ValueError(f"unknown method{did_you_mean(name, METHODS)}; use one of {', '.join(METHODS)}")
+    return name
+
+
+def _hyperparams(given: dict[str, Any]) -> dict[str, Any]:
+    for key in given:
+        if key not in HYPERPARAMS:
+            raise ValueError(_unknown(key, HYPERPARAMS))
+    env_kwargs = given.get("env_kwargs", {})
+    if not isinstance(env_kwargs, dict):
+        raise ValueError(f"env_kwargs must be a mapping, not {env_kwargs!r}")
+    if levels := {"num_levels", "start_level"} & env_kwargs.keys():
+        raise ValueError(f"env_kwargs has {', '.join(sorted(levels))}, which are keys of the study itself")
+    for count in given.keys() & {"n_policies", "n_envs", "n_timesteps"}:
+        try:
+            given = given | {count: _integer(given[count])}
+        except ValueError as error:
+            raise ValueError(f"{count} {given[count]!r}: {error}") from error
+        if type(given[count]) is not int or given[count] < 1:
+            raise ValueError(f"{count} must be an integer of at least 1, not {given[count]!r}")
+    for name, kinds in (("policy", (str, list)), ("policy_kwargs", (str, dict, list))):
+        if name in given and not isinstance(given[name], kinds):
+            raise ValueError(f"{name} is written as in the zoo's files, not {given[name]!r}")
+    return given
+
+
+def _variant(entry: Any) -> Any:
+    if isinstance(entry, str):
+        entry = {"method": entry}
+    if not isinstance(entry, dict):
+        return entry
+    given = {key: value for key, value in entry.items() if value is not None}
+    return {"name": given["method"]} | given if "method" in given else given
+
+
+Integer = Annotated[int, BeforeValidator(_integer)]
+Positive = Annotated[Integer, Field(ge=1)]
+Level = Annotated[Integer, Field(ge=1, lt=SEED_RANGE)]
+Seed = Annotated[Integer, Field(ge=0, lt=SEED_RANGE)]
+Share = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_cpu_share)]
+Text = Annotated[str, Field(min_length=1)]
+# Part of a folder's name
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+MethodName = Annotated[str, AfterValidator(_method), Field(json_schema_extra={"enum": list(METHODS)})]
+Hyperparams = Annotated[
+    dict[str, Any],
+    AfterValidator(_hyperparams),
+    Field(json_schema_extra={"propertyNames": {"enum": HYPERPARAMS}}),
+]
+# YAML's lists; strict tuples would refuse them
+Entries = Annotated[tuple[T, ...], Field(strict=False, min_length=1), AfterValidator(_unique)]
+
+
+class _Keys(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Evaluation(_Keys):
+    """How often and on how much policies are evaluated."""
+
+    freq: Positive | None = Field(default=None, description="environment steps of mdpo in all; default: training / 20")
+    episodes: Positive = Field(default=256, description="episodes per policy and set of levels")
+    n_envs: Positive | None = Field(default=None, description="environments; default: as many as episodes, 32 at most")
+    deterministic: bool = Field(default=False, description="the most probable actions instead of sampled ones")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Evaluation":
+        if self.episodes < max(2, self.n_envs or 0):
+            raise ValueError(
+                f"{self.episodes} episodes must be at least 2, and no less than n_envs ({self.n_envs}): each "
+                "environment plays one"
+            )
+        return self
+
+
+class Resources(_Keys):
+    """What a run needs on a Ray cluster."""
+
+    cpus: Annotated[Share, Field(gt=0)] | None = Field(
+        default=None, description="processor cores or a fraction of one; default: threads"
+    )
+    gpus: Annotated[Share, Field(ge=0)] = Field(
+        default=0, description="GPUs; 0.25: four runs share a GPU and its memory"
+    )
+    retries: Annotated[Integer, Field(ge=0)] = Field(default=3, description="attempts after a machine is lost")
+
+
+class Variant(_Keys):
+    """A method with other hyperparameters."""
+
+    name: Name = Field(default="", description="name in the table; default: the method's")
+    method: MethodName
+    hyperparams: Hyperparams = Field(default={}, description="replace the method's hyperparameters")
+
+
+def _unique_names(variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
+    _unique(tuple(variant.name for variant in variants))
+    return variants
+
+
+Methods = Annotated[
+    tuple[Annotated[Variant, BeforeValidator(_variant, json_schema_input_type=MethodName | Variant)], ...],
+    Field(strict=False, min_length=1),
+    AfterValidator(_unique_names),
+]
+Levels = Annotated[
+    Entries[Level],
+    BeforeValidator(
+        lambda value: value if isinstance(value, list | tuple) else [value], json_schema_input_type=Level | list[Level]
+    ),
+]
+
+
+class Study(_Keys):
+    """A study of sb3-mdpo: every method in every environment with every seed."""
+
+    name: Name = Field(default="study", description="default: the file's name")
+    environments: Entries[Text] | None = Field(default=None, description="Gymnasium ids with levels")
+    games: Entries[Text] | None = Field(default=None, description="games of Procgen, in place of environments")
+    modes: Entries[Text] | None = Field(default=None, description="modes of the games; default: [hard]")
+    num_levels: Levels | None = Field(default=None, description="numbers of training levels; default: mdpo.yml's")
+    start_level: Seed = Field(default=0, description="the first training level")
+    methods: Methods
+    seeds: Entries[Seed]
+    timesteps: Positive | None = Field(default=None, description="steps of mdpo in all; default: mdpo.yml's")
+    hyperparams: Hyperparams = Field(default={}, description="replace those of mdpo.yml, for all methods")
+    evaluation: Evaluation = Evaluation()
+    jobs: Positive = Field(default=1, description="runs at the same time")
+    threads: Positive = Field(default=1, description="PyTorch's threads in each run")
+    device: Text = Field(default="auto", description="PyTorch device")
+    resources: Resources = Resources()
+
+    @property
+    def env_ids(self) -> tuple[str, ...]:
+        """The environments, or games and modes, as Gymnasium ids."""
+        pairs = product(self.games or (), self.modes or ("hard",))
+        return self.environments or tuple(f"procgen-{game}-{mode}-v0" for game, mode in pairs)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Study":
+        if bool(self.environments) == bool(self.games):
+            raise ValueError("give either environments (Gymnasium ids) or games (of Procgen, with modes)")
+        if self.environments and self.modes:
+            raise ValueError("modes belong to games: environments are complete ids")
+        for env_id in self.env_ids:
+            if env_id not in gym.registry:
+                known = filter(has_levels, gym.registry)
+                raise ValueError(f"there is no environment {env_id}{did_you_mean(env_id, known)}")
+            if not has_levels(env_id):
+                raise ValueError(
+                    f"{env_id} has no levels to choose from, so no level would be unseen: use an environment with a "
+                    "num_levels argument, e.g. procgen-coinrun-easy-v0"
+                )
+        if "n_timesteps" in self.hyperparams:
+            raise ValueError(f"hyperparams: write timesteps: {self.hyperparams['n_timesteps']} instead of n_timesteps")
+        return self
 
 
 def read_study(path: Path) -> Study:
     """
     :param path: study file
-    :return: what it says
-    :raises ValueError: where it is no study, in one line that names the key and what is allowed
-    :raises OSError: where it cannot be read
+    :return: the study
+    :raises ValueError: if it is not a study, in one line that names the key and what is allowed
+    :raises OSError: if it cannot be read
     """
     document = read_yaml(path)
     try:
@@ -127,120 +242,45 @@ def read_study(path: Path) -> Study:
 
 def parse_study(document: Any, default_name: str) -> Study:
     """
-    :param document: what the YAML says
-    :param default_name: name of the study where it has none
+    :param document: content of the YAML file
+    :param default_name: name of the study if the file has none
     :return: the study
-    :raises ValueError: where it is none
+    :raises ValueError: if it is not a study
     """
-    given = mapping(document, "the study", STUDY_KEYS)
-    hyperparams = _hyperparams(given.get("hyperparams"), "hyperparams")
-    if "n_timesteps" in hyperparams:
-        raise ValueError(f"hyperparams: n_timesteps is the study's own timesteps: {hyperparams['n_timesteps']}.")
-    return Study(
-        name=plain_name(given.get("name", default_name), "name"),
-        environments=_environments(given),
-        num_levels=_num_levels(given.get("num_levels")),
-        start_level=whole(given.get("start_level", 0), "start_level", 0, SEED_RANGE - 1),
-        methods=_methods(given),
-        seeds=tuple(whole(seed, "seeds", 0, SEED_RANGE - 1) for seed in items(given, "seeds")),
-        timesteps=None if given.get("timesteps") is None else whole(given["timesteps"], "timesteps"),
-        hyperparams=hyperparams,
-        evaluation=_evaluation(given.get("evaluation")),
-        jobs=whole(given.get("jobs", 1), "jobs"),
-        threads=whole(given.get("threads", 1), "threads"),
-        device=text(given.get("device", "auto"), "device"),
-        resources=_resources(given.get("resources")),
-    )
+    if not isinstance(document, dict):
+        raise ValueError(f"a study is a mapping with the keys {', '.join(Study.model_fields)}, not {document!r}.")
+    given = {key: value for key, value in document.items() if value is not None or key not in Study.model_fields}
+    try:
+        return Study.model_validate({"name": default_name} | given)
+    except ValidationError as error:
+        raise ValueError(_one_error(error)) from error
 
 
-def _environments(given: dict[str, Any]) -> tuple[str, ...]:
-    if ("environments" in given) == ("games" in given):
-        raise ValueError("either environments (Gymnasium ids) or games (of Procgen, with modes) say what to train on.")
-    if "environments" in given:
-        if "modes" in given:
-            raise ValueError("modes belong to games: environments are complete ids.")
-        ids = [text(env_id, "environments") for env_id in items(given, "environments")]
-    else:
-        modes = items(given, "modes") if "modes" in given else ["hard"]
-        ids = [f"procgen-{game}-{mode}-v0" for game, mode in product(items(given, "games"), modes)]
-    for env_id in ids:
-        if env_id not in gym.registry:
-            raise ValueError(f"there is no environment {env_id}{did_you_mean(env_id, _ids_with_levels())}.")
-        if not has_levels(env_id):
-            raise ValueError(
-                f"{env_id} has no levels to choose from, so nothing is unseen in it: use one with num_levels among its "
-                "arguments, e.g. procgen-coinrun-easy-v0."
-            )
-    return tuple(ids)
+MESSAGES = {
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "too_short": "must have at least one entry",
+    "int_type": "must be an integer",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "string_pattern_mismatch": "becomes part of a folder's name: use letters, digits and . _ + -",
+}
+MODELS: dict[str, type[BaseModel]] = {"evaluation": Evaluation, "resources": Resources, "methods": Variant}
 
 
-def _ids_with_levels() -> list[str]:
-    return [env_id for env_id in gym.registry if has_levels(env_id)]
-
-
-def _num_levels(value: Any) -> tuple[int | None, ...]:
-    if value is None:
-        return (None,)
-    numbers = items({"num_levels": value if isinstance(value, list) else [value]}, "num_levels")
-    return tuple(whole(number, "num_levels", 1, SEED_RANGE - 1) for number in numbers)
-
-
-def _methods(given: dict[str, Any]) -> tuple[Variant, ...]:
-    variants = tuple(_variant(entry) for entry in items(given, "methods"))
-    no_duplicates([variant.name for variant in variants], "methods")
-    return variants
-
-
-def _variant(entry: Any) -> Variant:
-    if isinstance(entry, str):
-        return Variant(entry, _method(entry))
-    entry = mapping(entry, "an entry of methods", Variant.__dataclass_fields__)
-    if "method" not in entry:
-        raise ValueError("methods: a mapping says which method it is of, e.g. {name: mdpo_0.3, method: mdpo}.")
-    name = plain_name(entry.get("name", entry["method"]), "methods")
-    return Variant(name, _method(entry["method"]), _hyperparams(entry.get("hyperparams"), f"hyperparams of {name}"))
-
-
-def _method(name: Any) -> str:
-    if not isinstance(name, str) or name not in METHODS:
-        hint = did_you_mean(str(name), METHODS)
-        raise ValueError(f"methods: there is no {name!r}{hint}; there are {', '.join(METHODS)}.")
-    return name
-
-
-def _evaluation(value: Any) -> Evaluation:
-    given = mapping({} if value is None else value, "evaluation", Evaluation.__dataclass_fields__)
-    for key in given.keys() & {"freq", "episodes", "n_envs"}:
-        given[key] = whole(given[key], f"evaluation: {key}")
-    if not isinstance(given.get("deterministic", False), bool):
-        raise ValueError(f"evaluation: deterministic is true or false, not {given['deterministic']!r}.")
-    evaluation = Evaluation(**given)
-    if not max(2, evaluation.n_envs or 0) <= evaluation.episodes:
-        raise ValueError(
-            f"evaluation: {evaluation.episodes} episodes must be at least 2, and no less than n_envs "
-            f"({evaluation.n_envs}): each environment plays one."
-        )
-    return evaluation
-
-
-def _resources(value: Any) -> Resources:
-    given = mapping({} if value is None else value, "resources", Resources.__dataclass_fields__)
-    for key in given.keys() & {"cpus", "gpus"}:
-        given[key] = share(given[key], f"resources: {key}", zero=key == "gpus")
-    if "retries" in given:
-        given["retries"] = whole(given["retries"], "resources: retries", 0)
-    return Resources(**given)
-
-
-def _hyperparams(value: Any, key: str) -> dict[str, Any]:
-    given = mapping({} if value is None else value, key, HYPERPARAMS)
-    if not isinstance(given.get("env_kwargs", {}), dict):
-        raise ValueError(f"{key}: env_kwargs is a mapping, not {given['env_kwargs']!r}.")
-    for count in given.keys() & {"n_policies", "n_envs", "n_timesteps"}:
-        given[count] = whole(given[count], f"{key}: {count}")
-    for name, kinds in (("policy", (str, list)), ("policy_kwargs", (str, dict, list))):
-        if name in given and not isinstance(given[name], kinds):
-            raise ValueError(f"{key}: {name} is written as in the zoo's files, not {given[name]!r}.")
-    if levels := {"num_levels", "start_level"} & given.get("env_kwargs", {}).keys():
-        raise ValueError(f"{key}: env_kwargs has {', '.join(sorted(levels))}, which are keys of the study itself.")
-    return given
+def _one_error(error: ValidationError) -> str:
+    """The first error: the path of the key, the value and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    *parents, key = first["loc"] or ("",)
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        model = MODELS[str(parents[0])] if parents else Study
+        return f"{'.'.join(map(str, parents)) or 'the study'}: {_unknown(key, model.model_fields)}."
+    if first["type"] == "missing":
+        return f"{where}: is required."
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = MESSAGES.get(first["type"], message)
+    show_value = first["loc"] and not isinstance(first["input"], dict | BaseModel)
+    given = f" {first['input']!r}:" if show_value or first["type"].endswith("_type") else ""
+    return f"{where}{':' if where else ''}{given} {message}.".strip()

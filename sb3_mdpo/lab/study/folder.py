@@ -98,7 +98,7 @@ class StudyFolder:
         Check that complete runs are what the study wants today.
 
         :param runs: runs of the study
-        :raises ValueError: where a complete run was trained with other settings
+        :raises ValueError: if a complete run was trained with other settings
         """
         for run in runs:
             conf = self.complete(run) / CONF
@@ -122,7 +122,7 @@ class StudyFolder:
         Keep others from running the study at the same time.
 
         :return: context manager
-        :raises OSError: where somebody does already
+        :raises OSError: if somebody does already
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / LOCK)

@@ -1,8 +1,7 @@
 """The methods that a study compares: MDPO, its ablations and its baselines, on one encoder and one protocol.
 
-All of them are settings of MDPO: with one policy it is PPO with the paper's value clipping
-(docs/deviations.md). So they share encoder, environments, normalisation, evaluation and code, and
-differ in what their names say.
+All methods are settings of MDPO, which is PPO with the paper's value clipping if it has one policy
+(docs/deviations.md). They share encoder, environments, normalisation, evaluation and code.
 """
 
 import inspect
@@ -25,10 +24,9 @@ ADAM = {"eps": 1e-5}  # of SB3's policies, as long as they are given no optimize
 @dataclass(frozen=True)
 class Method:
     """
-    :param name: its name in study files and tables
-    :param description: what it is, in a line
-    :param adapt: hyperparameters of MDPO, as in ``hyperparams/mdpo.yml`` -> hyperparameters of the method; the
-        argument is left as it is
+    :param name: name in study files and tables
+    :param description: one line
+    :param adapt: returns the method's hyperparameters, given those of MDPO as in ``hyperparams/mdpo.yml``
     """
 
     name: str
@@ -115,7 +113,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("mdpo", "MDPO as in mdpo.yml", dict),
-        Method("twins", "the same policies without distillation", lambda h: h | {"distill_coef": 0.0}),
+        Method("independent", "the same policies without distillation", lambda h: h | {"distill_coef": 0.0}),
         Method("mdpo_detached", "MDPO whose KL sends no gradient to the peer", lambda h: h | {"detach_peers": True}),
         Method("mdpo_half", "MDPO with as many steps in all as ppo has", _half),
         Method("ppo", "one member alone: its environments, its steps", _ppo),

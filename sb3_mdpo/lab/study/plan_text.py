@@ -1,29 +1,27 @@
-"""A plan for people and for programs."""
+"""A plan as a text table and as JSON."""
 
 import json
 from datetime import timedelta
-from typing import Any
 
 from sb3_mdpo.lab.study.plan import Group, Plan
-from sb3_mdpo.lab.study.status import aligned
+from sb3_mdpo.utils.terminal import text_table
 
 UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
-HEADER = (*("method", "runs", "steps", "per policy", "images", "evaluations", "time", "memory", "disk", "under way"),)
+HEADER = ("method", "runs", "steps", "per policy", "images", "evaluations", "time", "disk")
 
 
 def plan_table(plan: Plan) -> str:
     """
     :param plan: a plan
-    :return: a line per kind of run with what one of them takes, then what all of them take together
+    :return: a line per kind of run with the costs of one run, then the totals
     """
-    rows = [HEADER, *map(_row, plan.groups)]
-    return "\n".join([aligned(rows, left=(0,)), "", *_totals(plan)])
+    return "\n".join([text_table(HEADER, map(_row, plan.groups)), "", *_totals(plan)])
 
 
 def plan_json(plan: Plan) -> str:
     """
     :param plan: a plan
-    :return: the same as JSON, in bytes and seconds
+    :return: the plan as JSON, in bytes and seconds
     """
     groups = [
         {
@@ -32,8 +30,6 @@ def plan_json(plan: Plan) -> str:
             **vars(group.costs),
             "seconds": group.seconds,
             "disk": group.disk,
-            "disk_under_way": group.disk_under_way,
-            "needs": vars(group.needs),
         }
         for group in plan.groups
     ]
@@ -42,9 +38,7 @@ def plan_json(plan: Plan) -> str:
 
 
 def _row(group: Group) -> tuple[str, ...]:
-    costs, needs = group.costs, group.needs
-    at_least = "" if needs.rollout_seconds else ">"
-    gpu = f" + {amount(needs.gpu_memory)}B GPU" if needs.gpu_memory else ""
+    costs = group.costs
     return (
         group.runs[0].method,
         str(len(group.runs)),
@@ -53,41 +47,29 @@ def _row(group: Group) -> tuple[str, ...]:
         amount(costs.trained_images),
         str(costs.evaluations),
         duration(group.seconds),
-        f"{at_least}{amount(needs.memory)}B{gpu}",
-        f"{at_least}{amount(group.disk)}B",
-        f"{at_least}{amount(group.disk_under_way)}B",
+        "-" if group.disk is None else f"{amount(group.disk)}B",
     )
 
 
 def _totals(plan: Plan) -> list[str]:
-    def total(value: Any) -> Any:
-        return sum(len(group.runs) * value(group) for group in plan.groups)
-
-    steps, images = total(lambda group: group.costs.timesteps), total(lambda group: group.costs.trained_images)
+    steps = sum(len(group.runs) * group.costs.timesteps for group in plan.groups)
+    images = sum(len(group.runs) * group.costs.trained_images for group in plan.groups)
+    disk = sum(len(group.runs) * (group.disk or 0) for group in plan.groups)
     lines = [f"In all: {len(plan.order)} runs, {amount(steps)} environment steps, {amount(images)} images trained on"]
-    largest = max(group.needs.memory for group in plan.groups)
-    at_the_end = total(lambda group: group.disk)
-    checkpoints = max(group.disk_under_way - group.disk for group in plan.groups)
-    for machines in sorted({1, plan.machines}):
-        slots = machines * plan.jobs
-        wall = plan.wall_seconds(machines)
-        where = "1 machine" if machines == 1 else f"{machines} machines"
-        until = "" if wall is None else f"{duration(wall)}, "
-        lines.append(
-            f"On {where}, {plan.jobs} at a time on each: {until}{amount(plan.jobs * largest)}B of memory each, "
-            f"{amount(at_the_end + slots * checkpoints)}B of disk"
-        )
+    if all(group.disk is not None for group in plan.groups):
+        lines[0] += f", {amount(disk)}B of disk"
     if any(group.seconds is None for group in plan.groups):
-        lines.append("Time: state it (--steps-per-second), read it from a study (--measured) or try it here (--probe)")
-    if any(group.needs.rollout_seconds is None for group in plan.groups):
-        lines.append("Memory without what updates need, disk without logs: --probe measures both")
+        return [*lines, "Time: state the throughput (--steps-per-second) or read it from a study (--measured)"]
+    for machines in sorted({1, plan.machines}):
+        where = "1 machine" if machines == 1 else f"{machines} machines"
+        lines.append(f"On {where}, {plan.jobs} at a time on each: {duration(plan.wall_seconds(machines))}")
     return lines
 
 
 def amount(number: float) -> str:
     """
     :param number: a number that is not negative
-    :return: it with three digits
+    :return: the number with three digits
     """
     for size, unit in UNITS:
         if number >= 0.9995 * size:
@@ -98,7 +80,7 @@ def amount(number: float) -> str:
 
 def duration(seconds: float | None) -> str:
     """
-    :param seconds: a time, None where it is not known
-    :return: it in days, hours, minutes and seconds
+    :param seconds: a duration, None if unknown
+    :return: days, hours, minutes and seconds
     """
     return "-" if seconds is None else str(timedelta(seconds=round(seconds)))

@@ -16,7 +16,7 @@ def read_policy_kwargs(written: str | dict[str, Any] | None) -> dict[str, Any]:
     :param written: ``"dict(net_arch=[64], activation_fn=nn.GELU)"``, a mapping, or None for no arguments
     :return: the arguments by name, nested dictionaries as dictionaries and what is no literal as
         :class:`Expression`
-    :raises ValueError: where the text is no dictionary
+    :raises ValueError: if the text is no dictionary
     """
     if not isinstance(written, str):
         return dict(written or {})

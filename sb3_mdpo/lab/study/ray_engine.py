@@ -24,7 +24,7 @@ def on_ray(address: str = HERE, storage: str | None = None) -> Engine:
     """
     :param address: of the cluster, as ``ray.init()`` takes it: ``host:port``, ``auto`` for the one that runs here,
         ``local`` for one of this machine alone
-    :param storage: where half-done runs are kept: a path that all machines see, or any URL that fsspec understands.
+    :param storage: where unfinished runs are kept: a path that all machines see, or any URL that fsspec understands.
         None for the folder ``unfinished`` of the study, which must then be such a path
     :return: what executes runs there
     """
@@ -43,9 +43,9 @@ def run_all_on_ray(
     :param address: see :func:`on_ray`
     :param storage: see :func:`on_ray`
     :return: each run with how it ended, as they end. When nobody wants the rest any more, those under way are ended
-    :raises ValueError: where this machine alone does not have the resources of a run, or its device is a GPU and it
+    :raises ValueError: if this machine alone does not have the resources of a run, or its device is a GPU and it
         asks for none
-    :raises OSError: where the storage cannot be written, or there is no cluster
+    :raises OSError: if the storage cannot be written, or there is no cluster
     """
     if study.device.startswith("cuda") and not study.resources.gpus:
         raise ValueError(
@@ -87,7 +87,7 @@ def _task(study: Study) -> Any:
 
 
 def _check_resources(study: Study) -> None:
-    """Elsewhere, machines may join later: Ray waits for them, and says so."""
+    """Elsewhere, machines may join later: Ray waits for them and reports it."""
     there_are = ray.cluster_resources()
     wanted = {"CPU": study.resources.cpus or study.threads, "GPU": study.resources.gpus}
     for kind, number in wanted.items():
@@ -104,7 +104,7 @@ def _bring_home(ended: Any, run: PlannedRun, folder: StudyFolder, storage: str) 
     outcome: Outcome
     try:
         outcome, packed = ray.get(ended)
-    except RayError as error:  # all attempts were lost; the next start goes on from the last checkpoint
+    except RayError as error:  # all attempts were lost; the next start resumes from the last checkpoint
         with replacing(folder.failed(run) / LOG) as log:
             log.write(f"{error}\n".encode())
         return "failed"

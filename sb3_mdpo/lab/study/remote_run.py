@@ -1,4 +1,4 @@
-"""One attempt at a run on whatever machine, and what it sends home."""
+"""One attempt at a run on some machine of a cluster."""
 
 import io
 import tarfile
@@ -17,16 +17,16 @@ class KilledError(Exception):
 
 def attempt(run: PlannedRun, storage: str, threads: int, device: str) -> tuple[Outcome, bytes]:
     """
-    Train one run in a folder of this machine's own, from the last checkpoint that an earlier attempt left in the
+    Train one run in a temporary folder of this machine, from the last checkpoint that an earlier attempt left in the
     storage. No two attempts share a folder: one that is thought lost may still be writing.
 
     :param run: the run
-    :param storage: where half-done runs are kept: a path that all machines see, or any URL that fsspec understands
+    :param storage: where unfinished runs are kept: a path that all machines see, or any URL that fsspec understands
     :param threads: PyTorch's threads
     :param device: PyTorch device
     :return: how it ended, and its folder as :func:`pack` packs it
-    :raises KilledError: where the training was killed
-    :raises OSError: where the storage cannot be read
+    :raises KilledError: if the training was killed
+    :raises OSError: if the storage cannot be read
     """
     with TemporaryDirectory(prefix="sb3_mdpo_") as scratch:
         folder = StudyFolder(Path(scratch))

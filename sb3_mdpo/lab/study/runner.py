@@ -21,7 +21,7 @@ from sb3_mdpo.utils.atomic import replacing
 Outcome = Literal["done", "failed", "interrupted"]
 Engine = Callable[[Study, Sequence[PlannedRun], StudyFolder], Generator[tuple[PlannedRun, Outcome], None, None]]
 POLL_SECONDS = 0.2
-KILLED = 128  # the leash's exit codes above it are of trainings that a signal ended; negative ones of its own end
+KILLED = 128  # exit codes of the watchdog above it: a signal ended the training; negative: the watchdog itself
 
 
 def execute(
@@ -36,7 +36,7 @@ def execute(
     :param threads: PyTorch's threads
     :param device: PyTorch device
     :param stopped: asked now and then whether to give up
-    :return: how it ended; a training that was killed is interrupted, and can go on
+    :return: how it ended; a training that was killed counts as interrupted and can resume
     """
     work = folder.unfinished(run)
     begun = folder.resumable(run)
@@ -83,7 +83,7 @@ def execute(
     for path in produced.iterdir():
         path.rename(work / path.name)
     shutil.rmtree(work / "mdpo")
-    shutil.rmtree(work / CHECKPOINTS, ignore_errors=True)  # it need not go on any more
+    shutil.rmtree(work / CHECKPOINTS, ignore_errors=True)  # not needed any more
     work.rename(folder.complete(run))
     return "done"
 

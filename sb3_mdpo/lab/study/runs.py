@@ -6,8 +6,7 @@ from typing import Any
 
 import yaml
 
-from sb3_mdpo.lab.study.checks import did_you_mean
-from sb3_mdpo.lab.study.config import Study, Variant
+from sb3_mdpo.lab.study.config import Study, Variant, did_you_mean
 from sb3_mdpo.lab.study.methods import METHODS, Hyperparams, n_policies
 from sb3_mdpo.zoo.register import hyperparams_folder
 
@@ -84,13 +83,13 @@ def plan_runs(study: Study) -> list[PlannedRun]:
     """
     :param study: the study
     :return: its runs, those of the first seed first, so that a study under way can be compared already
-    :raises ValueError: where a method cannot be made from the hyperparameters
+    :raises ValueError: if a method cannot be made from the hyperparameters
     """
     entries: dict[str, Hyperparams] = yaml.safe_load((hyperparams_folder() / "mdpo.yml").read_text())
     return [
         PlannedRun(study.name, env_id, variant.name, seed, _hyperparams(study, entries, env_id, num_levels, variant))
         for seed, env_id, num_levels, variant in product(
-            study.seeds, study.environments, study.num_levels, study.methods
+            study.seeds, study.env_ids, study.num_levels or (None,), study.methods
         )
     ]
 

@@ -1,11 +1,12 @@
 """How far a study has come."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sb3_mdpo.lab.study.folder import State, StudyFolder
 from sb3_mdpo.lab.study.runs import PlannedRun
+from sb3_mdpo.utils.terminal import text_table
 
 STATES: tuple[State, ...] = ("done", "running", "failed", "missing")
 
@@ -81,22 +82,5 @@ def table(progress: Sequence[Progress]) -> str:
     for one in progress:
         key = (one.run.env_id, str(one.run.num_levels), one.run.method)
         counts.setdefault(key, Counter())[one.state] += 1
-    lines = [("environment", "levels", "method", *STATES)]
-    lines += [(*key, *(str(count[state] or "-") for state in STATES)) for key, count in counts.items()]
-    return aligned(lines, left=(0, 2))
-
-
-def aligned(lines: Sequence[Sequence[str]], left: Collection[int]) -> str:
-    """
-    :param lines: the cells of each line
-    :param left: columns that begin at the left; the others end at the right
-    :return: a table for people
-    """
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place in left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    rows = [(*key, *(str(count[state] or "-") for state in STATES)) for key, count in counts.items()]
+    return text_table(("environment", "levels", "method", *STATES), rows, left=(0, 2))

@@ -1,10 +1,8 @@
 """``sb3-mdpo study``: run what is missing of a study, and tell how far it is."""
 
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -51,8 +49,8 @@ def run_study(
     :param engine: what executes the runs: this machine by default, or
         :func:`~sb3_mdpo.lab.study.ray_engine.on_ray`
     :return: how many runs failed
-    :raises ValueError: where a complete run was trained with other settings than the study has now
-    :raises OSError: where somebody runs the study already
+    :raises ValueError: if a complete run was trained with other settings than the study has now
+    :raises OSError: if somebody runs the study already
     """
     folder = folder_of(study, output)
     runs = plan_runs(study)
@@ -63,7 +61,9 @@ def run_study(
         missing = [run for run in runs if not folder.complete(run).is_dir()]
         n_failed = 0
         bar = tqdm(total=len(runs), initial=len(runs) - len(missing), desc=study.name, unit="run")
-        outcomes = engine(_with(study, jobs=jobs, threads=threads, device=device), missing, folder)
+        given = {"jobs": jobs, "threads": threads, "device": device}
+        changes = {key: value for key, value in given.items() if value is not None}
+        outcomes = engine(study.model_copy(update=changes), missing, folder)
         with bar, closing(outcomes):
             for run, outcome in outcomes:
                 if outcome == "done":
@@ -81,10 +81,6 @@ def run_study(
     return n_failed
 
 
-def _with(study: Study, **given: Any) -> Study:
-    return replace(study, **{key: value for key, value in given.items() if value is not None})
-
-
 def study_status(study: Study, output: Path | None = None, jobs: int | None = None) -> str:
     """
     :param study: the study
@@ -98,9 +94,7 @@ def study_status(study: Study, output: Path | None = None, jobs: int | None = No
     lines += [f"failed: {folder.failed(one.run) / LOG}" for one in progress if one.state == "failed"]
     if any(one.missing_timesteps for one in progress):
         seconds = remaining_seconds(progress, jobs or study.jobs)
-        lines.append("remaining: not known yet" if seconds is None else f"remaining: about {_duration(seconds)}")
+        lines.append(
+            "remaining: not known yet" if seconds is None else f"remaining: about {timedelta(seconds=round(seconds))}"
+        )
     return "\n".join(lines)
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

@@ -22,7 +22,7 @@ def write_results(folder: StudyFolder, runs: Sequence[PlannedRun]) -> Path:
     :param folder: the study's folder
     :param runs: the runs of the study; those that are not complete are left out
     :return: the table, ``results.csv`` in the study's folder
-    :raises ValueError: where the evaluations of the runs have different columns
+    :raises ValueError: if the evaluations of the runs have different columns
     """
     columns: list[str] = []
     table: list[list[object]] = []
