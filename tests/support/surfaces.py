@@ -117,7 +117,7 @@ SEAMS = {
     "sb3_mdpo.lab.study.plan.probe": _stop,
     "sb3_mdpo.hub.push._check_repository": lambda *_: None,
     "sb3_mdpo.hub.pull._download": _stop,
-    "sb3_mdpo.lab.report.sections.frames.frame_strips": _stop,
+    "sb3_mdpo.lab.report.sections.study.filmstrips": _stop,
     "sb3_mdpo.lab.report.page.get_plotlyjs": lambda: "",
     "rl_zoo3.cli.main": _stop,
     "sb3_mdpo.zoo.resume._train": _stop,
