@@ -47,7 +47,8 @@ def trained(tmp_path_factory) -> Path:
         "evaluation": {"freq": 1024, "episodes": 4, "n_envs": 4},
     }
     (folder / "short.yml").write_text(yaml.safe_dump(study))
-    run_command("sb3-mdpo study run short.yml", cwd=folder)
+    result = run_command("sb3-mdpo study run short.yml", cwd=folder)
+    assert result.returncode == 0, result.stderr[-3000:]
     return folder / "studies" / "short"
 
 
@@ -74,6 +75,15 @@ def add_analyses(study: Path, results: pd.DataFrame) -> None:
         (settings.parent / "robustness.json").write_text(json.dumps(synthetic_robustness(policies, level)))
         (settings.parent / "features.json").write_text(json.dumps(synthetic_features(policies, level)))
         Image.new("RGB", (40, 20), "#88aacc").save(settings.parent / "saliency.png")
+
+
+def one_run(folder: Path, **changes) -> Path:
+    """A study of one run that was evaluated once, with its analyses."""
+    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
+    study = write_study(folder / "study", results.assign(**changes))
+    if not changes:
+        add_analyses(study, results)
+    return study
 
 
 def report(folder: Path, output: Path, *options: str) -> Path:
@@ -106,7 +116,7 @@ def rows_of(page, section: str, place: int = 0) -> list[list[str]]:
 
 
 def traces(page, chart: str) -> list[dict]:
-    """What plotly has drawn, without bands."""
+    """The traces drawn by plotly, without bands."""
     every = page.evaluate(
         "id => document.getElementById(id).data.map(t => ({name: t.name, x: t.x, y: t.y, fill: t.fill || '', "
         "symbol: t.marker ? t.marker.symbol : '', color: (t.line && t.line.color) || (t.marker && t.marker.color), "
@@ -382,9 +392,7 @@ def test_a_run_of_a_study_is_of_the_method_that_the_study_says(browser, tmp_path
 
 
 def test_features_of_several_runs_are_no_single_runs(tmp_path, capsys):
-    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
-    study = write_study(tmp_path / "study", results)
-    add_analyses(study, results)
+    study = one_run(tmp_path)
     path = next(study.glob("*/features.json"))
     content = json.loads(path.read_text())
     content["settings"]["runs"] = ["one", "another"]
@@ -405,20 +413,15 @@ def test_what_is_neither_study_nor_run_is_refused(tmp_path, capsys):
     assert "has no results.csv" in message
     assert "logs/mdpo/CartPole-v1_1" in message
     assert "reps=0 must be at least 1" in refused(capsys, str(tmp_path), "--reps", "0")
-    write_study(tmp_path / "study", synthetic_results(seeds=[0], steps=[100]))
-    assert "is a folder" in refused(capsys, str(tmp_path / "study"), "-o", str(tmp_path))
+    assert "is a folder" in refused(capsys, str(one_run(tmp_path)), "-o", str(tmp_path))
 
 
 def test_runs_are_looked_for_in_the_study_only(tmp_path, capsys):
-    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
-    study = write_study(tmp_path / "study", results.assign(run="../elsewhere"))
-    assert "is not the name of a folder in it" in refused(capsys, str(study))
+    assert "is not the name of a folder in it" in refused(capsys, str(one_run(tmp_path, run="../elsewhere")))
 
 
 def test_a_broken_file_is_named_and_the_old_report_stays(tmp_path, capsys):
-    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
-    study = write_study(tmp_path / "study", results)
-    add_analyses(study, results)
+    study = one_run(tmp_path)
     (tmp_path / "report.html").write_text("old")
     broken = next(study.rglob("robustness.json"))
     wrong = broken.read_text().replace("64", '"many"')

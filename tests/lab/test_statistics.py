@@ -237,13 +237,13 @@ def test_what_is_no_table_of_results_is_refused(tmp_path):
     results = synthetic_results()
     path = tmp_path / "results.csv"
     path.write_bytes(b"\x89PNG\r\n")
-    with pytest.raises(ValueError, match="is no table"):
+    with pytest.raises(ValueError, match="is not a table"):
         read_results(path)
     with pytest.raises(ValueError, match="has no column unseen_return"):
         check_results(results.drop(columns="unseen_return"))
     with pytest.raises(ValueError, match="has no rows"):
         check_results(results[:0])
-    with pytest.raises(ValueError, match="something else than numbers in kl"):
+    with pytest.raises(ValueError, match="values that are not numbers in kl"):
         check_results(results.assign(kl="x"))
     with pytest.raises(ValueError, match="rows without seed"):
         check_results(results.assign(seed=np.nan))
