@@ -1,4 +1,4 @@
-"""Arguments of ``sb3-mdpo report``. What it needs is imported when it runs."""
+"""Arguments of ``sb3-mdpo report``. Its dependencies are imported when it runs."""
 
 import argparse
 from pathlib import Path
@@ -7,12 +7,8 @@ from sb3_mdpo.utils.optional_dependencies import need
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: the parser of ``sb3-mdpo report``
-    """
-    parser.add_argument(
-        "folder", metavar="FOLDER", type=Path, help="a study's folder, or a run folder of rl_zoo3 train"
-    )
+    """:param parser: the parser of ``sb3-mdpo report``"""
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="a study's folder or a run folder of rl_zoo3 train")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
     parser.add_argument("--figures", metavar="FOLDER", type=Path, help="also write the charts as PNG and PDF there")
     parser.add_argument("--reps", type=int, default=2000, help="repetitions of the bootstrap (default: 2000)")
@@ -20,7 +16,8 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    need("lab", pandas="pandas", plotly="plotly", matplotlib="matplotlib", rliable="rliable", scipy="scipy")
+    packages = ("pandas", "plotly", "jinja2", "matplotlib", "rliable", "scipy")
+    need("lab", **{package: package for package in packages})
     from sb3_mdpo.lab.report.data import read_report_data
     from sb3_mdpo.lab.report.figures import write_figures
     from sb3_mdpo.lab.report.page import make_page

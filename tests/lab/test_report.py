@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +13,13 @@ from PIL import Image
 
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.lab.report.data import read_report_data
-from sb3_mdpo.lab.report.method_style import COLORS, looks
+from sb3_mdpo.lab.report.method_style import COLORS, method_styles
 from sb3_mdpo.lab.report.page import make_page
 from sb3_mdpo.lab.report.sections import SECTIONS
 from sb3_mdpo.lab.statistics.aggregates import aggregate_scores, probability_of_improvement
 from sb3_mdpo.lab.statistics.scores import final_scores, score_matrices
 from tests.support.browser import PHONE, open_page, start_browser
+from tests.support.commands import run as run_command
 from tests.support.results import BIGFISH, STEPS, synthetic_features, synthetic_results, synthetic_robustness
 
 GRID = "TexturedGrid-v0"
@@ -48,9 +47,7 @@ def trained(tmp_path_factory) -> Path:
         "evaluation": {"freq": 1024, "episodes": 4, "n_envs": 4},
     }
     (folder / "short.yml").write_text(yaml.safe_dump(study))
-    program = [str(Path(sys.executable).parent / "sb3-mdpo"), "study", "run", "short.yml"]
-    environ = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(program, cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False)
+    result = run_command("sb3-mdpo study run short.yml", cwd=folder)
     assert result.returncode == 0, result.stderr[-3000:]
     return folder / "studies" / "short"
 
@@ -78,6 +75,15 @@ def add_analyses(study: Path, results: pd.DataFrame) -> None:
         (settings.parent / "robustness.json").write_text(json.dumps(synthetic_robustness(policies, level)))
         (settings.parent / "features.json").write_text(json.dumps(synthetic_features(policies, level)))
         Image.new("RGB", (40, 20), "#88aacc").save(settings.parent / "saliency.png")
+
+
+def one_run(folder: Path, **changes) -> Path:
+    """A study of one run that was evaluated once, with its analyses."""
+    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
+    study = write_study(folder / "study", results.assign(**changes))
+    if not changes:
+        add_analyses(study, results)
+    return study
 
 
 def report(folder: Path, output: Path, *options: str) -> Path:
@@ -110,7 +116,7 @@ def rows_of(page, section: str, place: int = 0) -> list[list[str]]:
 
 
 def traces(page, chart: str) -> list[dict]:
-    """What plotly has drawn, without bands."""
+    """The traces drawn by plotly, without bands."""
     every = page.evaluate(
         "id => document.getElementById(id).data.map(t => ({name: t.name, x: t.x, y: t.y, fill: t.fill || '', "
         "symbol: t.marker ? t.marker.symbol : '', color: (t.line && t.line.color) || (t.marker && t.marker.color), "
@@ -123,7 +129,7 @@ def traces(page, chart: str) -> list[dict]:
 def test_summary_and_curves_show_the_table(page):
     assert page.title() == "synthetic"
     facts = dict(rows_of(page, "summary"))
-    assert facts["methods"] == "mdpo, twins, ppo"
+    assert facts["methods"] == "mdpo, independent, ppo"
     assert facts["seeds"] == "0, 1, 2"
     assert facts["runs"] == "18"
     assert ["mdpo", "3", "2,000", "1,000", "12,000", "40"] in rows_of(page, "summary", 1)
@@ -157,7 +163,7 @@ def test_comparison_shows_the_estimates(page, complete):
     drawn = {(trace["y"][0], round(trace["x"][0], 6)) for trace in traces(page, "chart-aggregates")}
     estimates = aggregate_scores(matrices, REPS)
     assert drawn == {(row.method, round(row.estimate, 6)) for row in estimates.itertuples()}
-    assert [row[0] for row in rows_of(page, "aggregates", 1)[1:]] == ["mdpo", "twins"]  # which have ensembles
+    assert [row[0] for row in rows_of(page, "aggregates", 1)[1:]] == ["mdpo", "independent"]  # which have ensembles
     iqm = next(trace for trace in traces(page, "chart-efficiency") if trace["name"] == "ppo")
     assert iqm["y"] == pytest.approx([0.3 * step / 2000 + 0.01 for step in STEPS])
     expected = probability_of_improvement(matrices, "mdpo", REPS)
@@ -180,7 +186,7 @@ def test_games_gap_and_distance_show_the_table(page):
     assert mdpo["unseen return"] == "23.80 \u00b1 0.40"
     assert mdpo["training return"] == "31.80 \u00b1 0.40"
     assert mdpo[head[-1]] == "15.60"
-    assert games[task, "twins", "members"][-1] == ""
+    assert games[task, "independent", "members"][-1] == ""
     stars = [trace for trace in traces(page, "chart-games") if trace["symbol"] == "star-open"]
     assert {(trace["y"][0], trace["x"][0]) for trace in stars} == {
         ("mdpo", 15.6),
@@ -192,7 +198,7 @@ def test_games_gap_and_distance_show_the_table(page):
     assert traces(page, "chart-gap-0")[0]["y"] == pytest.approx([8] * len(STEPS))
     assert [task, "mdpo", "0.0125"] in rows_of(page, "distillation")
     distance = traces(page, "chart-distillation-0")
-    assert [trace["name"] for trace in distance] == ["mdpo", "twins"]
+    assert [trace["name"] for trace in distance] == ["mdpo", "independent"]
     assert distance[0]["y"] == pytest.approx([0.5 * (1 - step / 2000) for step in STEPS])
 
 
@@ -203,7 +209,7 @@ def test_analyses_show_what_the_runs_hold(page):
     assert next(t for t in traces(page, "chart-robustness-1") if t["name"] == "ppo")["y"] == pytest.approx(
         [0.405, 0.605]
     )
-    assert [f"{BIGFISH}, 500 levels", "twins", "6", "0.205 \u00b1 0.005", "12.5 \u00b1 0.0", "64"] in rows_of(
+    assert [f"{BIGFISH}, 500 levels", "independent", "6", "0.205 \u00b1 0.005", "12.5 \u00b1 0.0", "64"] in rows_of(
         page, "representation"
     )
     assert [f"{BIGFISH}, 500 levels", "mdpo", "policy 0", "policy 1", "0.875"] in rows_of(page, "representation", 1)
@@ -221,12 +227,12 @@ def test_analyses_show_what_the_runs_hold(page):
 def test_methods_look_the_same_in_all_charts(page):
     for chart in ("chart-curves-0", "chart-efficiency", "chart-profiles", "chart-gap-1", "chart-robustness-0"):
         colors = {trace["name"].split(",")[0]: trace["color"] for trace in traces(page, chart)}
-        assert colors == {"mdpo": COLORS[0], "twins": COLORS[1], "ppo": COLORS[2]}, chart
+        assert colors == {"mdpo": COLORS[0], "independent": COLORS[1], "ppo": COLORS[2]}, chart
 
 
 def test_colors_that_come_again_come_with_another_mark():
     names = [f"method {k}" for k in range(2 * len(COLORS))]
-    assert len({(look.color, look.symbol) for look in looks(names).values()}) == len(names)
+    assert len({(style.color, style.symbol) for style in method_styles(names).values()}) == len(names)
 
 
 def test_a_phone_scrolls_in_one_direction_only(browser, complete):
@@ -261,9 +267,9 @@ def test_the_same_data_make_the_same_page(complete):
 
 
 def test_names_from_files_are_text(browser, tmp_path):
-    results = synthetic_results(methods=["mdpo", "twins"], seeds=[0, 1], env_ids=[BIGFISH], steps=[100, 200])
-    results = results.replace({"twins": HOSTILE, "synthetic": HOSTILE})
-    results["run"] = results["run"].str.replace("twins", "other")
+    results = synthetic_results(methods=["mdpo", "independent"], seeds=[0, 1], env_ids=[BIGFISH], steps=[100, 200])
+    results = results.replace({"independent": HOSTILE, "synthetic": HOSTILE})
+    results["run"] = results["run"].str.replace("independent", "other")
     study = write_study(tmp_path / "study", results)
     add_analyses(study, results)
     for file in study.rglob("*.json"):
@@ -372,7 +378,7 @@ def test_a_run_of_the_zoo_has_a_page_too(browser, trained, tmp_path):
 
 
 def test_a_run_of_a_study_is_of_the_method_that_the_study_says(browser, tmp_path):
-    results = synthetic_results(methods=["twins", "ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
+    results = synthetic_results(methods=["independent", "ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
     study = write_study(tmp_path / "study", results)
     add_analyses(study, results)
     run = study / results[results["method"] == "ppo"]["run"].iloc[0]
@@ -386,9 +392,7 @@ def test_a_run_of_a_study_is_of_the_method_that_the_study_says(browser, tmp_path
 
 
 def test_features_of_several_runs_are_no_single_runs(tmp_path, capsys):
-    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
-    study = write_study(tmp_path / "study", results)
-    add_analyses(study, results)
+    study = one_run(tmp_path)
     path = next(study.glob("*/features.json"))
     content = json.loads(path.read_text())
     content["settings"]["runs"] = ["one", "another"]
@@ -409,20 +413,15 @@ def test_what_is_neither_study_nor_run_is_refused(tmp_path, capsys):
     assert "has no results.csv" in message
     assert "logs/mdpo/CartPole-v1_1" in message
     assert "reps=0 must be at least 1" in refused(capsys, str(tmp_path), "--reps", "0")
-    write_study(tmp_path / "study", synthetic_results(seeds=[0], steps=[100]))
-    assert "is a folder" in refused(capsys, str(tmp_path / "study"), "-o", str(tmp_path))
+    assert "is a folder" in refused(capsys, str(one_run(tmp_path)), "-o", str(tmp_path))
 
 
 def test_runs_are_looked_for_in_the_study_only(tmp_path, capsys):
-    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
-    study = write_study(tmp_path / "study", results.assign(run="../elsewhere"))
-    assert "no name of a folder in it" in refused(capsys, str(study))
+    assert "is not the name of a folder in it" in refused(capsys, str(one_run(tmp_path, run="../elsewhere")))
 
 
 def test_a_broken_file_is_named_and_the_old_report_stays(tmp_path, capsys):
-    results = synthetic_results(methods=["ppo"], seeds=[0], env_ids=[BIGFISH], steps=[100])
-    study = write_study(tmp_path / "study", results)
-    add_analyses(study, results)
+    study = one_run(tmp_path)
     (tmp_path / "report.html").write_text("old")
     broken = next(study.rglob("robustness.json"))
     wrong = broken.read_text().replace("64", '"many"')

@@ -114,8 +114,8 @@ def test_probability_of_improvement_by_hand():
     assert table["probability"].tolist() == pytest.approx([(3 / 4 + 1.5 / 4) / 2])
     assert table[["method", "other"]].to_numpy().tolist() == [["mdpo", "ppo"]]
     assert 0 <= table["low"][0] < table["probability"][0] < table["high"][0] <= 1
-    with pytest.raises(ValueError, match="no scores of twins: compare one of mdpo, ppo"):
-        probability_of_improvement(matrices(mdpo=MATRIX, ppo=MATRIX), "twins")
+    with pytest.raises(ValueError, match="no scores of independent: compare one of mdpo, ppo"):
+        probability_of_improvement(matrices(mdpo=MATRIX, ppo=MATRIX), "independent")
 
 
 scores_of_runs = st.integers(1, 4).flatmap(
@@ -170,7 +170,7 @@ def test_learning_curves_are_means_and_deviations_over_seeds():
 
 def test_task_table_has_mean_and_deviation_over_seeds():
     table = task_table(final_scores(synthetic_results(seeds=[0, 4]), fraction=0))
-    row = table.set_index(["env_id", "method", "policies"]).loc[(COINRUN, "twins", "members")]
+    row = table.set_index(["env_id", "method", "policies"]).loc[(COINRUN, "independent", "members")]
     assert row["n_seeds"] == 2
     assert row["unseen_normalized"] == pytest.approx(0.42)
     assert row["unseen_normalized_std"] == pytest.approx(0.04 / np.sqrt(2))
@@ -237,13 +237,13 @@ def test_what_is_no_table_of_results_is_refused(tmp_path):
     results = synthetic_results()
     path = tmp_path / "results.csv"
     path.write_bytes(b"\x89PNG\r\n")
-    with pytest.raises(ValueError, match="is no table"):
+    with pytest.raises(ValueError, match="is not a table"):
         read_results(path)
     with pytest.raises(ValueError, match="has no column unseen_return"):
         check_results(results.drop(columns="unseen_return"))
     with pytest.raises(ValueError, match="has no rows"):
         check_results(results[:0])
-    with pytest.raises(ValueError, match="something else than numbers in kl"):
+    with pytest.raises(ValueError, match="values that are not numbers in kl"):
         check_results(results.assign(kl="x"))
     with pytest.raises(ValueError, match="rows without seed"):
         check_results(results.assign(seed=np.nan))
@@ -265,7 +265,7 @@ def test_paper_returns_are_those_of_its_protocol_only():
     assert paper_return(BIGFISH, 200, 0, "mdpo") is None
     assert paper_return(BIGFISH, 500, 7, "mdpo") is None
     assert paper_return("procgen-bigfish-easy-v0", 500, 0, "mdpo") is None
-    assert paper_return(BIGFISH, 500, 0, "twins") is None
+    assert paper_return(BIGFISH, 500, 0, "independent") is None
     assert paper_return("procgen-maze-hard-v0", 500, 0, "mdpo") is None  # not published
     assert paper_return("CartPole-v1", 500, 0, "mdpo") is None
 

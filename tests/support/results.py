@@ -11,7 +11,7 @@ from sb3_mdpo.lab.statistics.results import COLUMNS
 PERTURBATIONS = {"random convolution": [None], "brightness": [0.1, 0.3], "no background": [None]}
 BIGFISH, COINRUN = "procgen-bigfish-hard-v0", "procgen-coinrun-hard-v0"
 # What a method ends with on unseen levels; the first has two members and an ensemble
-LEVEL = {"mdpo": 0.6, "twins": 0.4, "ppo": 0.3}
+LEVEL = {"mdpo": 0.6, "independent": 0.4, "ppo": 0.3}
 RANGES = {BIGFISH: (0.0, 40.0), COINRUN: (5.0, 10.0)}
 STEPS = tuple(range(100, 2001, 100))
 

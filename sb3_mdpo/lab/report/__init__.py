@@ -1,1 +1,1 @@
-"""One page that shows everything there is about a study or a run."""
+"""One page with all results of a study or a run."""

@@ -1,4 +1,4 @@
-"""Methods against each other, as sections and figures show it."""
+"""The comparison of methods that the page and the figures show."""
 
 from dataclasses import dataclass
 
@@ -28,13 +28,13 @@ from sb3_mdpo.lab.statistics.scores import (
 @dataclass(frozen=True)
 class Comparison:
     """
-    :param label: what scores are
-    :param note: why there are no intervals, where there are none
-    :param aggregates: aggregates of members, with ``low`` and ``high`` where there are intervals
-    :param ensembles: the same of ensembles
+    :param label: ``"normalised score"`` or ``"return"``
+    :param note: why there are no intervals, None if there are
+    :param aggregates: aggregates of the members, with ``low`` and ``high`` if there are intervals
+    :param ensembles: aggregates of the ensembles
     :param improvement: probabilities that the first method is better than each of the others
     :param profiles: performance profiles
-    :param efficiency: interquartile mean over the course of training
+    :param efficiency: interquartile mean during training
     """
 
     label: str = "score"
@@ -51,8 +51,8 @@ def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
     :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
     :param reps: repetitions of the bootstrap
     :param seed: its seed
-    :return: everything that the seeds at hand allow: without intervals where they are too few, or not the same for all
-        methods; without anything but a note where scores cannot be compared at all
+    :return: the comparison; without intervals if there are too few seeds or the methods have different ones, and with
+        nothing but a note if scores cannot be compared
     """
     scores = final_scores(results)
     members, ensembles = (scores[scores["policies"] == policies] for policies in (MEMBERS, ENSEMBLE))
@@ -80,10 +80,7 @@ def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
 
 
 def first_method(matrices: ScoreMatrices) -> str:
-    """
-    :param matrices: scores
-    :return: the method that is compared with all others: mdpo where it is there
-    """
+    """:return: the method that is compared with all others: mdpo if it is there"""
     return "mdpo" if "mdpo" in matrices.scores else next(iter(matrices.scores))
 
 
@@ -94,7 +91,7 @@ def _ensembles(ensembles: pd.DataFrame, column: str, label: str, reps: int, seed
 
 
 def _meaningful(aggregates: pd.DataFrame, label: str) -> pd.DataFrame:
-    """Returns have no optimum of 1 to be away from."""
+    """The optimality gap, the distance to a score of 1, has no meaning for returns."""
     return aggregates if label != "return" else aggregates[aggregates["metric"] != "optimality gap"]
 
 

@@ -1,4 +1,4 @@
-"""Everything that a report shows, read from a study's folder or a run's."""
+"""The data of a report, read from the folder of a study or of a run."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from stable_baselines3.common.monitor import get_monitor_files
 from sb3_mdpo.common.save_util import ZIP_ERRORS
 from sb3_mdpo.lab.generalization.table import TABLE
 from sb3_mdpo.lab.report.comparison import Comparison, compare
-from sb3_mdpo.lab.report.method_style import Look, looks
+from sb3_mdpo.lab.report.method_style import Style, method_styles
 from sb3_mdpo.lab.report.runs import RunFiles, find_run_folder
 from sb3_mdpo.lab.statistics.aggregates import REPS
 from sb3_mdpo.lab.statistics.curves import learning_curves
@@ -23,7 +23,7 @@ from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores
 from sb3_mdpo.lab.study.table import RESULTS
 from sb3_mdpo.zoo.run import Run, read_run
 
-# How a run outside of a study is called: its settings may be those of any method, or of none
+# Method name of a run outside a study
 ONE_RUN = "this run"
 SMOOTHING = 100  # episodes, as in SB3's own statistics
 
@@ -31,11 +31,11 @@ SMOOTHING = 100  # episodes, as in SB3's own statistics
 @dataclass(frozen=True)
 class ReportData:
     """
-    :param name: what it is about
-    :param folder: where it is from
-    :param results: one row per evaluation and policy, None for a run that was not evaluated on its levels
+    :param name: title of the report
+    :param folder: folder of the study or the run
+    :param results: one row per evaluation and policy; None for a run without evaluations on training and unseen levels
     :param runs: the runs
-    :param training: of a single run, columns ``series``, ``timesteps`` and ``mean_return``: what the zoo logged
+    :param training: returns that the zoo logged for a single run: columns ``series``, ``timesteps``, ``mean_return``
     :param reps: repetitions of the bootstrap
     """
 
@@ -53,17 +53,17 @@ class ReportData:
         return sorted(names, key=lambda name: name != "mdpo")
 
     @cached_property
-    def looks(self) -> dict[str, Look]:
-        return looks(self.methods)
+    def styles(self) -> dict[str, Style]:
+        return method_styles(self.methods)
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """Final scores of all runs; no rows where there are no evaluations."""
+        """Final scores of all runs; empty without evaluations."""
         return pd.DataFrame() if self.results is None else final_scores(self.results)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """Means over seeds in the course of training, of members; no rows where there are no evaluations."""
+        """The members' means over seeds during training; empty without evaluations."""
         if self.results is None:
             return pd.DataFrame()
         curves = learning_curves(self.results)
@@ -77,9 +77,7 @@ class ReportData:
             raise ValueError(f"{self.folder}: {error}") from error
 
     def examples(self) -> list[RunFiles]:
-        """
-        :return: of each method the run of its lowest seed on the first task that has a folder
-        """
+        """:return: for each method the run with a folder on the first task, with the lowest seed"""
         here = [run for run in self.runs if run.folder is not None]
         tasks = list(dict.fromkeys(run.task for run in self.runs))
         first: dict[str, RunFiles] = {}
@@ -92,11 +90,11 @@ def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
     """
     :param folder: a study's folder, with ``results.csv``, or a run folder of ``rl_zoo3 train``
     :param reps: repetitions of the bootstrap
-    :return: what there is to report
-    :raises ValueError: where it is neither of them, or not readable as what it says it is
+    :return: the report's data
+    :raises ValueError: if the folder is neither of them, or a file in it cannot be read
     """
     if reps < 1:
-        raise ValueError(f"reps={reps} must be at least 1: 2000 are usual.")
+        raise ValueError(f"reps={reps} must be at least 1; the default is 2000.")
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}: give a study's folder or a run folder of rl_zoo3 train.")
     if (folder / RESULTS).is_file():
@@ -104,7 +102,9 @@ def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
     try:
         run = read_run(folder)
     except ValueError as error:
-        raise ValueError(f"{folder} is no study's folder, for it has no {RESULTS}, and no run's: {error}") from error
+        raise ValueError(
+            f"{folder} is not a study's folder (it has no {RESULTS}) and not a run folder: {error}"
+        ) from error
     return _read_single(run, reps)
 
 
@@ -118,24 +118,24 @@ def _report_data(
     name: str, folder: Path, results: pd.DataFrame, folder_of: Callable[[str], Path | None], reps: int
 ) -> ReportData:
     rows = results[[*TASK, "method", "seed", "run"]].drop_duplicates()
-    runs = [
+    runs = tuple(
         RunFiles(
-            row.run,
-            row.method,
-            row.env_id,
-            int(row.num_levels),
-            int(row.start_level),
-            int(row.seed),
-            folder_of(row.run),
+            name=row.run,
+            method=row.method,
+            env_id=row.env_id,
+            num_levels=int(row.num_levels),
+            start_level=int(row.start_level),
+            seed=int(row.seed),
+            folder=folder_of(row.run),
         )
         for row in rows.itertuples()
-    ]
-    return ReportData(name, folder, results, tuple(runs), reps=reps)
+    )
+    return ReportData(name, folder, results, runs, reps=reps)
 
 
 def _folder_of(study: Path, run: str) -> Path | None:
     if Path(run).name != run or run in ("", ".", ".."):
-        raise ValueError(f"{study / RESULTS} has a run {run!r}, which is no name of a folder in it.")
+        raise ValueError(f"{study / RESULTS} has a run {run!r}, which is not the name of a folder in it.")
     return find_run_folder(study / run)
 
 
@@ -143,10 +143,10 @@ def _read_single(run: Run, reps: int) -> ReportData:
     name = run.folder.resolve().name
     study = run.folder.resolve().parent / RESULTS
     if study.is_file() and name in (results := read_results(study))["run"].to_numpy():
-        of_a_study = results[results["run"] == name]  # which knows its method
+        of_a_study = results[results["run"] == name]
         return _report_data(name, run.folder, of_a_study, lambda _: run.folder, reps)
     levels = {key: int(run.env_kwargs.get(key, 0)) for key in ("num_levels", "start_level")}
-    files = RunFiles(name, ONE_RUN, run.env_id, **levels, seed=_seed(run), folder=run.folder)
+    files = RunFiles(name, ONE_RUN, run.env_id, **levels, seed=int(run.args["seed"]), folder=run.folder)
     path = run.folder / TABLE
     if not path.is_file():
         return ReportData(name, run.folder, None, (files,), _logged_returns(run.folder), reps)
@@ -155,23 +155,19 @@ def _read_single(run: Run, reps: int) -> ReportData:
     return ReportData(name, run.folder, check_results(evaluations, path), (files,), reps=reps)
 
 
-def _seed(run: Run) -> int:
-    return int(run.args["seed"])
-
-
 @contextmanager
 def _readable(what: object) -> Iterator[None]:
-    """SB3's and NumPy's readers say in many ways that a file is not theirs."""
+    """The readers of SB3 and NumPy raise many types of errors for a damaged file."""
     try:
         yield
     except (*ZIP_ERRORS, AssertionError, IndexError, OverflowError, TypeError, pd.errors.DataError) as error:
         raise ValueError(
-            f"{what} cannot be read ({type(error).__name__}: {error}): move it away, and the rest is shown."
+            f"{what} cannot be read ({type(error).__name__}: {error}): move it away to see the rest."
         ) from error
 
 
 def _monitored(folder: Path) -> pd.DataFrame:
-    """Like SB3's ``load_results()``, which ends the process at some damaged numbers."""
+    """Like SB3's ``load_results()``, which crashes the process at some damaged numbers."""
     tables = []
     for name in get_monitor_files(str(folder)):
         with Path(name).open(encoding="utf-8") as file:
@@ -182,7 +178,7 @@ def _monitored(folder: Path) -> pd.DataFrame:
 
 
 def _logged_returns(folder: Path) -> pd.DataFrame | None:
-    """What the zoo logs by itself, whatever the environment."""
+    """Returns that the zoo logs for any environment."""
     series = {}
     if list(folder.glob("*monitor.csv")):
         with _readable(f"{folder}/*monitor.csv"):

@@ -1,4 +1,4 @@
-"""Strips of frames: a policy at play on an unseen level."""
+"""Filmstrips: frames of an episode of each policy on an unseen level."""
 
 from pathlib import Path
 
@@ -21,43 +21,45 @@ SIZE, BETWEEN, LINE = 112, 3, 18  # pixels
 Frame = NDArray[np.uint8]
 
 
-def frame_strips(run: RunFiles) -> Path:
+def filmstrips(run: RunFiles) -> Path:
     """
-    Draw strips of a run's policies, or take those in its folder where they are newer than its model.
+    Draw filmstrips of a run's policies, unless those in its folder are newer than its model.
 
     :param run: a run with a folder
     :return: ``frames.png`` in it
-    :raises ValueError: where it has no model, or its environment has no levels or no pictures
+    :raises ValueError: if it has no model, or its environment has no levels or renders no images
     """
     if run.folder is None:
-        raise ValueError(f"the folder of {run.name} is not here.")
+        raise ValueError(f"the folder of {run.name} is missing.")
     path = run.folder / FILE
     model = run.folder / f"{run.env_id.replace('/', '-')}.zip"
     if path.is_file() and (not model.is_file() or path.stat().st_mtime >= model.stat().st_mtime):
         return path
     if not model.is_file():
         raise ValueError(f"there is no model {model}.")
-    strips = draw_strips(open_trained(run.folder, device="cpu"), run.seed)
+    strips = draw_filmstrips(open_trained(run.folder, device="cpu"), run.seed)
     with replacing(path) as file:
         strips.save(file, "PNG", optimize=True)
     return path
 
 
-def draw_strips(trained: TrainedModel, seed: int = 0) -> Image.Image:
+def draw_filmstrips(trained: TrainedModel, seed: int = 0) -> Image.Image:
     """
     :param trained: a trained model
     :param seed: seed of the level and of the sampling
     :return: a strip for each of its policies, one below the other, with its name
-    :raises ValueError: where the environment draws no pictures
+    :raises ValueError: if the environment renders no images
     """
     strips = {}
     for name, policy in all_policies(trained.model).items():
         set_random_seed(seed)
         env = trained.make_env(1, seed, **UNSEEN_LEVELS, render_mode="rgb_array")
         try:
-            strips[name] = _spread(_play(env, policy, trained.env_id))
+            frames = _play(env, policy, trained.env_id)
         finally:
             env.close()
+        places = np.linspace(0, len(frames) - 1, min(N_FRAMES, len(frames))).round().astype(int)
+        strips[name] = [frames[place] for place in places]
     picture = Image.new("RGB", (N_FRAMES * (SIZE + BETWEEN), len(strips) * (SIZE + LINE)), "white")
     draw = ImageDraw.Draw(picture)
     for row, (name, frames) in enumerate(strips.items()):
@@ -68,21 +70,15 @@ def draw_strips(trained: TrainedModel, seed: int = 0) -> Image.Image:
 
 
 def _play(env: VecEnv, policy: BasePolicy, env_id: str) -> list[Frame]:
-    """The frames of one episode, or of its first part."""
+    """The frames of one episode, at most ``MAX_STEPS``."""
     observations, done = env.reset(), False
     frames: list[Frame] = []
     while not done and len(frames) < MAX_STEPS:
         frame = env.render("rgb_array")
         if frame is None:
-            raise ValueError(f"{env_id} draws no pictures.")
+            raise ValueError(f"{env_id} renders no images.")
         frames.append(np.asarray(Image.fromarray(frame).resize((SIZE, SIZE), Image.Resampling.BILINEAR)))
         actions, _ = policy.predict(observations, deterministic=False)  # type: ignore[arg-type]
         observations, _, dones, _ = env.step(actions)
         done = bool(dones[0])
     return frames
-
-
-def _spread(frames: list[Frame]) -> list[Frame]:
-    """At most ``N_FRAMES`` of them, from the first to the last."""
-    places = np.linspace(0, len(frames) - 1, min(N_FRAMES, len(frames))).round().astype(int)
-    return [frames[place] for place in places]

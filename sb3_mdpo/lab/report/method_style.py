@@ -1,9 +1,9 @@
-"""Colours and marks of methods, the same in all charts."""
+"""Colour and marker of each method, the same in all charts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# seaborn's "colorblind", which rliable draws with; its yellow last, which is hard to see on white
+# seaborn's "colorblind", which rliable uses; yellow is last because it is hard to see on white
 COLORS = (
     "#0173b2",
     "#de8f05",
@@ -16,8 +16,8 @@ COLORS = (
     "#fbafe4",
     "#ece133",
 )
-# For plotly and for matplotlib. Seven: a colour comes with another mark each time it is used again
-MARKS = (
+# Names in plotly and in matplotlib. Seven, so that a colour used again comes with another marker
+MARKERS = (
     ("circle", "o"),
     ("square", "s"),
     ("diamond", "D"),
@@ -29,11 +29,11 @@ MARKS = (
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """
     :param color: as ``#rrggbb``
-    :param symbol: plotly's name of the mark
-    :param marker: matplotlib's
+    :param symbol: the marker's name in plotly
+    :param marker: the marker's name in matplotlib
     """
 
     color: str
@@ -42,16 +42,17 @@ class Look:
 
     @property
     def faint(self) -> str:
-        """The colour of a band, for plotly."""
+        """Colour of a band in plotly."""
         red, green, blue = (int(self.color[k : k + 2], 16) for k in (1, 3, 5))
         return f"rgba({red},{green},{blue},0.15)"
 
 
-def looks(methods: Sequence[str]) -> dict[str, Look]:
+def method_styles(methods: Sequence[str]) -> dict[str, Style]:
     """
-    :param methods: names of methods, in the order of legends
-    :return: the look of each
+    :param methods: names of methods in the order of the legend; any name is allowed
+    :return: the style of each
     """
     return {
-        method: Look(COLORS[k % len(COLORS)], *MARKS[k % len(MARKS)]) for k, method in enumerate(dict.fromkeys(methods))
+        method: Style(COLORS[k % len(COLORS)], *MARKERS[k % len(MARKERS)])
+        for k, method in enumerate(dict.fromkeys(methods))
     }

@@ -1,57 +1,44 @@
-"""The page: its sections one below the other, with everything that they need inside."""
+"""The page: one HTML file with everything in it, rendered by jinja2, which escapes all text."""
 
-from importlib.resources import files
+import base64
+from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from tqdm import tqdm
 
 from sb3_mdpo._version import __version__
+from sb3_mdpo.lab.report.charts import chart
 from sb3_mdpo.lab.report.data import ReportData
-from sb3_mdpo.lab.report.html import escape, paragraph
-from sb3_mdpo.lab.report.sections import SECTIONS, Section
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>
-{style}</style>
-<script>{plotly}</script>
-</head>
-<body>
-<header><h1>{title}</h1></header>
-<nav aria-label="Sections">{links}</nav>
-<main>
-{sections}
-</main>
-<footer>sb3-mdpo {version}</footer>
-</body>
-</html>
-"""
+from sb3_mdpo.lab.report.sections import SECTIONS
 
 
 def make_page(data: ReportData, progress: bool = False) -> str:
     """
-    :param data: what there is to report
+    :param data: the report's data
     :param progress: whether to show a progress bar
-    :return: one HTML page that needs nothing else, no network in particular
+    :return: an HTML page that needs no other file and no network
     """
+    templates = Environment(
+        loader=PackageLoader("sb3_mdpo.lab.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.globals["draw"] = chart
+    templates.filters["base64"] = _base64
     with tqdm(SECTIONS, unit="section", disable=not progress) as bar:
-        sections = [_section(section, data) for section in bar]
-    return PAGE.format(
-        title=escape(data.name),
-        style=(files("sb3_mdpo.lab.report") / "style.css").read_text(),
-        plotly=get_plotlyjs(),
-        links="".join(f'<a href="#{section.anchor}">{escape(section.title)}</a>' for section in SECTIONS),
-        sections="\n".join(sections),
+        sections = [(section, section.content(data)) for section in bar]
+    return templates.get_template("page.html.j2").render(
+        title=data.name,
+        plotly=Markup(get_plotlyjs()),
+        sections=sections,
+        folder=next((run.folder for run in data.runs if run.folder is not None), "RUN"),
         version=__version__,
     )
 
 
-def _section(section: Section, data: ReportData) -> str:
-    folder = next((run.folder for run in data.runs if run.folder is not None), "RUN")
-    inside = section.html(data) or paragraph(section.hint.format(run=folder), "hint")
-    return f'<section id="{section.anchor}"><h2>{escape(section.title)}</h2>{inside}</section>'
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()

@@ -1,4 +1,4 @@
-"""What a run left on disk."""
+"""The files of a run."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class RunFiles:
     :param num_levels: number of training levels, 0 for all
     :param start_level: first training level
     :param seed: seed of the training
-    :param folder: run folder of the zoo, None where it is not here
+    :param folder: run folder of the zoo, None if it is missing
     """
 
     name: str
@@ -39,17 +39,12 @@ class RunFiles:
         return task_name(self.env_id, self.num_levels, self.start_level)
 
     def file(self, name: str) -> Path | None:
-        """
-        :param name: name of a file in the run's folder
-        :return: the file where it is there
-        """
+        """:return: the file with this name in the run's folder, None if there is none"""
         path = None if self.folder is None else self.folder / name
         return path if path is not None and path.is_file() else None
 
     def settings(self) -> dict[str, str]:
-        """
-        :return: name -> text of the files that say how the run was made
-        """
+        """:return: name -> text of the files with the run's command and settings"""
         if self.folder is None:
             return {}
         patterns = (f"*/{COMMAND}", CONF, f"*/{CONFIG}", f"*/{ARGS}")
@@ -70,15 +65,15 @@ def read_rows(
     runs: Sequence[RunFiles], name: str, key: str, texts: Sequence[str], numbers: Sequence[str]
 ) -> pd.DataFrame:
     """
-    The same table of several runs' JSON files as one.
+    Read the same table from the JSON files of several runs.
 
     :param runs: runs
     :param name: name of the files
-    :param key: where in them the table is
+    :param key: key of the table in them
     :param texts: its columns of text
-    :param numbers: its columns of numbers, NaN where a file has none
-    :return: columns ``method``, ``task``, ``seed``, ``run`` and those of the table; no rows where no run has the file
-    :raises ValueError: where a file is something else
+    :param numbers: its columns of numbers
+    :return: columns ``method``, ``task``, ``seed``, ``run`` and those of the table; empty if no run has the file
+    :raises ValueError: if a file has no such table
     """
     tables = [_read_table(run, path, key, texts, numbers) for run in runs if (path := run.file(name)) is not None]
     if not tables:
@@ -89,15 +84,15 @@ def read_rows(
 def read_analysis(path: Path) -> dict[str, Any]:
     """
     :param path: ``robustness.json`` or ``features.json``
-    :return: what it says
-    :raises ValueError: where it is no such file
+    :return: its content
+    :raises ValueError: if it is not such a file
     """
     try:
         document = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error}): write it again.") from error
+        raise ValueError(f"{path} is not JSON ({error}): write it again.") from error
     if not isinstance(document, dict) or not isinstance(document.get("settings"), dict):
-        raise ValueError(f"{path} has no settings, so it is no analysis of ours: write it again.")
+        raise ValueError(f"{path} has no settings, so it was not written by sb3-mdpo: write it again.")
     return document
 
 
@@ -109,8 +104,5 @@ def _read_table(run: RunFiles, path: Path, key: str, texts: Sequence[str], numbe
         rows = rows.astype(dict.fromkeys(texts, str) | dict.fromkeys(numbers, float))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} has no table {key} with {', '.join(columns)} ({error}): write it again.") from error
-    rows.insert(0, "method", run.method)
-    rows.insert(1, "task", run.task)
-    rows.insert(2, "seed", run.seed)
-    rows.insert(3, "run", run.name)
-    return rows
+    about = {"method": run.method, "task": run.task, "seed": run.seed, "run": run.name}
+    return rows.assign(**about)[[*about, *columns]]

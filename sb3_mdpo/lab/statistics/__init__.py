@@ -1,1 +1,1 @@
-"""What a table of evaluations says, and how sure it is of it (Agarwal et al., arXiv 2108.13264, through rliable)."""
+"""Statistics of a table of evaluations, with intervals by rliable (Agarwal et al., arXiv 2108.13264)."""

@@ -27,7 +27,7 @@ def point_aggregates(matrices: ScoreMatrices) -> pd.DataFrame:
     """
     :param matrices: scores, of at least one seed
     :return: columns ``method``, ``metric`` and ``estimate``: the interquartile mean over all runs, median and mean
-        over tasks of their mean over seeds, and how far runs stay below a score of 1 on average
+        over tasks of the mean over seeds, and the mean distance of runs below a score of 1
     """
     rows = [
         (method, name, float(metric(matrix)))
@@ -45,7 +45,7 @@ def aggregate_scores(matrices: ScoreMatrices, reps: int = REPS, seed: int = 0) -
     :param reps: repetitions of the bootstrap
     :param seed: its seed
     :return: columns ``method``, ``metric``, ``estimate``, ``low`` and ``high``
-    :raises ValueError: where there are too few seeds for an interval
+    :raises ValueError: if there are too few seeds for an interval
     """
     _, intervals = bootstrap(
         matrices, matrices.scores, lambda scores: np.array([metric(scores) for metric in METRICS.values()]), reps, seed
@@ -59,7 +59,7 @@ def improvement_probability(better: NDArray[Any], worse: NDArray[Any]) -> float:
     ``rliable.metrics.probability_of_improvement`` without its p-values, which take nearly all of its time.
 
     :param better: scores (n_seeds, n_tasks)
-    :param worse: scores (any other n_seeds, n_tasks)
+    :param worse: scores (n_seeds, n_tasks), where n_seeds may differ
     :return: probability that a run of the first beats one of the second on the same task, ties counting half,
         averaged over tasks
     """
@@ -72,11 +72,11 @@ def probability_of_improvement(
 ) -> pd.DataFrame:
     """
     :param matrices: scores, of at least two seeds
-    :param method: which method's probability of beating each of the others is wanted
+    :param method: the method that is compared with each of the others
     :param reps: repetitions of the bootstrap
     :param seed: its seed
     :return: columns ``method``, ``other``, ``probability``, ``low`` and ``high``
-    :raises ValueError: where there is no such method, or there are too few seeds for an interval
+    :raises ValueError: if there is no such method, or there are too few seeds for an interval
     """
     if method not in matrices.scores:
         raise ValueError(f"There are no scores of {method}: compare one of {', '.join(matrices.scores)}.")
@@ -96,7 +96,7 @@ def performance_profiles(
     :param seed: its seed
     :return: columns ``method``, ``threshold``, ``fraction`` (of all runs on all tasks with a higher score),
         ``low`` and ``high``
-    :raises ValueError: where there are too few seeds for an interval
+    :raises ValueError: if there are too few seeds for an interval
     """
     _check_seeds(matrices, reps)
     thresholds = np.asarray(thresholds, dtype=float)
@@ -121,13 +121,13 @@ def bootstrap(
     matrices: ScoreMatrices, scores: Mapping[str, Any], function: Callable[..., Any], reps: int, seed: int
 ) -> tuple[Estimates, Estimates]:
     """
-    :param matrices: where the scores are from
+    :param matrices: the scores that were passed
     :param scores: what rliable's ``get_interval_estimates`` takes
     :param function: what to estimate from them
     :param reps: repetitions of the bootstrap
     :param seed: its seed
     :return: point estimates, and intervals (2, n_estimates)
-    :raises ValueError: where there are too few seeds for an interval
+    :raises ValueError: if there are too few seeds for an interval
     """
     _check_seeds(matrices, reps)
     with _numpy_seeded(seed):
@@ -143,12 +143,12 @@ def _check_seeds(matrices: ScoreMatrices, reps: int) -> None:
             f"{len(matrices.seeds)} seed(s) give no interval: train every method with 2 or more, better 5."
         )
     if reps < 1:
-        raise ValueError(f"reps={reps} must be at least 1: 2000 are usual.")
+        raise ValueError(f"reps={reps} must be at least 1; the default is 2000.")
 
 
 @contextmanager
 def _numpy_seeded(seed: int) -> Iterator[None]:
-    """rliable draws from NumPy's global generator, whatever ``random_state`` it is given."""
+    """rliable draws from NumPy's global generator even if it is given a ``random_state``."""
     state = np.random.get_state()
     np.random.seed(seed)
     try:

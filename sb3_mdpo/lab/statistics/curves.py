@@ -1,4 +1,4 @@
-"""Measures over the course of training."""
+"""Measures during training."""
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,9 @@ from sb3_mdpo.lab.statistics.scores import MEMBERS, ScoreMatrices, member_means,
 def learning_curves(results: pd.DataFrame) -> pd.DataFrame:
     """
     :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
-    :return: one row per task, method, ``policies`` and evaluation: of each measure the mean over those seeds that
-        have got so far, of each ``*_std`` their standard deviation (empty for one seed), their number as
-        ``n_seeds``, and the mean of each budget
+    :return: one row per task, method, ``policies`` and step: the mean of each measure over the seeds evaluated there,
+        its standard deviation as ``*_std`` (NaN for one seed), the number of seeds as ``n_seeds``, and the mean of each
+        budget
     """
     keys = [*TASK, "method", "policies", "timesteps"]
     groups = member_means(results).groupby(keys, sort=False)
@@ -30,15 +30,15 @@ def sample_efficiency(
     results: pd.DataFrame, column: str = "unseen_normalized", reps: int = REPS, seed: int = 0
 ) -> pd.DataFrame:
     """
-    The interquartile mean of the members' scores over the course of training.
+    Interquartile mean of the members' scores during training.
 
     :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
-    :param column: the measure to take
+    :param column: the measure
     :param reps: repetitions of the bootstrap
     :param seed: its seed
     :return: columns ``method``, the budgets, ``estimate``, ``low`` and ``high``, at those steps at which all runs
         of a method were evaluated
-    :raises ValueError: where there are too few seeds for an interval, or a method's runs have no step in common
+    :raises ValueError: if there are too few seeds for an interval, or a method's runs have no step in common
     """
     evaluations = member_means(results)
     evaluations = evaluations[evaluations["policies"] == MEMBERS]

@@ -20,7 +20,7 @@ MEASURES = [
 ]
 NUMBERS = [*BUDGETS, *MEASURES, "num_levels", "start_level", "seed"]
 COLUMNS = ["study", *RUN, *BUDGETS, "policy", *MEASURES]
-# pandas' own reader of numbers ends the process at one like 4e492493924924 (pandas issue 63089); Python's does not
+# pandas' own reader of numbers crashes the process at one like 4e492493924924 (pandas issue 63089); Python's does not
 SAFE: Literal["round_trip"] = "round_trip"
 _TEXT = dict.fromkeys(("study", "env_id", "method", "run", "policy"), str)
 
@@ -28,8 +28,8 @@ _TEXT = dict.fromkeys(("study", "env_id", "method", "run", "policy"), str)
 def read_results(path: Path) -> pd.DataFrame:
     """
     :param path: ``results.csv`` of a study
-    :return: the table, as :func:`check_results` wants it
-    :raises ValueError: where it is no such table
+    :return: the table, checked by :func:`check_results`
+    :raises ValueError: if it is not such a table
     """
     return check_results(read_csv(path), path)
 
@@ -38,21 +38,20 @@ def read_csv(path: Path) -> pd.DataFrame:
     """
     :param path: a file of evaluations, of a run or of a study
     :return: its table, unchecked; only empty cells are undefined
-    :raises ValueError: where it is no table
+    :raises ValueError: if it is not a table
     """
     try:
         return pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""], float_precision=SAFE)
-    except (ValueError, OverflowError) as error:  # which pandas' own and those of the encoding are
-        raise ValueError(f"{path} is no table: {error}") from error
+    except (ValueError, OverflowError) as error:  # pandas' own errors and UnicodeDecodeError are ValueErrors
+        raise ValueError(f"{path} is not a table: {error}") from error
 
 
 def check_results(results: pd.DataFrame, source: object = "the table") -> pd.DataFrame:
     """
     :param results: table with the columns of ``results.csv``
-    :param source: where it comes from, for messages
+    :param source: its file, for messages
     :return: the table
-    :raises ValueError: where a column is missing or no number, there is no row, or two rows are of the same
-        evaluation
+    :raises ValueError: if a column is missing or not numeric, there is no row, or two rows are of the same evaluation
     """
     missing = [column for column in COLUMNS if column not in results]
     if missing:
@@ -62,7 +61,7 @@ def check_results(results: pd.DataFrame, source: object = "the table") -> pd.Dat
     numbers = [column for column in (*NUMBERS, "episodes") if column in results]
     texts = [column for column in numbers if not pd.api.types.is_numeric_dtype(results[column])]
     if texts:
-        raise ValueError(f"{source} has something else than numbers in {', '.join(texts)}.")
+        raise ValueError(f"{source} has values that are not numbers in {', '.join(texts)}.")
     unnamed = [column for column in (*RUN, "timesteps", "policy") if results[column].isna().any()]
     if unnamed:
         raise ValueError(f"{source} has rows without {', '.join(unnamed)}.")
@@ -88,7 +87,7 @@ def task_name(env_id: str, num_levels: float, start_level: float = 0) -> str:
     :param env_id: Gymnasium id
     :param num_levels: number of training levels, 0 for all of them
     :param start_level: first training level
-    :return: what to call training there
+    :return: name of the task
     """
     levels = "all levels" if num_levels == 0 else f"{num_levels:g} level{'' if num_levels == 1 else 's'}"
     return f"{env_id}, {levels}" + (f" from {start_level:g}" if start_level else "")

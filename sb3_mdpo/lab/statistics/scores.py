@@ -20,8 +20,8 @@ class ScoreMatrices:
     Scores as rliable takes them.
 
     :param scores: method -> array (n_seeds, n_tasks)
-    :param seeds: what the rows are
-    :param tasks: what the columns are
+    :param seeds: the seed of each row
+    :param tasks: the task of each column
     """
 
     scores: dict[str, NDArray[np.float64]]
@@ -31,15 +31,15 @@ class ScoreMatrices:
 
 def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.DataFrame:
     """
-    What each run ended with: the mean of its evaluations in the last part of training, as in the paper
-    (arXiv 2501.02481), of which the last evaluation always is one.
+    Final score of each run: the mean of its evaluations in the last part of training, as in the paper
+    (arXiv 2501.02481). The last evaluation is always one of them.
 
     :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
-    :param fraction: that part, of the steps of the run's last evaluation
+    :param fraction: that part, as a fraction of the steps of the run's last evaluation
     :return: two rows for a run with an ensemble, otherwise one, with the columns of ``RUN``, ``policies``
-        (``"members"``: the mean over all members, which are what is trained; ``"ensemble"``: what they do
-        together), ``MEASURES`` and ``evaluations``, the number of evaluations
-    :raises ValueError: where the fraction is not between 0 and 1
+        (``"members"``: the mean over all members;
+        ``"ensemble"``: the members acting together), ``MEASURES`` and ``evaluations``, the number of evaluations
+    :raises ValueError: if the fraction is not between 0 and 1
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction={fraction} must be between 0 and 1: 0.05 is the last 5 % of training.")
@@ -53,8 +53,8 @@ def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.D
 def member_means(results: pd.DataFrame) -> pd.DataFrame:
     """
     :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
-    :return: one row per evaluation for the members, with the mean of their measures, and one for the ensemble;
-        ``policies`` says which
+    :return: one row per evaluation for the members, with the mean of their measures, and one for the ensemble,
+        distinguished by ``policies``
     """
     policies = np.where(results["policy"] == ENSEMBLE, ENSEMBLE, MEMBERS)
     measured = [column for column in (*BUDGETS, *MEASURES) if column != "timesteps"]
@@ -66,9 +66,9 @@ def score_column(scores: pd.DataFrame, levels: str = "unseen") -> str:
     """
     :param scores: table with ``MEASURES``
     :param levels: ``"unseen"`` or ``"training"``
-    :return: the column to compare methods by: normalised scores where all rows have them, otherwise
-        returns where these are of a single environment
-    :raises ValueError: where returns of several environments would be mixed
+    :return: the column to compare methods by: normalised scores if all rows have them, otherwise returns if there is
+        a single environment
+    :raises ValueError: if returns of several environments would be mixed
     """
     if scores[f"{levels}_normalized"].notna().all():
         return f"{levels}_normalized"
@@ -84,7 +84,7 @@ def score_column(scores: pd.DataFrame, levels: str = "unseen") -> str:
 def common_seeds(scores: pd.DataFrame) -> pd.DataFrame:
     """
     :param scores: table of :func:`final_scores`
-    :return: its rows of those seeds that all methods have on all tasks
+    :return: its rows with seeds that all methods have on all tasks
     """
     runs = scores.groupby("seed").apply(lambda rows: len(rows.groupby([*TASK, "method"])), include_groups=False)
     wanted = scores["method"].nunique() * len(scores.groupby(TASK))
@@ -94,9 +94,9 @@ def common_seeds(scores: pd.DataFrame) -> pd.DataFrame:
 def score_matrices(scores: pd.DataFrame, column: str = "unseen_normalized") -> ScoreMatrices:
     """
     :param scores: table of :func:`final_scores`, of members or of ensembles
-    :param column: the measure to take
+    :param column: the measure
     :return: its matrices
-    :raises ValueError: where a score is missing: not every method has the same seeds on every task
+    :raises ValueError: if a score is missing because not every method has the same seeds on every task
     """
     if scores.empty or scores["policies"].nunique() > 1:
         raise ValueError(f"Scores of {scores['policies'].unique().tolist()}: take members, or ensembles.")

@@ -1,4 +1,4 @@
-"""Means and standard deviations over seeds, task by task, and what the paper reports beside them."""
+"""Means and standard deviations over seeds per task, and the returns that the paper reports."""
 
 import gymnasium as gym
 import pandas as pd
@@ -12,7 +12,7 @@ def task_table(scores: pd.DataFrame) -> pd.DataFrame:
     """
     :param scores: table of :func:`~sb3_mdpo.lab.statistics.scores.final_scores`
     :return: one row per task, method and ``policies``: the number of seeds as ``n_seeds``, the mean over seeds of
-        each measure, and its standard deviation as ``*_std`` (empty for one seed)
+        each measure, and its standard deviation as ``*_std`` (NaN for one seed)
     """
     groups = scores.groupby([*TASK, "method", "policies"], sort=False)
     means, deviations = groups[MEASURES].mean(), groups[MEASURES].std(ddof=1).add_suffix("_std")

@@ -1,68 +1,47 @@
-"""The sections of a report: each a function from what there is to HTML, or to None where there is nothing."""
+"""The sections of a report. Each is a function from the data to what its macro in sections.html.j2 shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sb3_mdpo.lab.report.data import ReportData
-from sb3_mdpo.lab.report.sections import (
-    aggregates,
-    configuration,
-    curves,
-    distillation,
-    frames,
-    games,
-    gap,
-    improvement,
-    profiles,
-    representation,
-    robustness,
-    summary,
-)
+from sb3_mdpo.lab.report.sections import analyses, comparisons, study, training
 
 
 @dataclass(frozen=True)
 class Section:
     """
-    :param anchor: its id in the page
+    :param anchor: its id in the page, and the name of its macro
     :param title: its heading
-    :param html: what makes it
-    :param hint: which command produces what it shows; ``{run}`` stands for a run's folder
+    :param content: computes the arguments of the macro, or returns None if there is nothing to show
+    :param hint: which command produces what is missing; ``{run}`` stands for a run's folder
     """
 
     anchor: str
     title: str
-    html: Callable[[ReportData], str | None]
+    content: Callable[[ReportData], Mapping[str, Any] | None]
     hint: str
 
 
-EVALUATE = (
-    "It needs evaluations on training and unseen levels: sb3-mdpo study run STUDY.yml, or GeneralizationEvalCallback "
-    "in the training."
-)
-COMPARE = "It needs at least two methods with the same two or more seeds: sb3-mdpo study run STUDY.yml."
+STUDY = "sb3-mdpo study run STUDY.yml"
+EVALUATE = f"It needs evaluations on training and unseen levels: {STUDY}, or train with GeneralizationEvalCallback."
+COMPARE = f"It needs at least two methods with the same two or more seeds: {STUDY}."
+POLICIES = f"It needs evaluations of runs with several policies: {STUDY}."
+ROBUSTNESS = "It needs robustness.json: sb3-mdpo robustness {run}"
+FEATURES = "It needs features.json: sb3-mdpo features {run}"
+MODELS = f"It needs the runs' folders with their models: {STUDY}."
+FOLDERS = f"It needs the runs' folders: {STUDY}."
 SECTIONS = (
-    Section("summary", "What was run", summary.html, EVALUATE),
-    Section("curves", "Learning curves", curves.html, EVALUATE),
-    Section("aggregates", "Aggregates", aggregates.html, EVALUATE),
-    Section("improvement", "Probability of improvement", improvement.html, COMPARE),
-    Section("profiles", "Performance profiles", profiles.html, COMPARE),
-    Section("games", "Game by game", games.html, EVALUATE),
-    Section("gap", "Generalisation gap", gap.html, EVALUATE),
-    Section(
-        "distillation",
-        "Distance between policies",
-        distillation.html,
-        "It needs evaluations of runs with several policies: sb3-mdpo study run STUDY.yml.",
-    ),
-    Section("robustness", "Robustness", robustness.html, "It needs robustness.json: sb3-mdpo robustness {run}"),
-    Section("representation", "Representation", representation.html, "It needs features.json: sb3-mdpo features {run}"),
-    Section(
-        "frames", "At play", frames.html, "It needs the runs' folders with their models: sb3-mdpo study run STUDY.yml."
-    ),
-    Section(
-        "configuration",
-        "Configuration and commands",
-        configuration.html,
-        "It needs the runs' folders: sb3-mdpo study run STUDY.yml.",
-    ),
+    Section("summary", "What was run", study.summary, EVALUATE),
+    Section("curves", "Learning curves", training.curves, EVALUATE),
+    Section("aggregates", "Aggregates", comparisons.aggregates, EVALUATE),
+    Section("improvement", "Probability of improvement", comparisons.improvement, COMPARE),
+    Section("profiles", "Performance profiles", comparisons.profiles, COMPARE),
+    Section("games", "Game by game", training.games, EVALUATE),
+    Section("gap", "Generalisation gap", training.gap, EVALUATE),
+    Section("distillation", "Distance between policies", training.distillation, POLICIES),
+    Section("robustness", "Robustness", analyses.robustness, ROBUSTNESS),
+    Section("representation", "Representation", analyses.representation, FEATURES),
+    Section("frames", "At play", study.frames, MODELS),
+    Section("configuration", "Configuration and commands", study.configuration, FOLDERS),
 )

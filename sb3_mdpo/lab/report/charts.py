@@ -1,0 +1,110 @@
+"""Charts of the page, drawn by plotly. Plotly renders some HTML in its texts, so names are escaped."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
+from markupsafe import Markup, escape
+
+from sb3_mdpo.lab.report.lines import Line
+from sb3_mdpo.lab.statistics.results import BUDGETS
+
+AXES = dict(
+    zip(BUDGETS, ("environment steps in total", "steps per policy", "images trained on", "seconds"), strict=True)
+)
+
+
+def text(value: object) -> str:
+    """
+    :param value: a name from a file
+    :return: it, escaped for a text of a figure
+    """
+    return str(escape(value))
+
+
+def line_chart(lines: Iterable[Line], title: str, axes: Mapping[str, str] = AXES) -> go.Figure:
+    """
+    :param lines: lines; the solid ones have a band and an entry in the legend
+    :param title: title of the vertical axis
+    :param axes: column -> title of the horizontal axes; with several of them there is a menu to choose one
+    :return: the figure
+    """
+    figure, first = go.Figure(), next(iter(axes))
+    values: dict[str, list[list[float]]] = {axis: [] for axis in axes}
+    for line in lines:
+        method, label, band = text(line.method), text(line.label), line.band
+        if not band.empty:
+            for axis in axes:
+                values[axis].append([*band[axis], *band[axis][::-1]])
+            figure.add_scatter(
+                x=values[first][-1],
+                y=[*band["low"], *band["high"][::-1]],
+                fill="toself",
+                fillcolor=line.style.faint,
+                line={"width": 0},
+                mode="lines",
+                hoverinfo="skip",
+                legendgroup=method,
+                showlegend=False,
+                name=method,
+            )
+        for axis in axes:
+            values[axis].append(line.rows[axis].tolist())
+        figure.add_scatter(
+            x=values[first][-1],
+            y=line.rows["estimate"].tolist(),
+            name=method if line.solid else label,
+            mode="lines+markers" if line.marked else "lines",
+            line={"color": line.style.color, "dash": line.dash, "width": 2 if line.solid else 1.5},
+            marker={"symbol": line.style.symbol, "size": 6},
+            legendgroup=method,
+            showlegend=line.solid,
+            hovertemplate=f"{label}: %{{y:.3f}} at %{{x:,}}<extra></extra>",
+        )
+    figure.update_xaxes(title=axes[first])
+    figure.update_yaxes(title=title)
+    if len(axes) > 1:
+        buttons = [
+            {"label": label, "method": "update", "args": [{"x": values[axis]}, {"xaxis.title.text": label}]}
+            for axis, label in axes.items()
+        ]
+        menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "pad": {"t": 0, "b": 4}}
+        figure.update_layout(updatemenus=[menu])
+        figure.update_xaxes(rangemode="tozero")
+    return figure
+
+
+def error_bars(rows: pd.DataFrame, **more: Any) -> dict[str, Any]:
+    """
+    :param rows: a table with ``estimate``, ``low`` and ``high``
+    :param more: other properties of the bars
+    :return: plotly's ``error_x`` or ``error_y``
+    """
+    ends = {"array": rows["high"] - rows["estimate"], "arrayminus": rows["estimate"] - rows["low"]}
+    return {side: lengths.tolist() for side, lengths in ends.items()} | {"symmetric": False} | more
+
+
+def chart(figure: go.Figure, anchor: str, height: int | None = None) -> Markup:
+    """
+    :param figure: a figure of plotly whose texts are escaped
+    :param anchor: id of its element
+    :param height: in pixels, by default that of the figure, or 420; the width is that of the page
+    :return: the chart, for a page that contains plotly.js
+    """
+    height = height or figure.layout.height or 420
+    figure.update_layout(
+        template="none",
+        height=height,
+        autosize=True,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        font={"family": "system-ui, sans-serif", "size": 13},
+        hoverlabel={"namelength": -1},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
+    )
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(automargin=True, gridcolor="#e8e8e8", zerolinecolor="#cccccc", fixedrange=True)
+    options = {"responsive": True, "displaylogo": False, "displayModeBar": False}
+    html = pio.to_html(figure, full_html=False, include_plotlyjs=False, div_id=anchor, config=options)
+    return Markup('<div class="chart" style="height:{}px">{}</div>').format(height, Markup(html))

@@ -1,0 +1,91 @@
+"""The lines and bands of the charts over training, for the page (plotly) and for the figures (matplotlib)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from sb3_mdpo.lab.report.data import ReportData
+from sb3_mdpo.lab.report.method_style import Style
+from sb3_mdpo.lab.statistics.results import TASK
+from sb3_mdpo.lab.statistics.tables import paper_return
+
+Task = tuple[str, int, int]
+MARKED = 40  # longer lines are drawn without markers
+
+
+@dataclass(frozen=True)
+class Line:
+    """
+    :param rows: table with the columns of the horizontal axes, ``estimate`` and, for a band, ``low`` and ``high``
+    :param style: colour and marker
+    :param method: name in the legend
+    :param label: name in the tooltip
+    :param dash: only a solid line has a band and an entry in the legend
+    """
+
+    rows: pd.DataFrame
+    style: Style
+    method: str
+    label: str
+    dash: Literal["solid", "dash", "dot"] = "solid"
+
+    @property
+    def solid(self) -> bool:
+        return self.dash == "solid"
+
+    @property
+    def marked(self) -> bool:
+        return self.solid and len(self.rows) <= MARKED
+
+    @property
+    def band(self) -> pd.DataFrame:
+        """The rows with an interval."""
+        return self.rows[self.rows["low"].notna()] if self.solid else self.rows[:0]
+
+
+def tasks(curves: pd.DataFrame) -> dict[Task, pd.DataFrame]:
+    """
+    :param curves: a table with the columns of ``TASK``
+    :return: its rows by task
+    """
+    return dict(list(curves.groupby(TASK, sort=False)))
+
+
+def with_interval(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """
+    :param table: a table with ``measure`` and its standard deviation
+    :param measure: a column
+    :return: the rows that have it, with ``estimate``, ``low`` and ``high``: one standard deviation around the mean
+    """
+    rows = table[table[measure].notna()]
+    mean, deviation = rows[measure], rows[f"{measure}_std"]
+    return rows.assign(estimate=mean, low=mean - deviation, high=mean + deviation)
+
+
+def method_lines(data: ReportData, table: pd.DataFrame) -> list[Line]:
+    """
+    :param data: the report's data
+    :param table: a table with ``method``, ``estimate``, ``low`` and ``high``
+    :return: a line for each method in it
+    """
+    every = [(method, table[table["method"] == method]) for method in data.methods]
+    return [Line(rows, data.styles[method], method, method) for method, rows in every if not rows.empty]
+
+
+def learning_lines(data: ReportData, curves: pd.DataFrame, task: Task) -> Iterator[Line]:
+    """
+    :param data: the report's data
+    :param curves: learning curves of one task
+    :param task: the task
+    :return: for each method its returns on unseen levels, on training levels and, if published, in the paper
+    """
+    for unseen in method_lines(data, with_interval(curves, "unseen_return")):
+        rows, style, method = unseen.rows, unseen.style, unseen.method
+        yield Line(rows, style, method, f"{method}, unseen")
+        yield Line(rows.assign(estimate=rows["training_return"]), style, method, f"{method}, training", "dash")
+        reported = paper_return(*task, method)
+        if reported is not None:
+            ends = rows.iloc[[0, -1]].assign(estimate=reported)
+            yield Line(ends, style, method, f"{method}, the paper's, read off its figure", "dot")

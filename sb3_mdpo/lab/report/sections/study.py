@@ -1,0 +1,67 @@
+"""What was run, with which configuration, and how its policies play."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sb3_mdpo.lab.report.data import ReportData
+from sb3_mdpo.lab.report.filmstrip import filmstrips
+from sb3_mdpo.lab.report.formatting import task_names
+from sb3_mdpo.lab.report.runs import RunFiles
+from sb3_mdpo.lab.statistics.results import BUDGETS, TASK
+from sb3_mdpo.utils.yaml_files import read_text
+from sb3_mdpo.zoo.run import COMMAND
+
+
+def summary(data: ReportData) -> dict[str, Any]:
+    """:return: environments, methods, seeds and budgets"""
+    results = data.results
+    if results is None:
+        return {"run": data.runs[0], "facts": None, "costs": None}
+    facts = {
+        "environments": "; ".join(task_names(results[TASK].drop_duplicates())),
+        "methods": ", ".join(data.methods),
+        "seeds": ", ".join(str(seed) for seed in sorted(results["seed"].unique())),
+        "runs": f"{len(data.runs)}",
+        "episodes per evaluation": _episodes(results),
+    }
+    groups = results.groupby("method")
+    titles = ("environment steps", "per policy", "images trained on", "seconds")
+    costs = groups[BUDGETS].max().rename(columns=dict(zip(BUDGETS, titles, strict=True))).map("{:,.0f}".format)
+    costs.insert(0, "seeds", groups["seed"].nunique())
+    return {
+        "run": None,
+        "facts": pd.DataFrame(facts.items(), columns=["", "what was run"]),
+        "costs": costs.loc[data.methods].reset_index(),
+    }
+
+
+def _episodes(results: pd.DataFrame) -> str:
+    if "episodes" not in results:
+        return ""
+    counts = sorted(results["episodes"].dropna().unique())
+    return " or ".join(f"{count:g}" for count in counts) + " per policy and set of levels"
+
+
+def frames(data: ReportData) -> dict[str, Any] | None:
+    """:return: for one run of each method a picture with a strip of frames per policy"""
+    strips = [(run, *_filmstrips(run)) for run in data.examples()]
+    return {"strips": strips} if strips else None
+
+
+def _filmstrips(run: RunFiles) -> tuple[Path | None, ValueError | None]:
+    try:
+        return filmstrips(run), None
+    except ValueError as error:
+        return None, error
+
+
+def configuration(data: ReportData) -> dict[str, Any] | None:
+    """:return: the study's own files, the zoo's files of one run per method, and the commands of all runs"""
+    studies = {path.name: read_text(path) for path in sorted(data.folder.glob("*.y*ml"))}
+    examples = [(run, files) for run in data.examples() if (files := run.settings())]
+    commands = {run.name: command.strip() for run in data.runs if (command := run.settings().get(COMMAND))}
+    if not (studies or examples or commands):
+        return None
+    return {"studies": studies, "examples": examples, "commands": commands}

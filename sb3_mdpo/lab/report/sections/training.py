@@ -1,0 +1,107 @@
+"""Returns, gaps and distances between policies over training, task by task."""
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from sb3_mdpo.lab.report.charts import line_chart, text
+from sb3_mdpo.lab.report.data import ReportData
+from sb3_mdpo.lab.report.formatting import numbers, plus_minus, task_names
+from sb3_mdpo.lab.report.interval_plot import interval_plot
+from sb3_mdpo.lab.report.lines import learning_lines, method_lines, tasks, with_interval
+from sb3_mdpo.lab.statistics.results import TASK, task_name
+from sb3_mdpo.lab.statistics.scores import MEMBERS
+from sb3_mdpo.lab.statistics.tables import paper_return, task_table
+
+PAPER = "the paper's (read off its figure)"
+MEASURED = {
+    "unseen return": "unseen_return",
+    "unseen score": "unseen_normalized",
+    "training return": "training_return",
+    "training score": "training_normalized",
+    "unseen success": "unseen_success",
+    "training success": "training_success",
+}
+
+
+def curves(data: ReportData) -> dict[str, Any] | None:
+    """:return: learning curves of each task, or of a run without evaluations what the zoo logged"""
+    if data.results is None:
+        return None if data.training is None else {"charts": {}, "has_paper": False, "logged": _logged(data.training)}
+    lines = {task: list(learning_lines(data, rows, task)) for task, rows in tasks(data.curves).items()}
+    return {
+        "charts": {task_name(*task): line_chart(of_task, "return") for task, of_task in lines.items()},
+        "has_paper": any(line.dash == "dot" for of_task in lines.values() for line in of_task),
+        "logged": None,
+    }
+
+
+def _logged(training: pd.DataFrame) -> go.Figure:
+    figure = go.Figure()
+    for name, rows in training.groupby("series", sort=False):
+        x, y = rows["timesteps"].tolist(), rows["mean_return"].tolist()
+        figure.add_scatter(x=x, y=y, name=text(name), mode="lines")
+    return figure.update_xaxes(title="environment steps").update_yaxes(title="return")
+
+
+def _measure_charts(data: ReportData, measure: str, title: str) -> dict[str, go.Figure]:
+    every = tasks(with_interval(data.curves, measure))
+    return {task_name(*task): line_chart(method_lines(data, rows), title) for task, rows in every.items()}
+
+
+def gap(data: ReportData) -> dict[str, Any] | None:
+    """:return: table of the gaps at the end, and a chart of their course per task"""
+    if data.results is None:
+        return None
+    rows = task_table(data.scores)
+    cells = rows[["method", "policies"]].assign(gap=plus_minus(rows, "gap"))
+    cells.insert(0, "environment", task_names(rows))
+    return {"cells": cells, "charts": _measure_charts(data, "gap", "gap")}
+
+
+def distillation(data: ReportData) -> dict[str, Any] | None:
+    """:return: table of the inter-policy KL at the end, and a chart of its course per task"""
+    if data.results is None or data.results["kl"].isna().all():
+        return None
+    last = data.scores[data.scores["kl"].notna()].groupby(["method", *TASK], sort=False)["kl"].mean().reset_index()
+    cells = last[["method"]].assign(KL=numbers(last["kl"], 4))
+    cells.insert(0, "environment", task_names(last))
+    return {"cells": cells, "charts": _measure_charts(data, "kl", "inter-policy KL")}
+
+
+def games(data: ReportData) -> dict[str, Any] | None:
+    """:return: mean and standard deviation over seeds of each task, and the paper's returns"""
+    if data.results is None:
+        return None
+    rows = task_table(data.scores)
+    rows["paper"] = [paper_return(*row) for row in rows[[*TASK, "method"]].itertuples(index=False, name=None)]
+    rows["paper"] = rows["paper"].astype(float).where(rows["policies"] == MEMBERS)
+    cells = rows[["method", "policies"]].assign(seeds=rows["n_seeds"])
+    cells.insert(0, "environment", task_names(rows))
+    for title, column in MEASURED.items():
+        cells[title] = plus_minus(rows, column)
+    cells[PAPER] = numbers(rows["paper"])
+    has_paper = bool(rows["paper"].notna().any())
+    return {"cells": cells.loc[:, (cells != "").any()], "has_paper": has_paper, "chart": _returns(data, rows)}
+
+
+def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
+    members = rows[rows["policies"] == MEMBERS]
+    members = with_interval(members.fillna({"unseen_return_std": 0}), "unseen_return")
+    every = tasks(members)
+    figure = interval_plot({task_name(*task): of_task for task, of_task in every.items()}, data.styles)
+    for place, of_task in enumerate(every.values(), start=1):
+        for row in of_task[of_task["paper"].notna()].itertuples():
+            name = text(f"{row.method}, {PAPER}")
+            figure.add_scatter(
+                x=[row.paper],
+                y=[text(row.method)],
+                marker={"color": data.styles[row.method].color, "symbol": "star-open", "size": 12},
+                name=name,
+                hovertemplate=f"{name}: %{{x}}<extra></extra>",
+                showlegend=False,
+                row=place,
+                col=1,
+            )
+    return figure
