@@ -1,6 +1,7 @@
 """Messages on the command line."""
 
 import argparse
+from collections.abc import Collection, Iterable, Sequence
 from typing import NoReturn
 
 LONGEST_MESSAGE = 1000  # characters
@@ -23,3 +24,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(one_line(message))
+
+
+def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """
+    :param header: titles of the columns
+    :param rows: cells of each row
+    :param left: indices of the left-aligned columns; the others are right-aligned
+    :return: a plain text table
+    """
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    formats = [f"{{:{'<' if index in left else '>'}{width}}}" for index, width in enumerate(widths)]
+    return "\n".join("  ".join(map(str.format, formats, line)).rstrip() for line in lines)
