@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,22 +22,17 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.callbacks import BudgetCallback, GeneralizationEvalCallback
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.envs import ProcgenVecEnv, make_levels
-from sb3_mdpo.lab import (
-    evaluate_generalization,
-    normalized_score,
-    open_trained,
-    paper_returns,
-)
+from sb3_mdpo.lab import evaluate_generalization, normalized_score, open_trained, paper_returns
 from sb3_mdpo.lab.generalization.divergence import ObservationSample, kl_from_peers
-from sb3_mdpo.lab.generalization.evaluation import LevelsResult, PolicyResult
 from sb3_mdpo.lab.generalization.policies import members_of
+from sb3_mdpo.lab.generalization.results import LevelsResult, PolicyResult
 from sb3_mdpo.lab.generalization.scores import score_range
 from sb3_mdpo.lab.generalization.table import COLUMNS, read_table, write_table
 from sb3_mdpo.utils.random_state import undisturbed
+from tests.support.commands import run as run_command
 from tests.support.helpers import assert_same_parameters, both
 
 ENV_ID = "procgen-starpilot-easy-v0"  # whose episodes are short, whatever a policy does
-RL_ZOO3 = str(Path(sys.executable).with_name("rl_zoo3"))
 TINY = {
     "n_steps": 16,
     "batch_size": 32,
@@ -260,7 +252,7 @@ def test_a_single_policy_has_neither_peers_nor_ensemble():
 
 def test_models_that_see_more_than_the_bare_environments(tmp_path):
     stacked = small(env=VecFrameStack(levels(), 2))
-    with pytest.raises(ValueError, match=r"not what the model was trained in.*make_env"):
+    with pytest.raises(ValueError, match=r"differ from those that the model was trained in.*make_env"):
         evaluate_generalization(stacked, ENV_ID, 20, episodes=2)
     result = evaluate_generalization(
         stacked, ENV_ID, 20, episodes=2, make_env=lambda n_envs, seed, **kw: VecFrameStack(levels(n_envs, **kw), 2)
@@ -278,7 +270,7 @@ def test_models_that_see_more_than_the_bare_environments(tmp_path):
         ({"env_id": "procgen-maze-exploration-v0"}, "no levels to choose from"),
         ({"env_id": "nothing-v0"}, "no levels to choose from"),
         ({"train_levels": None}, "train_levels=None"),
-        ({"train_levels": 0}, "has seen whatever it could be tested on"),
+        ({"train_levels": 0}, "none are unseen"),
         ({"train_levels": 2.5}, "train_levels=2.5"),
         ({"episodes": 1}, "evaluate at least 2"),
         ({"episodes": 4, "n_envs": 5}, "use 1 to 4 environments"),
@@ -489,7 +481,7 @@ def test_callback_without_what_it_needs(tmp_path):
     def learn(env, *others: BaseCallback, **kwargs) -> None:
         small(env=env).learn(1, callback=[callback(kwargs.pop("log_path", None), **kwargs), *others])
 
-    with pytest.raises(ValueError, match="do not say what they are: pass env_id and train_levels"):
+    with pytest.raises(ValueError, match="do not report their id and levels: pass env_id and train_levels"):
         learn(make_vec_env("CartPole-v1", 4), log_path=tmp_path)
     with pytest.raises(ValueError, match="CartPole-v1 has no levels"):
         learn(make_vec_env("CartPole-v1", 4), log_path=tmp_path, env_id="CartPole-v1", train_levels=5)
@@ -543,11 +535,8 @@ def run(tmp_path_factory) -> Path:
         ],
     }
     (workdir / "mine.yml").write_text(yaml.dump({ENV_ID: settings}))
-    command = [RL_ZOO3, "train", "--algo", "mdpo", "--env", ENV_ID, "-conf", "mine.yml", "--eval-freq", "-1"]
-    result = subprocess.run(
-        [*command, "--seed", "1", "--num-threads", "1", "--device", "cpu"],
-        cwd=workdir, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    command = f"rl_zoo3 train --algo mdpo --env {ENV_ID} -conf mine.yml --eval-freq -1 --seed 1 --num-threads 1"
+    result = run_command(f"{command} --device cpu", workdir, {"COLUMNS": "200"})
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     assert result.stdout.count("Eval num_timesteps=128, policy 0") == 1
     assert "budget/" in result.stdout
@@ -612,7 +601,7 @@ def test_command_evaluates_the_best_model_and_saved_files(run, tmp_path, capsys)
         (["{run}/best_model.zip"], "pass its environment's id as well (--env)"),
         (
             ["{run}/best_model.zip", "--env", ENV_ID],
-            "does not say how many levels it was trained on: pass their number",
+            "does not store how many levels it was trained on: pass their number",
         ),
         (["{run}/best_model.zip", "--env", "CartPole-v1"], "CartPole-v1 has no levels to choose from"),
         (["{run}/generalization.csv", "--env", ENV_ID], "is no saved model"),
