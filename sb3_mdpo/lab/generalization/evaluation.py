@@ -107,7 +107,7 @@ def evaluate_generalization(
     :param start_level: first level of the training
     :param n_envs: number of environments, None for one per episode but at most 32
     :param env_kwargs: further arguments of the environments, e.g. ``use_backgrounds``
-    :param make_env: called with ``n_envs``, ``seed`` and the environments' arguments as keywords; needed if the model was
+    :param make_env: called with ``n_envs``, ``seed`` and the environments' arguments as keywords; needed for a model
         trained with wrappers such as frame stacking, e.g.
         :meth:`~sb3_mdpo.lab.generalization.trained.TrainedModel.make_env`. None for the native environments
     :param progress_bar: whether to show a progress bar
