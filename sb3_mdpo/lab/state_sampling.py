@@ -26,20 +26,6 @@ MIN_STEPS = 256
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """
-    The steps are split into windows of equal length, one per visit. Each environment is sampled once per window, at a
-    random step of it.
-
-    :param steps: step of each sample, shape ``(visits, n_envs)``
-    :param length: number of steps
-    """
-
-    steps: NDArray[np.int64]
-    length: int
-
-
-@dataclass(frozen=True)
 class SampledStates:
     """
     :param observations: as the environments return them, visit after visit, shape ``(visits * n_envs, ...)``
@@ -133,17 +119,20 @@ def play(policy: BasePolicy, env: VecEnv, generator: th.Generator) -> Iterator[t
         observations, _, dones, _ = env.step(actions + env.action_space.start)
 
 
-def make_schedule(n_states: int, seed: int) -> Schedule:
+def sampling_steps(n_states: int, seed: int) -> NDArray[np.int64]:
     """
-    :param n_states: number of states, rounded up to the same number from each environment
+    Split the play into windows of at least 64 steps, one per visit, with a random step for each environment in each.
+
+    :param n_states: number of states, rounded up to the same number from each of at most 64 environments
     :param seed: seed of the steps
-    :return: samples from at most 64 environments, on average at least 64 steps apart
+    :return: step of each sample, shape ``(visits, n_envs)``
     """
     visits = ceil(n_states / MAX_ENVS)
     n_envs = ceil(n_states / visits)
     window = max(SPACING, MIN_STEPS // visits)
     within = th.randint(window, (visits, n_envs), generator=th.Generator().manual_seed(seed)).numpy()
-    return Schedule(np.arange(visits)[:, None] * window + within, visits * window)
+    steps: NDArray[np.int64] = np.arange(visits)[:, None] * window + within
+    return steps
 
 
 def sample_states(trained: TrainedModel, policy: BasePolicy, n_states: int, seed: int) -> SampledStates:
@@ -156,16 +145,16 @@ def sample_states(trained: TrainedModel, policy: BasePolicy, n_states: int, seed
     :param seed: seed of the levels, the actions and the steps
     :return: the states
     """
-    schedule = make_schedule(n_states, seed)
-    n_envs = int(schedule.steps.shape[1])
+    sampled_at = sampling_steps(n_states, seed)
+    n_envs = sampled_at.shape[1]
     observations: dict[tuple[int, int], NDArray[Any]] = {}
     engine_states: dict[tuple[int, int], bytes] = {}
     with closing(trained.make_env(n_envs, seed, **UNSEEN_LEVELS)) as env:
         engine: Any = env.unwrapped
         saves_states = isinstance(engine, ProcgenVecEnv) and not engine.options.use_generated_assets
-        steps = zip(range(schedule.length), play(policy, env, th.Generator().manual_seed(seed)), strict=False)
-        for step, (current, _) in steps:
-            due = [(int(visit), int(index)) for visit, index in np.argwhere(schedule.steps == step)]
+        played = play(policy, env, th.Generator().manual_seed(seed))
+        for step, (current, _) in zip(range(sampled_at.max() + 1), played, strict=False):
+            due = [(int(visit), int(index)) for visit, index in np.argwhere(sampled_at == step)]
             states = engine.get_state() if saves_states and due else []
             for key in due:
                 observations[key] = current[key[1]].copy()

@@ -27,7 +27,7 @@ from sb3_mdpo.lab.generalization.divergence import ObservationSample, kl_from_pe
 from sb3_mdpo.lab.generalization.policies import members_of
 from sb3_mdpo.lab.generalization.results import LevelsResult, PolicyResult
 from sb3_mdpo.lab.generalization.scores import score_range
-from sb3_mdpo.lab.generalization.table import COLUMNS, read_table, write_table
+from sb3_mdpo.lab.generalization.table import COLUMNS, read_table
 from sb3_mdpo.utils.random_state import undisturbed
 from tests.support.commands import run as run_command
 from tests.support.helpers import assert_same_parameters, both
@@ -72,7 +72,7 @@ def model() -> MDPO:
 
 
 class LevelsSeen(VecEnvWrapper):
-    """Writes down the level of every episode that ended, per environment, and who was asked for what."""
+    """Records the level of every finished episode per environment, and the arguments."""
 
     asked: list = []  # noqa: RUF012
 
@@ -179,23 +179,13 @@ def test_sample_of_a_stream_is_uniform():
 
 def test_members_and_ensemble_meet_the_same_levels(model):
     LevelsSeen.asked = []
-    result = evaluate_generalization(
-        model,
-        ENV_ID,
-        20,
-        episodes=7,
-        n_envs=3,
-        seed=5,
-        start_level=3,
-        make_env=LevelsSeen,
-        env_kwargs={"use_backgrounds": False},
-    )
+    drawing = {"use_backgrounds": False}
+    result = evaluated(model, 5, n_envs=2, seed=5, make_env=LevelsSeen, env_kwargs=drawing)
     assert [policy.policy for policy in result.policies] == ["policy 0", "policy 1", "policy 2", "ensemble"]
     assert [member.policy for member in result.members] == ["policy 0", "policy 1", "policy 2"]
     on_training, on_unseen = LevelsSeen.asked[0::2], LevelsSeen.asked[1::2]
-    training_kwargs = {"use_backgrounds": False, "num_levels": 20, "start_level": 3}
-    assert all(asked[:3] == (3, 5, training_kwargs) for asked in on_training)
-    assert all(asked[2] == {"use_backgrounds": False, "num_levels": 0, "start_level": 0} for asked in on_unseen)
+    assert all(asked[:3] == (2, 5, drawing | {"num_levels": 20, "start_level": 3}) for asked in on_training)
+    assert all(asked[2] == drawing | {"num_levels": 0, "start_level": 0} for asked in on_unseen)
     for asked in (on_training, on_unseen):
         played = [[levels_of_one[:2] for levels_of_one in per_env] for *_, per_env in asked]
         assert played == [played[0]] * 4
@@ -204,13 +194,14 @@ def test_members_and_ensemble_meet_the_same_levels(model):
     assert seen <= set(range(3, 23))
     assert not unseen & seen
     for policy in result.policies:
-        assert len(policy.training.returns) == len(policy.unseen.returns) == 7
+        assert len(policy.training.returns) == len(policy.unseen.returns) == 5
         assert policy.unseen.normalized == pytest.approx((policy.unseen.mean - 2.5) / 61.5)
         assert policy.unseen.success_rate is not None
         assert (policy.kl is None) == (policy.policy == "ensemble")
 
 
-def test_evaluation_repeats_itself_and_disturbs_nothing(model):
+def test_evaluation_repeats_itself_and_disturbs_nothing():
+    model = small()
     model.policy.set_training_mode(True)
     model.policy.members[1].set_training_mode(False)
     th.manual_seed(1), np.random.seed(1), random.seed(1)
@@ -344,7 +335,7 @@ def test_images_are_counted_where_updates_end_early(algorithm, target_kl, tmp_pa
 
 
 @both
-def test_budget_of_a_training_that_goes_on(algorithm, tmp_path):
+def test_budget_of_a_continued_training(algorithm, tmp_path):
     model = small(algorithm, make_vec_env("CartPole-v1", 4), n_epochs=2)
     model.set_logger(configure(str(tmp_path), ["csv"]))
     budget = BudgetCallback()
@@ -439,7 +430,7 @@ def test_table_logs_and_best_model_tell_the_same(tmp_path, capsys):
     assert capsys.readouterr().out.count("Eval num_timesteps=128, policy 1: training levels") == 1
 
 
-def test_training_that_goes_on_keeps_its_table(tmp_path):
+def test_continued_training_keeps_its_table(tmp_path):
     model = small(PPO).learn(64, callback=callback(tmp_path))
     first = read_table(tmp_path / "generalization.csv")
     model.learn(64, callback=(again := callback(tmp_path)), reset_num_timesteps=False)
@@ -447,14 +438,14 @@ def test_training_that_goes_on_keeps_its_table(tmp_path):
     assert rows[:2] == first
     assert [row["timesteps"] for row in rows] == [0, 64, 128]
     assert again.best_mean_reward == max(row["unseen_return"] for row in rows)
-    # The costs go on as well: every epoch trains on every sample
+    # The budget continues as well: every epoch trains on every sample
     assert [row["trained_images"] for row in rows] == [0, 64 * model.n_epochs, 128 * model.n_epochs]
     assert rows[2]["seconds"] > rows[1]["seconds"]
     model.learn(64, callback=callback(tmp_path))
     assert [row["timesteps"] for row in read_table(tmp_path / "generalization.csv")] == [0, 64]
 
 
-def test_drawing_is_that_of_the_training_whatever_its_id_is_called(tmp_path):
+def test_rendering_is_that_of_the_training_also_under_another_id(tmp_path):
     same = callback(tmp_path, env_id="procgen-bigfish-v0", train_levels=9)
     same.model = small(PPO, env=make_levels("procgen-bigfish-hard-v0", 2, 0, num_levels=9, use_backgrounds=False))
     same._init_callback()
@@ -504,12 +495,6 @@ def test_engines_know_how_to_be_made_again():
     assert env.get_attr("env_id") == ["procgen-maze-easy-v0"] * 2
     again = make_levels(env.env_id, 2, **env.env_kwargs).venv
     assert again.options == env.options
-
-
-def test_table_survives_being_written_and_read(tmp_path):
-    rows = [dict.fromkeys(COLUMNS) | {"policy": "ensemble", "timesteps": 3, "unseen_return": 0.1 + 0.2}]
-    write_table(tmp_path / "deep" / "table.csv", rows)
-    assert read_table(tmp_path / "deep" / "table.csv") == rows
 
 
 # The zoo, and the command
@@ -595,8 +580,6 @@ def test_command_evaluates_the_best_model_and_saved_files(run, tmp_path, capsys)
     [
         (["{run}", "-o", "table.txt"], "table.txt has no known format: use a name that ends in .csv or .json."),
         (["{run}", "--levels", "0"], "train_levels=0 must be"),
-        (["{run}", "--episodes", "1"], "1 episode(s) give no interval"),
-        (["{run}", "--episodes", "4", "--n-envs", "9"], "use 1 to 4 environments"),
         (["{run}", "--env", "CartPole-v1"], "leave the id out"),
         (["{run}/best_model.zip"], "pass its environment's id as well (--env)"),
         (

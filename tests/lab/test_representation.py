@@ -328,10 +328,6 @@ def test_analysis_can_be_repeated(opened, analysis):
         np.testing.assert_array_equal(again.saliency[name], saliency)
 
 
-def test_policies_of_one_model_keep_their_names(opened):
-    assert list(named_policies(opened[:1])) == ["policy 0", "policy 1"]
-
-
 def test_runs_of_the_same_name_are_told_apart(opened):
     paths = ["logs/mdpo/coinrun_1", "logs/ppo/coinrun_1", "more/ppo/coinrun_2"]
     runs = [replace(opened[1], path=Path(path)) for path in paths]
@@ -505,9 +501,8 @@ def test_command(run, capsys):
         assert (run / name).stat().st_size > 1000
 
 
-def test_results_lie_beside_what_they_are_of(run, mdpo, tmp_path):
-    assert output_folder(run, None) == run
-    assert output_folder(mdpo, None) == mdpo.parent
+def test_default_folders(run, mdpo, tmp_path):
+    assert [output_folder(path, None) for path in (run, mdpo)] == [run, mdpo.parent]
     assert output_folder(mdpo, tmp_path / "new") == tmp_path / "new"
 
 
