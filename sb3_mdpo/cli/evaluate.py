@@ -6,9 +6,7 @@ from pathlib import Path
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: the parser of ``sb3-mdpo evaluate``
-    """
+    """Add the arguments of ``sb3-mdpo evaluate``."""
     parser.add_argument("path", metavar="PATH", type=Path, help="run folder of the zoo, or a model that save() wrote")
     parser.add_argument("--env", metavar="ID", help="environment of a saved model; not needed for a run")
     parser.add_argument("--levels", type=int, help="number of training levels (default: the run's)")

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_features(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: the parser of ``sb3-mdpo features``
-    """
+    """Add the arguments of ``sb3-mdpo features``."""
     parser.add_argument(
         "paths",
         metavar="PATH",

@@ -7,9 +7,7 @@ from sb3_mdpo.utils.optional_dependencies import need
 
 
 def add_robustness(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: the parser of ``sb3-mdpo robustness``
-    """
+    """Add the arguments of ``sb3-mdpo robustness``."""
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="run folder of rl_zoo3 train, or a file")
     parser.add_argument("--env", metavar="ID", help="environment of a saved model, e.g. procgen-coinrun-easy-v0")
     parser.add_argument("--states", type=int, default=256, help="states per policy, from its own play (default: 256)")

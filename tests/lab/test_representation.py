@@ -393,7 +393,7 @@ def test_saliency_without_noise_is_the_gradient_of_the_most_probable_action(open
 
 
 def test_saliency_is_where_the_policy_looks(mdpo, images):
-    """It is blind to all colours but green, and to all but a rectangle of it."""
+    """It is blind to all colors but green, and to all but a rectangle of it."""
     policy = open_trained(mdpo, COINRUN, device="cpu").model.policy.members[0]
     encoder = policy.features_extractor
     images = images[:1]
@@ -538,7 +538,7 @@ def test_models_of_different_environments_or_images_are_not_compared(opened):
         collect_observations([opened[0], replace(opened[1], model=of_stacked)], 4)
 
 
-def test_vectors_have_no_colours(opened):
+def test_vectors_have_no_colors(opened):
     model = PPO("MlpPolicy", "CartPole-v1", **ROLLOUT)
     with pytest.raises(ValueError, match=r"ppo.zip observes Box\(.* are for images"):
         collect_observations([replace(opened[1], model=model)], 4)

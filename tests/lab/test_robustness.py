@@ -218,7 +218,7 @@ def images_of(*shape):
     )
 
 
-def test_other_environments_have_no_renderings_and_grey_ones_no_colours():
+def test_other_environments_have_no_renderings_and_grey_ones_no_colors():
     robustness = measure_robustness(model_of(images_of(16, 16, 1), MDPO), states=4, draws=2, progress=False)
     assert {row.policy for row in robustness.rows} == {"policy 0", "policy 1", "ensemble"}
     assert {row.perturbation for row in robustness.rows} == {"random convolution", "brightness", "contrast"}

@@ -70,10 +70,7 @@ def check_episodes(episodes: int, n_envs: int | None, seed: int) -> int:
 
 
 def check_seed(seed: int) -> None:
-    """
-    :param seed: seed
-    :raises ValueError: if it is out of range
-    """
+    """Raise ValueError if the seed is out of range."""
     if not 0 <= seed < SEED_RANGE:
         raise ValueError(f"seed={seed} must be from 0 to {SEED_RANGE - 1}.")
 

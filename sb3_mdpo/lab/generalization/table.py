@@ -44,9 +44,9 @@ def read_table(path: Path) -> list[dict[str, Any]]:
                 raise ValueError(f"it has no column {', '.join(sorted(missing))}")
             rows = [{name: _value(name, row[name]) for name in COLUMNS} for row in reader]
     except (csv.Error, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} is no table of evaluations: {error}.") from error
+        raise ValueError(f"{path} is not a table of evaluations: {error}.") from error
     if not rows:
-        raise ValueError(f"{path} is no table of evaluations: it has no rows.")
+        raise ValueError(f"{path} is not a table of evaluations: it has no rows.")
     return rows
 
 

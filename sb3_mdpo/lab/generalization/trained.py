@@ -59,10 +59,7 @@ def _algo_of(path: Path) -> str:
 
 
 def check_device(device: th.device | str) -> None:
-    """
-    :param device: PyTorch device
-    :raises ValueError: if PyTorch does not know it
-    """
+    """Raise ValueError if PyTorch does not know the device."""
     try:
         get_device(device)
     except RuntimeError as error:

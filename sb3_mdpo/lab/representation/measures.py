@@ -71,8 +71,8 @@ def linear_cka(x: NDArray[Any], y: NDArray[Any]) -> float:
 
 def effective_rank(features: NDArray[Any]) -> float:
     r"""
-    Number of directions that features use: the exponential of the entropy of the normalised singular values
-    (Roy & Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007), of centred features.
+    Number of directions that features use: the exponential of the entropy of the normalized singular values
+    (Roy & Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007), of centered features.
 
     :param features: features of ``N`` observations, shape ``(N, F)``
     :return: from 1, if all lie on a line, to ``min(N - 1, F)``, if all directions vary alike; 0 if all observations

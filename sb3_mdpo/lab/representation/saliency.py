@@ -32,7 +32,7 @@ def saliency_of(policy: ActorCriticPolicy, images: NDArray[np.uint8], seed: int 
 
     def log_probs(images: th.Tensor) -> th.Tensor:
         categorical: Any = policy.get_distribution(images).distribution
-        logits: th.Tensor = categorical.logits  # normalised
+        logits: th.Tensor = categorical.logits  # normalized
         return logits
 
     policy.set_training_mode(False)
