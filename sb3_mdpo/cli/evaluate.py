@@ -1,4 +1,4 @@
-"""Arguments of ``sb3-mdpo evaluate``. What it needs is imported when it runs."""
+"""``sb3-mdpo evaluate``. Heavy modules are imported when it runs."""
 
 import argparse
 from contextlib import redirect_stdout
@@ -6,11 +6,9 @@ from pathlib import Path
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: the parser of ``sb3-mdpo evaluate``
-    """
+    """Add the arguments of ``sb3-mdpo evaluate``."""
     parser.add_argument("path", metavar="PATH", type=Path, help="run folder of the zoo, or a model that save() wrote")
-    parser.add_argument("--env", metavar="ID", help="environment of a saved model; a run knows its own")
+    parser.add_argument("--env", metavar="ID", help="environment of a saved model; not needed for a run")
     parser.add_argument("--levels", type=int, help="number of training levels (default: the run's)")
     parser.add_argument("--start-level", type=int, help="first training level (default: the run's, or 0)")
     parser.add_argument("--episodes", type=int, default=128, help="per policy and set of levels (default: 128)")
@@ -24,10 +22,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from sb3_mdpo.lab.generalization.results_files import as_text, check_output, write_results
-
-    if args.output is not None:
-        check_output(args.output)
+    if args.output is not None and args.output.suffix not in (".csv", ".json"):
+        raise ValueError(f"{args.output} has no known format: use a name that ends in .csv or .json.")
     from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization
     from sb3_mdpo.lab.generalization.trained import open_trained
 
@@ -35,8 +31,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     levels = trained.env_kwargs.get("num_levels") if args.levels is None else args.levels
     if levels is None:
         raise ValueError(
-            f"{args.path} does not say how many levels it was trained on: pass their number (--levels), and the first "
-            "one (--start-level) where it is not 0."
+            f"{args.path} does not store how many levels it was trained on: pass their number (--levels), and the "
+            "first one (--start-level) if it is not 0."
         )
     if levels == 0 and args.levels is None:
         raise ValueError(
@@ -44,7 +40,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             "number (--levels)."
         )
     start = trained.env_kwargs.get("start_level", 0) if args.start_level is None else args.start_level
-    with redirect_stdout(None):  # the zoo tells of every environment what it loads
+    with redirect_stdout(None):  # the zoo prints what it loads for every environment
         result = evaluate_generalization(
             trained.model,
             trained.env_id,
@@ -57,6 +53,6 @@ def _evaluate(args: argparse.Namespace) -> None:
             make_env=trained.make_env,
             progress_bar=True,
         )
-    print(as_text(result))
+    print(result.to_text())
     if args.output is not None:
-        write_results(result, args.output, args.path)
+        result.write(args.output, args.path)

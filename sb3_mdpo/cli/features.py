@@ -1,4 +1,4 @@
-"""Arguments and tables of ``sb3-mdpo features``. What it needs is imported when it runs."""
+"""``sb3-mdpo features``. Heavy modules are imported when it runs."""
 
 import argparse
 from dataclasses import asdict
@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_features(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: the parser of ``sb3-mdpo features``
-    """
+    """Add the arguments of ``sb3-mdpo features``."""
     parser.add_argument(
         "paths",
         metavar="PATH",
@@ -22,17 +20,15 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="run folder, e.g. logs/mdpo/procgen-coinrun-easy-v0_1, or file",
     )
-    parser.add_argument("--env", metavar="ID", help="environment of files, which do not tell")
-    parser.add_argument("--observations", metavar="N", type=int, default=512, help="how many (default: 512)")
+    parser.add_argument("--env", metavar="ID", help="environment of saved models; not needed for runs")
+    parser.add_argument(
+        "--observations", metavar="N", type=int, default=512, help="number of observations (default: 512)"
+    )
     parser.add_argument("--draws", metavar="N", type=int, default=8, help="random convolutions of each (default: 8)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
-    parser.add_argument(
-        "--load-best", action="store_true", help="take best_model.zip of runs instead of the last model"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument("--load-best", action="store_true", help="use a run's best_model.zip instead of its last model")
     parser.add_argument("--device", default="auto", help="PyTorch device (default: auto)")
-    parser.add_argument(
-        "-o", "--output", metavar="FOLDER", type=Path, help="where to write (default: the run's folder)"
-    )
+    parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="folder to write to (default: the run's)")
     parser.set_defaults(run=_features)
 
 
@@ -43,8 +39,8 @@ def _features(args: argparse.Namespace) -> None:
 
     if len(args.paths) > 1 and args.output is None:
         raise ValueError(
-            f"{len(args.paths)} models are compared with each other in one analysis, which is no single run's: say "
-            "where to write it (-o), or analyse them one by one."
+            f"{len(args.paths)} models are compared in one analysis, which belongs to none of their folders: pass a "
+            "folder to write to (-o), or analyse them one at a time."
         )
     folder = output_folder(args.paths[0], args.output)
     trained = [open_trained(path, args.env, args.load_best, args.device) for path in args.paths]
@@ -55,23 +51,15 @@ def _features(args: argparse.Namespace) -> None:
 
 
 def output_folder(first: Path, output: Path | None) -> Path:
-    """
-    :param first: the first run or file that is analysed
-    :param output: what was asked for
-    :return: that, by default the run's folder or the one that the file is in
-    :raises ValueError: where there is something else than a folder
-    """
+    """The folder to write to: ``output``, or that of the first run or file."""
     folder = output or (first.parent if first.is_file() else first)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is no folder: give one with -o.")
+        raise ValueError(f"{folder} is not a folder: pass one with -o.")
     return folder
 
 
 def tables(analysis: "FeatureAnalysis") -> str:
-    """
-    :param analysis: an analysis
-    :return: its numbers as text: a row per policy, and CKA between all of them where there are several
-    """
+    """Measures of each policy, and CKA between all of them if there are several, as text."""
     import pandas as pd
 
     policies = pd.DataFrame([asdict(row) for row in analysis.policies]).set_index("policy").rename_axis(None)

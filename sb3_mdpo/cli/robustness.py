@@ -1,4 +1,4 @@
-"""Arguments of ``sb3-mdpo robustness``. What it needs is imported when it runs."""
+"""``sb3-mdpo robustness``. Heavy modules are imported when it runs."""
 
 import argparse
 from pathlib import Path
@@ -7,13 +7,13 @@ from sb3_mdpo.utils.optional_dependencies import need
 
 
 def add_robustness(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: the parser of ``sb3-mdpo robustness``
-    """
+    """Add the arguments of ``sb3-mdpo robustness``."""
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="run folder of rl_zoo3 train, or a file")
     parser.add_argument("--env", metavar="ID", help="environment of a saved model, e.g. procgen-coinrun-easy-v0")
     parser.add_argument("--states", type=int, default=256, help="states per policy, from its own play (default: 256)")
-    parser.add_argument("--draws", type=int, default=32, help="random convolutions, other backgrounds (default: 32)")
+    parser.add_argument(
+        "--draws", type=int, default=32, help="random convolutions, and other backgrounds per state (default: 32)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of levels, actions and perturbations (default: 0)")
     parser.add_argument("--load-best", action="store_true", help="use a run's best_model.zip instead of its last model")
     parser.add_argument("--device", default="auto", help="PyTorch device (default: auto)")
@@ -26,11 +26,12 @@ def add_robustness(parser: argparse.ArgumentParser) -> None:
 def _robustness(args: argparse.Namespace) -> None:
     outputs = [args.output or (path if path.is_dir() else path.parent) / "robustness.json" for path in args.paths]
     if len({output.resolve() for output in outputs}) < len(outputs):
-        raise ValueError(f"Several models would be written to {outputs[0]}: measure them one by one, each with its -o.")
+        raise ValueError(
+            f"Several models would be written to {outputs[0]}: measure them one at a time, each with its own -o."
+        )
     need("lab", scipy="scipy")
     from sb3_mdpo.lab.generalization.trained import open_trained
     from sb3_mdpo.lab.robustness.measure import measure_robustness
-    from sb3_mdpo.lab.robustness.table import make_table
     from sb3_mdpo.utils.atomic import replacing
 
     for path, output in zip(args.paths, outputs, strict=True):
@@ -38,5 +39,5 @@ def _robustness(args: argparse.Namespace) -> None:
         robustness = measure_robustness(trained, args.states, args.draws, args.seed)
         with replacing(output) as file:
             file.write(robustness.to_json().encode())
-        print(make_table(robustness))
+        print(robustness.to_text())
         print(f"Written: {output}")

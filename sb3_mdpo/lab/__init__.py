@@ -1,11 +1,12 @@
-"""The generalisation laboratory: evaluation on unseen levels, robustness, representations, studies and reports."""
+"""Experiments on generalization: evaluation on unseen levels, robustness, representations, studies and reports."""
 
 from typing import TYPE_CHECKING
 
 from sb3_mdpo.utils.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from sb3_mdpo.lab.generalization.evaluation import GeneralizationResult, evaluate_generalization
+    from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization
+    from sb3_mdpo.lab.generalization.results import GeneralizationResult
     from sb3_mdpo.lab.generalization.scores import normalized_score, paper_returns
     from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
     from sb3_mdpo.lab.perturbations.images import image_perturbations
@@ -34,7 +35,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        "GeneralizationResult": "sb3_mdpo.lab.generalization.evaluation",
+        "GeneralizationResult": "sb3_mdpo.lab.generalization.results",
         "TrainedModel": "sb3_mdpo.lab.generalization.trained",
         "analyse_features": "sb3_mdpo.lab.representation.analysis",
         "evaluate_generalization": "sb3_mdpo.lab.generalization.evaluation",

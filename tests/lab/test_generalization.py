@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,22 +22,17 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.callbacks import BudgetCallback, GeneralizationEvalCallback
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.envs import ProcgenVecEnv, make_levels
-from sb3_mdpo.lab import (
-    evaluate_generalization,
-    normalized_score,
-    open_trained,
-    paper_returns,
-)
+from sb3_mdpo.lab import evaluate_generalization, normalized_score, open_trained, paper_returns
 from sb3_mdpo.lab.generalization.divergence import ObservationSample, kl_from_peers
-from sb3_mdpo.lab.generalization.evaluation import LevelsResult, PolicyResult
 from sb3_mdpo.lab.generalization.policies import members_of
+from sb3_mdpo.lab.generalization.results import LevelsResult, PolicyResult
 from sb3_mdpo.lab.generalization.scores import score_range
-from sb3_mdpo.lab.generalization.table import COLUMNS, read_table, write_table
+from sb3_mdpo.lab.generalization.table import COLUMNS, read_table
 from sb3_mdpo.utils.random_state import undisturbed
+from tests.support.commands import run as run_command
 from tests.support.helpers import assert_same_parameters, both
 
 ENV_ID = "procgen-starpilot-easy-v0"  # whose episodes are short, whatever a policy does
-RL_ZOO3 = str(Path(sys.executable).with_name("rl_zoo3"))
 TINY = {
     "n_steps": 16,
     "batch_size": 32,
@@ -80,7 +72,7 @@ def model() -> MDPO:
 
 
 class LevelsSeen(VecEnvWrapper):
-    """Writes down the level of every episode that ended, per environment, and who was asked for what."""
+    """Records the level of every finished episode per environment, and the arguments."""
 
     asked: list = []  # noqa: RUF012
 
@@ -116,7 +108,7 @@ def test_scores_by_hand():
 @pytest.mark.parametrize(
     "env_id", ["procgen-maze-exploration-v0", "procgen-maze-memory-v0", "CartPole-v1", "nothing-v0"]
 )
-def test_no_score_where_nobody_set_a_range(env_id):
+def test_no_score_without_a_range(env_id):
     assert normalized_score(1.0, env_id) is None
 
 
@@ -187,23 +179,13 @@ def test_sample_of_a_stream_is_uniform():
 
 def test_members_and_ensemble_meet_the_same_levels(model):
     LevelsSeen.asked = []
-    result = evaluate_generalization(
-        model,
-        ENV_ID,
-        20,
-        episodes=7,
-        n_envs=3,
-        seed=5,
-        start_level=3,
-        make_env=LevelsSeen,
-        env_kwargs={"use_backgrounds": False},
-    )
+    drawing = {"use_backgrounds": False}
+    result = evaluated(model, 5, n_envs=2, seed=5, make_env=LevelsSeen, env_kwargs=drawing)
     assert [policy.policy for policy in result.policies] == ["policy 0", "policy 1", "policy 2", "ensemble"]
     assert [member.policy for member in result.members] == ["policy 0", "policy 1", "policy 2"]
     on_training, on_unseen = LevelsSeen.asked[0::2], LevelsSeen.asked[1::2]
-    training_kwargs = {"use_backgrounds": False, "num_levels": 20, "start_level": 3}
-    assert all(asked[:3] == (3, 5, training_kwargs) for asked in on_training)
-    assert all(asked[2] == {"use_backgrounds": False, "num_levels": 0, "start_level": 0} for asked in on_unseen)
+    assert all(asked[:3] == (2, 5, drawing | {"num_levels": 20, "start_level": 3}) for asked in on_training)
+    assert all(asked[2] == drawing | {"num_levels": 0, "start_level": 0} for asked in on_unseen)
     for asked in (on_training, on_unseen):
         played = [[levels_of_one[:2] for levels_of_one in per_env] for *_, per_env in asked]
         assert played == [played[0]] * 4
@@ -212,13 +194,14 @@ def test_members_and_ensemble_meet_the_same_levels(model):
     assert seen <= set(range(3, 23))
     assert not unseen & seen
     for policy in result.policies:
-        assert len(policy.training.returns) == len(policy.unseen.returns) == 7
+        assert len(policy.training.returns) == len(policy.unseen.returns) == 5
         assert policy.unseen.normalized == pytest.approx((policy.unseen.mean - 2.5) / 61.5)
         assert policy.unseen.success_rate is not None
         assert (policy.kl is None) == (policy.policy == "ensemble")
 
 
-def test_evaluation_repeats_itself_and_disturbs_nothing(model):
+def test_evaluation_repeats_itself_and_disturbs_nothing():
+    model = small()
     model.policy.set_training_mode(True)
     model.policy.members[1].set_training_mode(False)
     th.manual_seed(1), np.random.seed(1), random.seed(1)
@@ -260,7 +243,7 @@ def test_a_single_policy_has_neither_peers_nor_ensemble():
 
 def test_models_that_see_more_than_the_bare_environments(tmp_path):
     stacked = small(env=VecFrameStack(levels(), 2))
-    with pytest.raises(ValueError, match=r"not what the model was trained in.*make_env"):
+    with pytest.raises(ValueError, match=r"differ from those that the model was trained in.*make_env"):
         evaluate_generalization(stacked, ENV_ID, 20, episodes=2)
     result = evaluate_generalization(
         stacked, ENV_ID, 20, episodes=2, make_env=lambda n_envs, seed, **kw: VecFrameStack(levels(n_envs, **kw), 2)
@@ -278,7 +261,7 @@ def test_models_that_see_more_than_the_bare_environments(tmp_path):
         ({"env_id": "procgen-maze-exploration-v0"}, "no levels to choose from"),
         ({"env_id": "nothing-v0"}, "no levels to choose from"),
         ({"train_levels": None}, "train_levels=None"),
-        ({"train_levels": 0}, "has seen whatever it could be tested on"),
+        ({"train_levels": 0}, "none are unseen"),
         ({"train_levels": 2.5}, "train_levels=2.5"),
         ({"episodes": 1}, "evaluate at least 2"),
         ({"episodes": 4, "n_envs": 5}, "use 1 to 4 environments"),
@@ -352,7 +335,7 @@ def test_images_are_counted_where_updates_end_early(algorithm, target_kl, tmp_pa
 
 
 @both
-def test_budget_of_a_training_that_goes_on(algorithm, tmp_path):
+def test_budget_of_a_continued_training(algorithm, tmp_path):
     model = small(algorithm, make_vec_env("CartPole-v1", 4), n_epochs=2)
     model.set_logger(configure(str(tmp_path), ["csv"]))
     budget = BudgetCallback()
@@ -447,7 +430,7 @@ def test_table_logs_and_best_model_tell_the_same(tmp_path, capsys):
     assert capsys.readouterr().out.count("Eval num_timesteps=128, policy 1: training levels") == 1
 
 
-def test_training_that_goes_on_keeps_its_table(tmp_path):
+def test_continued_training_keeps_its_table(tmp_path):
     model = small(PPO).learn(64, callback=callback(tmp_path))
     first = read_table(tmp_path / "generalization.csv")
     model.learn(64, callback=(again := callback(tmp_path)), reset_num_timesteps=False)
@@ -455,14 +438,14 @@ def test_training_that_goes_on_keeps_its_table(tmp_path):
     assert rows[:2] == first
     assert [row["timesteps"] for row in rows] == [0, 64, 128]
     assert again.best_mean_reward == max(row["unseen_return"] for row in rows)
-    # The costs go on as well: every epoch trains on every sample
+    # The budget continues as well: every epoch trains on every sample
     assert [row["trained_images"] for row in rows] == [0, 64 * model.n_epochs, 128 * model.n_epochs]
     assert rows[2]["seconds"] > rows[1]["seconds"]
     model.learn(64, callback=callback(tmp_path))
     assert [row["timesteps"] for row in read_table(tmp_path / "generalization.csv")] == [0, 64]
 
 
-def test_drawing_is_that_of_the_training_whatever_its_id_is_called(tmp_path):
+def test_rendering_is_that_of_the_training_also_under_another_id(tmp_path):
     same = callback(tmp_path, env_id="procgen-bigfish-v0", train_levels=9)
     same.model = small(PPO, env=make_levels("procgen-bigfish-hard-v0", 2, 0, num_levels=9, use_backgrounds=False))
     same._init_callback()
@@ -489,7 +472,7 @@ def test_callback_without_what_it_needs(tmp_path):
     def learn(env, *others: BaseCallback, **kwargs) -> None:
         small(env=env).learn(1, callback=[callback(kwargs.pop("log_path", None), **kwargs), *others])
 
-    with pytest.raises(ValueError, match="do not say what they are: pass env_id and train_levels"):
+    with pytest.raises(ValueError, match="do not report their id and levels: pass env_id and train_levels"):
         learn(make_vec_env("CartPole-v1", 4), log_path=tmp_path)
     with pytest.raises(ValueError, match="CartPole-v1 has no levels"):
         learn(make_vec_env("CartPole-v1", 4), log_path=tmp_path, env_id="CartPole-v1", train_levels=5)
@@ -514,18 +497,12 @@ def test_engines_know_how_to_be_made_again():
     assert again.options == env.options
 
 
-def test_table_survives_being_written_and_read(tmp_path):
-    rows = [dict.fromkeys(COLUMNS) | {"policy": "ensemble", "timesteps": 3, "unseen_return": 0.1 + 0.2}]
-    write_table(tmp_path / "deep" / "table.csv", rows)
-    assert read_table(tmp_path / "deep" / "table.csv") == rows
-
-
 # The zoo, and the command
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A run of the zoo with the callback in its YAML, rewards normalised."""
+    """A run of the zoo with the callback in its YAML, rewards normalized."""
     workdir = tmp_path_factory.mktemp("generalization")
     settings = {
         "policy": "MlpPolicy",
@@ -543,11 +520,8 @@ def run(tmp_path_factory) -> Path:
         ],
     }
     (workdir / "mine.yml").write_text(yaml.dump({ENV_ID: settings}))
-    command = [RL_ZOO3, "train", "--algo", "mdpo", "--env", ENV_ID, "-conf", "mine.yml", "--eval-freq", "-1"]
-    result = subprocess.run(
-        [*command, "--seed", "1", "--num-threads", "1", "--device", "cpu"],
-        cwd=workdir, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    command = f"rl_zoo3 train --algo mdpo --env {ENV_ID} -conf mine.yml --eval-freq -1 --seed 1 --num-threads 1"
+    result = run_command(f"{command} --device cpu", workdir, {"COLUMNS": "200"})
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     assert result.stdout.count("Eval num_timesteps=128, policy 0") == 1
     assert "budget/" in result.stdout
@@ -606,18 +580,16 @@ def test_command_evaluates_the_best_model_and_saved_files(run, tmp_path, capsys)
     [
         (["{run}", "-o", "table.txt"], "table.txt has no known format: use a name that ends in .csv or .json."),
         (["{run}", "--levels", "0"], "train_levels=0 must be"),
-        (["{run}", "--episodes", "1"], "1 episode(s) give no interval"),
-        (["{run}", "--episodes", "4", "--n-envs", "9"], "use 1 to 4 environments"),
         (["{run}", "--env", "CartPole-v1"], "leave the id out"),
         (["{run}/best_model.zip"], "pass its environment's id as well (--env)"),
         (
             ["{run}/best_model.zip", "--env", ENV_ID],
-            "does not say how many levels it was trained on: pass their number",
+            "does not store how many levels it was trained on: pass their number",
         ),
         (["{run}/best_model.zip", "--env", "CartPole-v1"], "CartPole-v1 has no levels to choose from"),
-        (["{run}/generalization.csv", "--env", ENV_ID], "is no saved model"),
+        (["{run}/generalization.csv", "--env", ENV_ID], "saved model"),
         (["{run}/nothing"], "There is no folder"),
-        (["{run}/.."], "is no run folder"),
+        (["{run}/.."], "run folder"),
     ],
 )
 def test_command_says_what_is_wrong(run, arguments, message, capsys, monkeypatch, tmp_path):

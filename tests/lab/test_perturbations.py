@@ -21,7 +21,6 @@ from sb3_mdpo.lab.perturbations import (
     convolve,
     hue,
     image_perturbations,
-    random_convolution,
     random_filters,
     renderings,
     saturation,
@@ -119,7 +118,7 @@ def test_random_convolution_is_a_convolution_with_xavier_weights_and_without_bia
         layer = nn.Conv2d(3, 3, 3, padding=1, bias=False)
         nn.init.xavier_normal_(layer.weight, generator=generator)
         layers.append(layer)
-    changed = random_convolution(images, 4, seeded())
+    changed = convolve(images, random_filters(4, 3, seeded()))
     assert changed.shape == (4, 2, 3, 5, 7)
     th.testing.assert_close(changed, th.stack([layer(images) for layer in layers]).detach())
     assert changed.min() < 0  # not clipped
@@ -134,8 +133,7 @@ def test_random_filters_have_xavier_variance():
 
 
 def test_randomness_is_that_of_the_generator():
-    images = noise()
-    first, again, other = (random_convolution(images, 2, seeded(seed)) for seed in (0, 0, 1))
+    first, again, other = (random_filters(2, 3, seeded(seed)) for seed in (0, 0, 1))
     assert th.equal(first, again)
     assert not th.equal(first, other)
     assert not th.equal(first[0], first[1])
@@ -235,7 +233,7 @@ def test_the_number_of_backgrounds_is_the_engines(game):
     """Many levels use them all, and each can be drawn."""
     env = started(game, n_envs=64)
     used = set()
-    for _ in range(12):
+    for _ in range(12 if BACKGROUNDS[game] > 13 else 3):
         env.reset()
         used |= {read_state(state)["background_index"] for state in env.get_state()}
     assert used == set(range(BACKGROUNDS[game]))
@@ -288,11 +286,11 @@ def test_renderings_that_cannot_be_had_are_refused(game, options, rendering, rea
 
 def test_what_is_no_state_is_refused():
     state = started("maze", 1).get_state()[0]
-    with pytest.raises(ValueError, match="no state of Procgen's engine"):
+    with pytest.raises(ValueError, match="not a state of Procgen's engine"):
         read_state(state[:300])
     with pytest.raises(ValueError, match="version 7 of the format, game 'maze'"):
         read_state(b"\7" + state[1:])
-    with pytest.raises(ValueError, match="laid out otherwise"):
+    with pytest.raises(ValueError, match="another layout"):
         read_state(read_state(state).with_values(use_backgrounds=5))
     with pytest.raises(ValueError, match="no rendering 'upside down'"):
         why_not("upside down", state)

@@ -5,23 +5,26 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch as th
 import yaml
+from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.image import imread
 from stable_baselines3 import PPO
-from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecFrameStack
 
 from sb3_mdpo import MDPO, ImpalaCnnPolicy
 from sb3_mdpo.cli.features import output_folder, tables
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.envs import make_levels
+from sb3_mdpo.lab import state_sampling
 from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
 from sb3_mdpo.lab.perturbations import image_perturbations
 from sb3_mdpo.lab.representation.analysis import analyse_features, named_policies
@@ -31,11 +34,12 @@ from sb3_mdpo.lab.representation.features import (
     collect_observations,
     features_of,
     features_of_versions,
-    frame_channels,
 )
 from sb3_mdpo.lab.representation.measures import distance_ratio, effective_rank, is_constant, linear_cka
 from sb3_mdpo.lab.representation.results import FeatureAnalysis, PolicyFeatures
 from sb3_mdpo.lab.representation.saliency import draw_saliency, saliency_of
+from sb3_mdpo.lab.state_sampling import frame_channels, sample_states
+from tests.support.envs import RandomSpacesEnv
 
 COINRUN = "procgen-coinrun-easy-v0"
 ROLLOUT = {"n_steps": 8, "batch_size": 8, "device": "cpu"}
@@ -127,7 +131,7 @@ def test_effective_rank_is_between_one_and_the_dimension(features, scale):
 
 
 def test_a_collapsed_encoder_is_no_convergent_one():
-    """It maps everything to one line: perturbations hardly move it, twins agree, and the rank tells."""
+    """It maps everything to one line: perturbations hardly move it, mdpo agree, and the rank tells."""
     rng = np.random.default_rng(0)
     direction, other = rng.normal(size=(2, 64))
     states = rng.normal(size=(100, 1, 1))
@@ -162,6 +166,15 @@ def test_cka_wants_the_same_observations():
         linear_cka(np.eye(3), np.eye(4))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short():
+    """States close together, so that few steps suffice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state_sampling, "SPACING", 4)
+        patch.setattr(state_sampling, "MIN_STEPS", 12)
+        yield
+
+
 @pytest.fixture(scope="module")
 def model() -> MDPO:
     env = make_levels(COINRUN, 4, seed=0, num_levels=20)
@@ -169,16 +182,16 @@ def model() -> MDPO:
 
 
 @pytest.fixture(scope="module")
-def twins(model, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "twins.zip"
+def mdpo(model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "mdpo.zip"
     model.save(path)
     return path
 
 
 @pytest.fixture(scope="module")
-def ppo(twins) -> Path:
-    """Actor and critic have an encoder each, and other ones than the twins."""
-    path = twins.with_name("ppo.zip")
+def ppo(mdpo) -> Path:
+    """Actor and critic have an encoder each, and other ones than the mdpo."""
+    path = mdpo.with_name("ppo.zip")
     encoder = {"channels": (4,), "features_dim": 12}
     kwargs = {"features_extractor_kwargs": encoder, "share_features_extractor": False}
     PPO(ImpalaCnnPolicy, make_levels(COINRUN, 2, seed=0), seed=1, policy_kwargs=kwargs, **ROLLOUT).save(path)
@@ -186,9 +199,9 @@ def ppo(twins) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(twins) -> Path:
+def run(mdpo) -> Path:
     """A run of the zoo as it lies on disk."""
-    folder = twins.parent / "logs" / "mdpo" / f"{COINRUN}_1"
+    folder = mdpo.parent / "logs" / "mdpo" / f"{COINRUN}_1"
     settings = folder / COINRUN
     settings.mkdir(parents=True)
     config = {"n_envs": 4, "env_kwargs": {"num_levels": 20}, "vec_env_wrapper": "sb3_mdpo.envs.native_vec_env"}
@@ -196,13 +209,13 @@ def run(twins) -> Path:
     (settings / "config.yml").write_text(yaml.dump({"policy": "ImpalaCnnPolicy"} | config))
     (settings / "args.yml").write_text(yaml.dump(args))
     (settings / "command.txt").write_text(f"rl_zoo3 train --algo mdpo --env {COINRUN}")
-    shutil.copy(twins, folder / f"{COINRUN}.zip")
+    shutil.copy(mdpo, folder / f"{COINRUN}.zip")
     return folder
 
 
 @pytest.fixture(scope="module")
-def opened(twins, ppo) -> list[TrainedModel]:
-    return [open_trained(path, COINRUN, device="cpu") for path in (twins, ppo)]
+def opened(mdpo, ppo) -> list[TrainedModel]:
+    return [open_trained(path, COINRUN, device="cpu") for path in (mdpo, ppo)]
 
 
 @pytest.fixture(scope="module")
@@ -220,25 +233,19 @@ def test_observations_are_from_unseen_levels_and_from_everybodys_play(opened, mo
     monkeypatch.setattr(TrainedModel, "make_env", make_env)
     images = collect_observations(opened, 14, seed=5)
     unseen = {"num_levels": 0, "start_level": 0}
-    assert played == [("twins", 5, 5, unseen), ("twins", 5, 6, unseen), ("ppo", 4, 7, unseen)]
+    assert played == [("mdpo", 5, 5, unseen), ("mdpo", 5, 6, unseen), ("ppo", 4, 7, unseen)]
     assert (images.shape, images.dtype) == ((14, 3, 64, 64), np.uint8)
     assert len(np.unique(images.reshape(14, -1), axis=0)) == 14
     assert np.array_equal(collect_observations(opened, 14, seed=5), images)
     assert not np.array_equal(collect_observations(opened, 14, seed=6)[:5], images[:5])
 
 
-def test_observations_are_twenty_steps_apart(model, opened):
-    """Replayed with the policy's actions: the first share is what 'policy 0' sees after 20 and after 40 steps."""
-    images = collect_observations(opened[:1], 2 * 70, seed=3)
-    set_random_seed(3)
-    env = make_levels(COINRUN, 64, 3)
-    observations, seen = env.reset(), []
-    for _ in range(40):
-        observations = env.step(model.policy.members[0].predict(observations)[0])[0]
-        seen.append(observations.transpose(0, 3, 1, 2))
-    env.close()
-    assert np.array_equal(images[:64], seen[19])
-    assert np.array_equal(images[64:70], seen[39][:6])
+def test_shares_are_the_first_samples_of_each_member(model, opened):
+    images = collect_observations(opened[:1], 2 * 65, seed=3)
+    for k, member in enumerate(model.policy.members):
+        own = sample_states(opened[0], member, 65, seed=3 + k).observations
+        assert len(own) == 66  # twice from 33 environments
+        np.testing.assert_array_equal(images[65 * k : 65 * (k + 1)], own[:65].transpose(0, 3, 1, 2))
 
 
 def test_features_are_the_encoders_output_without_dropout():
@@ -267,26 +274,34 @@ def test_all_policies_see_the_same_versions(opened):
     policies = named_policies(opened)
     images = collect_observations(opened, 40, seed=0)
     convolutions, *photometric = image_perturbations(4, 3, th.Generator().manual_seed(0))
-    made_by, features = features_of_versions(policies, images, [UNCHANGED, convolutions, photometric[0]])
+    made_by, features = features_of_versions(policies, images, [UNCHANGED, convolutions, photometric[0]], 3)
     assert made_by == ["none", *["random convolution"] * 4, "brightness"]
     scaled = th.as_tensor(images) / 255
     versions = [scaled, *convolutions(scaled), (0.5 * scaled)]
     for name, policy in policies.items():
-        assert features[name].shape == (40, 6, 8 if "twins" in name else 12)
+        assert features[name].shape == (40, 6, 8 if "mdpo" in name else 12)
         for v, version in enumerate(versions):
             np.testing.assert_allclose(features[name][:, v], features_of(policy, 255 * version), atol=1e-5)
 
 
-@pytest.mark.parametrize(("channels", "of_one"), [(1, 1), (3, 3), (4, 1), (12, 3)])
-def test_channels_of_stacked_frames(channels, of_one):
-    assert frame_channels(np.zeros((2, channels, 8, 8), np.uint8)) == of_one
+@pytest.mark.parametrize(("n_stack", "grey"), [(1, False), (4, False), (3, True)])
+def test_channels_of_a_frame(opened, monkeypatch, n_stack, grey):
+    shape = (32, 32, 1 if grey else 3)
+    space = spaces.Box(0, 255, shape, np.uint8)
+
+    def make_env(_self, n_envs, seed=None, **_env_kwargs):
+        return VecFrameStack(make_vec_env(lambda: RandomSpacesEnv(space, spaces.Discrete(2))), n_stack)
+
+    monkeypatch.setattr(TrainedModel, "make_env", make_env)
+    model = SimpleNamespace(observation_space=spaces.Box(0, 255, (n_stack * shape[-1], 32, 32), np.uint8))
+    assert frame_channels(replace(opened[0], model=model)) == shape[-1]
 
 
 def test_analysis_is_what_the_measures_say(opened, analysis):
     policies = named_policies(opened)
     images = collect_observations(opened, 13, seed=1)
     originals = {name: features_of(policy, th.as_tensor(images).float()) for name, policy in policies.items()}
-    names = ["twins.zip policy 0", "twins.zip policy 1", "ppo.zip policy 0"]
+    names = ["mdpo.zip policy 0", "mdpo.zip policy 1", "ppo.zip policy 0"]
     assert [row.policy for row in analysis.policies] == names
     assert [row.features_dim for row in analysis.policies] == [8, 8, 12]
     for row in analysis.policies:
@@ -301,7 +316,7 @@ def test_analysis_is_what_the_measures_say(opened, analysis):
     generator = th.Generator().manual_seed(1)
     convolutions, *photometric = image_perturbations(3, 3, generator)
     for attribute, perturbations in (("distance_ratio", [convolutions]), ("distance_ratio_photometric", photometric)):
-        _, features = features_of_versions(policies, images, perturbations)
+        _, features = features_of_versions(policies, images, perturbations, 3)
         for row in analysis.policies:
             assert getattr(row, attribute) == pytest.approx(distance_ratio(features[row.policy]), rel=1e-4)
 
@@ -313,10 +328,6 @@ def test_analysis_can_be_repeated(opened, analysis):
         np.testing.assert_array_equal(again.saliency[name], saliency)
 
 
-def test_policies_of_one_model_keep_their_names(opened):
-    assert list(named_policies(opened[:1])) == ["policy 0", "policy 1"]
-
-
 def test_runs_of_the_same_name_are_told_apart(opened):
     paths = ["logs/mdpo/coinrun_1", "logs/ppo/coinrun_1", "more/ppo/coinrun_2"]
     runs = [replace(opened[1], path=Path(path)) for path in paths]
@@ -324,6 +335,11 @@ def test_runs_of_the_same_name_are_told_apart(opened):
     assert list(named_policies(runs)) == [
         f"{tail} policy 0" for tail in ("mdpo/coinrun_1", "ppo/coinrun_1", "ppo/coinrun_2")
     ]
+
+
+@pytest.fixture(scope="module")
+def images(opened):
+    return collect_observations(opened[:1], 3)
 
 
 def test_t_sne_keeps_apart_what_is_apart():
@@ -345,12 +361,11 @@ def test_t_sne_of_few_images_or_features(shape):
 
 def test_t_sne_of_a_collapsed_encoder_is_a_point():
     assert not embed(np.full((10, 5), 0.3)).any()
-    with pytest.raises(ValueError, match="t-SNE of 3 images: give at least 4"):
+    with pytest.raises(ValueError, match="t-SNE of 3 images: use at least 4"):
         embed(np.eye(3))
 
 
-def test_saliency_depends_on_the_frame_and_on_the_policy(opened):
-    images = collect_observations(opened[:1], 3)
+def test_saliency_depends_on_the_frame_and_on_the_policy(opened, images):
     of = [saliency_of(policy, images, seed=0) for policy in opened[0].model.policy.members]
     for saliency in of:
         assert saliency.shape == (3, 64, 64)
@@ -365,10 +380,9 @@ def test_saliency_depends_on_the_frame_and_on_the_policy(opened):
     np.testing.assert_array_equal(saliency_of(opened[0].model.policy.members[0], images, seed=1), other_noise)
 
 
-def test_saliency_without_noise_is_the_gradient_of_the_most_probable_action(opened, monkeypatch):
+def test_saliency_without_noise_is_the_gradient_of_the_most_probable_action(opened, images, monkeypatch):
     monkeypatch.setattr("sb3_mdpo.lab.representation.saliency.NOISE", 0.0)
     policy = opened[0].model.policy.members[1]
-    images = collect_observations(opened[:1], 3)
     inputs = th.as_tensor(images).float().requires_grad_()
     distribution = policy.get_distribution(inputs)
     actions = distribution.mode()
@@ -378,11 +392,11 @@ def test_saliency_without_noise_is_the_gradient_of_the_most_probable_action(open
     np.testing.assert_allclose(saliency_of(policy, images), expected, rtol=1e-3, atol=1e-6 * expected.max())
 
 
-def test_saliency_is_where_the_policy_looks(twins, opened):
-    """It is blind to all colours but green, and to all but a rectangle of it."""
-    policy = open_trained(twins, COINRUN, device="cpu").model.policy.members[0]
+def test_saliency_is_where_the_policy_looks(mdpo, images):
+    """It is blind to all colors but green, and to all but a rectangle of it."""
+    policy = open_trained(mdpo, COINRUN, device="cpu").model.policy.members[0]
     encoder = policy.features_extractor
-    images = collect_observations(opened[:1], 2)[:1]
+    images = images[:1]
 
     class Rectangle(th.nn.Module):
         def forward(self, images):
@@ -422,13 +436,13 @@ def test_files(analysis, tmp_path):
     assert content["settings"]["env_id"] == COINRUN
     assert content["settings"]["observations"] == 13
     assert content["policies"][2]["effective_rank"] == analysis.policies[2].effective_rank
-    assert content["cka"][0] == {"a": "twins.zip policy 0", "b": "twins.zip policy 1", "cka": analysis.cka[0].cka}
+    assert content["cka"][0] == {"a": "mdpo.zip policy 0", "b": "mdpo.zip policy 1", "cka": analysis.cka[0].cka}
     # Four observations, themselves and under five convolutions, of three policies
     assert len(content["tsne"]) == 3 * 4 * 6
     place = content["tsne"][6 + 3]
-    assert (place["policy"], place["observation"]) == ("twins.zip policy 0", 1)
+    assert (place["policy"], place["observation"]) == ("mdpo.zip policy 0", 1)
     assert place["perturbation"] == "random convolution"
-    assert [place["x"], place["y"]] == analysis.embeddings["twins.zip policy 0"][1, 3].tolist()
+    assert [place["x"], place["y"]] == analysis.embeddings["mdpo.zip policy 0"][1, 3].tolist()
     assert sum(place["perturbation"] == "none" for place in content["tsne"]) == 3 * 4
 
 
@@ -446,9 +460,9 @@ def test_pictures_show_all_policies_and_frames(analysis):
         file.seek(0)
         return imread(file).shape[:2]
 
-    of_all = shape(draw_saliency, analysis.images, analysis.saliency)
-    of_one = shape(draw_saliency, analysis.images, dict(list(analysis.saliency.items())[:1]))
-    of_two_frames = shape(draw_saliency, analysis.images[:2], {k: v[:2] for k, v in analysis.saliency.items()})
+    of_all = shape(draw_saliency, analysis.images, analysis.saliency, 3)
+    of_one = shape(draw_saliency, analysis.images, dict(list(analysis.saliency.items())[:1]), 3)
+    of_two_frames = shape(draw_saliency, analysis.images[:2], {k: v[:2] for k, v in analysis.saliency.items()}, 3)
     assert of_all[0] - of_one[0] == 2 * 180  # a row of 1.5 inches each
     assert of_all[1] - of_two_frames[1] == 4 * 180
     columns = [shape(draw_embeddings, dict(list(analysis.embeddings.items())[:n]))[1] for n in (1, 3)]
@@ -456,9 +470,9 @@ def test_pictures_show_all_policies_and_frames(analysis):
 
 
 def test_grey_and_stacked_frames_can_be_drawn():
-    for channels in (1, 4, 12):
+    for channels, of_one in ((1, 1), (4, 1), (12, 3)):
         images = np.random.default_rng(0).integers(0, 256, (2, channels, 16, 16), dtype=np.uint8)
-        draw_saliency(io.BytesIO(), images, {"policy 0": np.zeros((2, 16, 16))})
+        draw_saliency(io.BytesIO(), images, {"policy 0": np.zeros((2, 16, 16))}, of_one)
 
 
 def test_tables_hold_all_numbers(analysis):
@@ -487,10 +501,9 @@ def test_command(run, capsys):
         assert (run / name).stat().st_size > 1000
 
 
-def test_results_lie_beside_what_they_are_of(run, twins, tmp_path):
-    assert output_folder(run, None) == run
-    assert output_folder(twins, None) == twins.parent
-    assert output_folder(twins, tmp_path / "new") == tmp_path / "new"
+def test_default_folders(run, mdpo, tmp_path):
+    assert [output_folder(path, None) for path in (run, mdpo)] == [run, mdpo.parent]
+    assert output_folder(mdpo, tmp_path / "new") == tmp_path / "new"
 
 
 def refused(capsys, *arguments: object) -> str:
@@ -501,38 +514,38 @@ def refused(capsys, *arguments: object) -> str:
     return line
 
 
-def test_what_cannot_be_analysed(twins, ppo, run, tmp_path, capsys):
-    before = sorted(twins.parent.rglob("*"))
-    assert "does not say what it was trained on" in refused(capsys, twins)
+def test_what_cannot_be_analysed(mdpo, ppo, run, tmp_path, capsys):
+    before = sorted(mdpo.parent.rglob("*"))
+    assert "does not say what it was trained on" in refused(capsys, mdpo)
     assert "There is no folder" in refused(capsys, tmp_path / "nothing")
-    assert "say where to write it (-o)" in refused(capsys, twins, ppo, "--env", COINRUN)
-    assert "The same model twice" in refused(capsys, twins, twins, "--env", COINRUN, "-o", tmp_path)
-    assert "give at least 3 here" in refused(capsys, twins, ppo, "--env", COINRUN, "--observations", 2, "-o", tmp_path)
-    assert "use at least 3 draws" in refused(capsys, twins, "--env", COINRUN, "--draws", 2)
+    assert "pass a folder to write to (-o)" in refused(capsys, mdpo, ppo, "--env", COINRUN)
+    assert "The same model twice" in refused(capsys, mdpo, mdpo, "--env", COINRUN, "-o", tmp_path)
+    assert "use at least 3 here" in refused(capsys, mdpo, ppo, "--env", COINRUN, "--observations", 2, "-o", tmp_path)
+    assert "use at least 3 draws" in refused(capsys, mdpo, "--env", COINRUN, "--draws", 2)
     assert "There is no" in refused(capsys, run, "--load-best")
     (tmp_path / "file").touch()
-    assert "file is no folder: give one with -o" in refused(capsys, run, "-o", tmp_path / "file")
-    assert sorted(twins.parent.rglob("*")) == before
+    assert "file is not a folder: pass one with -o" in refused(capsys, run, "-o", tmp_path / "file")
+    assert sorted(mdpo.parent.rglob("*")) == before
 
 
 def test_models_of_different_environments_or_images_are_not_compared(opened):
     other = replace(opened[1], env_id="procgen-maze-easy-v0")
-    with pytest.raises(ValueError, match=r"twins.zip is a model of procgen-coinrun.* of procgen-maze-easy-v0"):
+    with pytest.raises(ValueError, match=r"mdpo.zip is a model of procgen-coinrun.* of procgen-maze-easy-v0"):
         analyse_features([opened[0], other], observations=4)
     stacked = VecFrameStack(make_levels(COINRUN, 2), 2)
     of_stacked = PPO(ImpalaCnnPolicy, stacked, policy_kwargs=SMALL, **ROLLOUT)
-    with pytest.raises(ValueError, match=r"shape \(6, 64, 64\), .*twins.zip of \(3, 64, 64\)"):
+    with pytest.raises(ValueError, match=r"shape \(6, 64, 64\), .*mdpo.zip of \(3, 64, 64\)"):
         collect_observations([opened[0], replace(opened[1], model=of_stacked)], 4)
 
 
-def test_vectors_have_no_colours(opened):
+def test_vectors_have_no_colors(opened):
     model = PPO("MlpPolicy", "CartPole-v1", **ROLLOUT)
     with pytest.raises(ValueError, match=r"ppo.zip observes Box\(.* are for images"):
         collect_observations([replace(opened[1], model=model)], 4)
 
 
-def test_missing_packages_are_named(twins, monkeypatch, capsys):
+def test_missing_packages_are_named(mdpo, monkeypatch, capsys):
     monkeypatch.setattr(
         "sb3_mdpo.utils.optional_dependencies.find_spec", lambda name: None if name == "captum" else name
     )
-    assert "captum is not installed: run pip install 'sb3-mdpo[lab]'." in refused(capsys, twins, "--env", COINRUN)
+    assert "captum is not installed: run pip install 'sb3-mdpo[lab]'." in refused(capsys, mdpo, "--env", COINRUN)

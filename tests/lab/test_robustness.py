@@ -14,17 +14,20 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.envs import ProcgenVecEnv
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
+from sb3_mdpo.lab import state_sampling
 from sb3_mdpo.lab.generalization.policies import all_policies
 from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
 from sb3_mdpo.lab.perturbations.images import STRENGTHS, Perturbation
 from sb3_mdpo.lab.perturbations.renderings import RENDERINGS, draw_states
-from sb3_mdpo.lab.robustness import state_sampling
-from sb3_mdpo.lab.robustness.actions import log_probabilities
-from sb3_mdpo.lab.robustness.comparisons import Comparison, compare_images, missing_renderings
-from sb3_mdpo.lab.robustness.divergences import kl_divergence, total_variation
+from sb3_mdpo.lab.robustness.comparisons import (
+    Comparison,
+    compare_images,
+    kl_divergence,
+    missing_renderings,
+    total_variation,
+)
 from sb3_mdpo.lab.robustness.measure import make_row, measure_robustness
-from sb3_mdpo.lab.robustness.state_sampling import Moments, collect_moments, schedule
-from sb3_mdpo.lab.robustness.table import make_table
+from sb3_mdpo.lab.state_sampling import SampledStates, log_probabilities, play, sample_states, sampling_steps
 from tests.support.envs import RandomSpacesEnv
 
 BIGFISH = "procgen-bigfish-easy-v0"
@@ -42,7 +45,7 @@ def logs(*rows) -> th.Tensor:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    """Moments close together, so that few steps suffice."""
+    """States close together, so that few steps suffice."""
     monkeypatch.setattr(state_sampling, "SPACING", 4)
     monkeypatch.setattr(state_sampling, "MIN_STEPS", 8)
     monkeypatch.setattr(state_sampling, "MAX_ENVS", 4)
@@ -65,9 +68,9 @@ def trained(saved) -> TrainedModel:
     return open_trained(saved, BIGFISH, device="cpu")
 
 
-def of_bigfish(env, algorithm=PPO, **kwargs) -> TrainedModel:
+def model_of(env, algorithm=PPO) -> TrainedModel:
     """A model that plays in the given kind of environments."""
-    model = algorithm("MlpPolicy", env(2, None), **TINY | kwargs)
+    model = algorithm("MlpPolicy", env(2, None), **TINY)
 
     class Trained(TrainedModel):
         def make_env(self, n_envs, seed=None, **env_kwargs):
@@ -97,7 +100,7 @@ def test_rows_by_hand():
         return logs(*[(0.5 + distance, 0.5 - distance) for distance in distances])
 
     perturbed = th.stack([apart(0.3, 0, 0.1, 0.1, 0.2, 0), apart(0.3, 0, 0.1, 0.1, 0.2, 0.2)])
-    row = make_row("policy 0", Comparison("hue", 0.1, apart(*[0] * 6), perturbed), visits=2)
+    row = make_row("policy 0", Comparison("hue", 0.1, apart(*[0] * 6), perturbed), n_envs=3)
     assert (row.policy, row.perturbation, row.strength, row.n) == ("policy 0", "hue", 0.1, 6)
     assert row.tv_mean == pytest.approx(2 / 15)
     assert (row.tv_low, row.tv_high) == pytest.approx((2 / 15 - 4.3027 / 30, 2 / 15 + 4.3027 / 30), abs=1e-4)
@@ -105,12 +108,12 @@ def test_rows_by_hand():
     assert row.kl_max == pytest.approx(-0.5 * math.log(4 * 0.8 * 0.2))  # of the original to the perturbed, not back
 
 
-def test_networks_see_the_perturbed_images_in_the_units_of_their_own(trained):
+def test_networks_get_perturbed_images_scaled_to_their_inputs(trained):
     (policy, *_) = all_policies(trained.model).values()
     observations = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     nothing = Perturbation("nothing", None, lambda images: images[None])
     darker = Perturbation("half, and a third", 0.5, lambda images: th.stack([images / 2, images / 3]))
-    same, dark = compare_images(policy, Moments(observations, None), [nothing, darker], 3)
+    same, dark = compare_images(policy, SampledStates(observations, None, 6), [nothing, darker], 3)
     th.testing.assert_close(same.perturbed, same.original[None], rtol=0, atol=1e-5)
     images, _ = policy.obs_to_tensor(observations)
     expected = [log_probabilities(policy, images / divisor) for divisor in (2, 3)]
@@ -118,36 +121,31 @@ def test_networks_see_the_perturbed_images_in_the_units_of_their_own(trained):
     assert not th.allclose(dark.perturbed[0], dark.original, atol=1e-3)
 
 
-def test_moments_are_spread_over_environments_and_time(monkeypatch):
+def test_samples_are_spread_over_environments_and_time(monkeypatch):
     monkeypatch.undo()
-    few, many = schedule(10, seeded()), schedule(300, seeded())
-    assert (few.visits, few.n_envs, few.length) == (1, 10, 256)
-    assert (many.visits, many.n_envs, many.length) == (5, 60, 320)
-    for visit, steps in enumerate(many.steps):
-        assert steps.min() >= 64 * visit
-        assert steps.max() < 64 * (visit + 1)
-    assert len(np.unique(many.steps)) > 150
+    few, many = sampling_steps(10, 0), sampling_steps(300, 0)
+    assert (few.shape, many.shape) == ((1, 10), (5, 60))
+    assert 64 < few.max() < 256
+    assert (many // 64 == np.arange(5)[:, None]).all()
+    assert len(np.unique(many)) > 150
 
 
-def test_moments_are_what_the_policy_saw_with_the_states_behind_it(trained):
+def test_samples_are_what_the_policy_observed_with_the_states_behind_it(trained):
     (policy, *_) = all_policies(trained.model).values()
-    when = schedule(8, seeded())
-
-    def collected() -> Moments:
-        env = trained.make_env(when.n_envs, 3, **UNSEEN_LEVELS)
-        taken = collect_moments(policy, env, when, seeded(), lambda: None)
-        env.close()
-        return taken
-
-    first, again = collected(), collected()
-    assert first.observations.shape == (8, 64, 64, 3)
-    assert len({image.tobytes() for image in first.observations}) == 8
-    np.testing.assert_array_equal(draw_states(first.states), first.observations)
-    np.testing.assert_array_equal(first.observations, again.observations)
-    assert missing_renderings(first) == {}
+    sampled = sample_states(trained, policy, 8, seed=3)
+    assert (sampled.observations.shape, sampled.n_envs) == ((8, 64, 64, 3), 4)
+    assert len({image.tobytes() for image in sampled.observations}) == 8
+    np.testing.assert_array_equal(draw_states(sampled.engine_states), sampled.observations)
+    assert missing_renderings(sampled) == {}
+    steps = sampling_steps(8, seed=3)
+    env = trained.make_env(4, 3, **UNSEEN_LEVELS)
+    seen = [now.copy() for (now, _), _ in zip(play(policy, env, seeded(3)), range(steps.max() + 1), strict=False)]
+    env.close()
+    expected = [seen[step][index] for visit in steps for index, step in enumerate(visit)]
+    np.testing.assert_array_equal(sampled.observations, expected)
 
 
-def test_probabilities_are_those_the_policies_act_with(trained):
+def test_probabilities_are_those_of_the_actions(trained):
     observations = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     *members, ensemble = all_policies(trained.model).values()
     images, _ = members[0].obs_to_tensor(observations)
@@ -183,7 +181,7 @@ def test_measurement_on_procgen(trained):
     assert robustness != measure_robustness(trained, states=8, draws=3, seed=1, progress=False)
 
 
-def test_who_does_the_same_everywhere_is_robust(trained):
+def test_a_constant_policy_is_robust(trained):
     for member in trained.model.policy.members:
         th.nn.init.zeros_(member.action_net.weight)
     for row in measure_robustness(trained, states=4, draws=2, progress=False).rows:
@@ -208,10 +206,10 @@ def test_stacked_frames_are_perturbed_frame_by_frame_and_not_rendered():
     def stacked(n_envs, seed):
         return VecFrameStack(ProcgenVecEnv(n_envs, "bigfish", seed=seed, num_threads=0), 2)
 
-    robustness = measure_robustness(of_bigfish(stacked), states=4, draws=2, progress=False)
+    robustness = measure_robustness(model_of(stacked), states=4, draws=2, progress=False)
     assert len(robustness.rows) == 1 + COLOURS
     assert set(robustness.settings["omitted"]) == set(RENDERINGS)
-    assert "stacked frames" in make_table(robustness)
+    assert "stacked frames" in robustness.to_text()
 
 
 def images_of(*shape):
@@ -220,12 +218,12 @@ def images_of(*shape):
     )
 
 
-def test_other_environments_have_no_renderings_and_grey_ones_no_colours():
-    robustness = measure_robustness(of_bigfish(images_of(16, 16, 1), MDPO), states=4, draws=2, progress=False)
+def test_other_environments_have_no_renderings_and_grey_ones_no_colors():
+    robustness = measure_robustness(model_of(images_of(16, 16, 1), MDPO), states=4, draws=2, progress=False)
     assert {row.policy for row in robustness.rows} == {"policy 0", "policy 1", "ensemble"}
     assert {row.perturbation for row in robustness.rows} == {"random convolution", "brightness", "contrast"}
     assert set(robustness.settings["omitted"]) == {*RENDERINGS, "saturation", "hue"}
-    assert "No 'hue': the images are grey." in make_table(robustness)
+    assert "No 'hue': the images are grey." in robustness.to_text()
 
 
 @pytest.mark.parametrize(
@@ -241,14 +239,7 @@ def test_models_that_cannot_be_measured_are_refused(observations, actions, messa
         return DummyVecEnv([lambda: RandomSpacesEnv(observations, actions)] * n_envs)
 
     with pytest.raises(ValueError, match=message):
-        measure_robustness(of_bigfish(env), states=4, draws=1)
-
-
-def test_too_few_states_or_draws_are_refused(trained):
-    with pytest.raises(ValueError, match=r"1 state\(s\) give no interval: use at least 2"):
-        measure_robustness(trained, states=1)
-    with pytest.raises(ValueError, match="0 random convolutions"):
-        measure_robustness(trained, draws=0)
+        measure_robustness(model_of(env), states=4, draws=1)
 
 
 def test_command(saved, tmp_path, capsys):
@@ -273,7 +264,8 @@ def test_command(saved, tmp_path, capsys):
         (["no_such_folder"], "There is no folder no_such_folder"),
         (["MODEL"], "pass its environment's id"),
         (["MODEL", "--env", "CartPole-v1"], "CartPole-v1 has no levels"),
-        (["MODEL", "--env", BIGFISH, "--states", "1"], "use at least 2"),
+        (["MODEL", "--env", BIGFISH, "--states", "1"], "1 state(s) give no interval: use at least 2"),
+        (["MODEL", "--env", BIGFISH, "--draws", "0"], "0 random convolutions"),
         (["MODEL", "--env", BIGFISH, "--device", "abacus"], "PyTorch knows no device abacus"),
         (["MODEL", "MODEL", "--env", BIGFISH], "Several models would be written to"),
     ],

@@ -1,1 +1,1 @@
-"""Returns on training levels beside returns on levels that were never seen."""
+"""Returns on training levels and on unseen levels."""

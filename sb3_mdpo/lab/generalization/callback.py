@@ -1,4 +1,4 @@
-"""Evaluation on training and unseen levels while training goes on."""
+"""Evaluation on training and unseen levels during training."""
 
 from pathlib import Path
 from typing import Any
@@ -10,56 +10,49 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.common.budget import Budget, BudgetMeter
 from sb3_mdpo.envs.layers import monitor_folder
-from sb3_mdpo.lab.generalization.evaluation import (
-    GeneralizationResult,
-    MakeEnv,
-    check_episodes,
-    check_levels,
-    evaluate_generalization,
-)
+from sb3_mdpo.lab.generalization.evaluation import MakeEnv, check_episodes, check_levels, evaluate_generalization
 from sb3_mdpo.lab.generalization.policies import ENSEMBLE
+from sb3_mdpo.lab.generalization.results import GeneralizationResult
 from sb3_mdpo.lab.generalization.table import TABLE, read_table, write_table
 from sb3_mdpo.utils.atomic import replacing
 
 
 class GeneralizationEvalCallback(EventCallback):
     """
-    Evaluate each policy and the ensemble on the training levels and on unseen levels, before training, during it and
-    at its end, see :func:`~sb3_mdpo.lab.evaluate_generalization`. Training goes on as if nothing
-    had happened, bit for bit.
+    Evaluate each policy and the ensemble on training levels and on unseen levels, before, during and at the end of
+    training, see :func:`~sb3_mdpo.lab.evaluate_generalization`. Training is bitwise the same as without evaluation.
 
-    Evaluations are between updates, so that an evaluation after ``t`` steps is of policies that have learned from
-    all of them. For MDPO and SB3's PPO, in environments with levels. In the zoo's files::
+    Evaluations happen between updates. For MDPO and SB3's PPO, in environments with levels. In the zoo's files::
 
         callback:
           - sb3_mdpo.callbacks.GeneralizationEvalCallback:
               eval_freq: 100000
 
     The keys ``eval_train/mean_return``, ``eval_unseen/mean_return``, ``eval/gap`` and ``eval/kl`` are means over the
-    members; the same of single policies have their name in front (``eval_unseen/policy_0_mean_return``,
-    ``eval_unseen/ensemble_mean_return``). The best model is the one with the highest mean over the members
-    of the return on unseen levels, whoever acts in its ``predict()``.
+    members. Keys of single policies contain their name (``eval_unseen/policy_0_mean_return``,
+    ``eval_unseen/ensemble_mean_return``). The best model has the highest mean over the members of the return on unseen
+    levels, whichever policy ``predict()`` uses.
 
-    :param eval_freq: environment steps of all policies together from one evaluation to the next, as the zoo's
-        ``--eval-freq`` (SB3's ``EvalCallback`` counts calls of ``step()``); an evaluation is due at every multiple and
-        waits for the end of the update
+    :param eval_freq: environment steps of all policies together between two evaluations, as the zoo's ``--eval-freq``
+        (SB3's ``EvalCallback`` counts calls of ``step()``); evaluations are after the first update at or past each
+        multiple
     :param episodes: episodes per policy and set of levels
-    :param n_envs: environments to evaluate in, None for as many as episodes but no more than 32
-    :param seed: seed of the evaluations, the same for all of them
+    :param n_envs: number of environments, None for one per episode but at most 32
+    :param seed: seed of every evaluation
     :param deterministic: whether to take the most probable actions; the paper samples
     :param env_id: Gymnasium id, None for that of the training environments
     :param train_levels: number of training levels, None for that of the training environments
     :param start_level: first training level, None for that of the training environments
-    :param make_env: see :func:`~sb3_mdpo.lab.evaluate_generalization`; needed where training
-        environments stack frames or normalise observations
-    :param log_path: folder of the table ``generalization.csv``, None for where the training environments' monitor
-        writes its file: the run folder in the zoo
-    :param best_model_save_path: folder of ``best_model.zip``, None for the table's
-    :param callback_on_new_best: called when there is a new best model
-    :param callback_after_eval: called after every evaluation
-    :param verbose: 0 for no output, 1 to tell the results
-    :raises ValueError: here where a number is outside its range, at the start of training where levels or folders are
-        not known or another callback saves its best model to the same file
+    :param make_env: see :func:`~sb3_mdpo.lab.evaluate_generalization`; needed if the training environments stack frames
+        or normalize observations
+    :param log_path: folder of the table ``generalization.csv``, None for that of the training environments' monitor
+        file, in the zoo the run folder
+    :param best_model_save_path: folder of ``best_model.zip``, None for that of the table
+    :param callback_on_new_best: called after each new best model
+    :param callback_after_eval: called after each evaluation
+    :param verbose: 0 for no output, 1 to print the results
+    :raises ValueError: if a number is out of range; at the start of training if levels or folders are not known, or
+        another callback saves its best model to the same file
     """
 
     def __init__(
@@ -96,7 +89,7 @@ class GeneralizationEvalCallback(EventCallback):
         self.callback_on_new_best = callback_on_new_best
         if callback_on_new_best is not None:
             callback_on_new_best.parent = self
-        self.best_mean_reward = -np.inf  # the name that SB3's callbacks for new best models read
+        self.best_mean_reward = -np.inf  # read by SB3's callbacks for new best models
         self.last_result: GeneralizationResult | None = None
         self.rows: list[dict[str, Any]] = []
         self._meter = BudgetMeter()
@@ -111,7 +104,7 @@ class GeneralizationEvalCallback(EventCallback):
         settings = made_with | {key: value for key, value in given.items() if value is not None}
         if "env_id" not in settings or "num_levels" not in settings:
             raise ValueError(
-                "The training environments do not say what they are: pass env_id and train_levels to "
+                "The training environments do not report their id and levels: pass env_id and train_levels to "
                 "GeneralizationEvalCallback, or train in native ones (make_levels, or native_vec_env in the zoo)."
             )
         self._env_id = settings.pop("env_id")
@@ -121,7 +114,7 @@ class GeneralizationEvalCallback(EventCallback):
         if self.callback_on_new_best is not None:
             self.callback_on_new_best.init_callback(self.model)
 
-    # No attributes, which checkpoints would bring along: the training may go on in another folder
+    # Not attributes, because checkpoints would store them and training may resume in another folder
 
     @property
     def _table(self) -> Path:
@@ -137,7 +130,7 @@ class GeneralizationEvalCallback(EventCallback):
         known = read_table(self._table) if self.num_timesteps and self._table.exists() else []
         self.rows = [row for row in known if row["timesteps"] <= self.num_timesteps]
         before = Budget(**{key: self.rows[-1][key] for key in Budget.__dataclass_fields__}) if self.rows else None
-        self._meter.start(self.model, before)  # type: ignore[arg-type] # which checks it
+        self._meter.start(self.model, before)  # type: ignore[arg-type] # checked there
         self._evaluated_at = self.rows[-1]["timesteps"] if self.rows else None
         self.best_mean_reward = _best(self.rows)
 
@@ -150,7 +143,7 @@ class GeneralizationEvalCallback(EventCallback):
         return self._continue
 
     def _on_training_end(self) -> None:
-        if not self._meter.running:  # the zoo ends its first callback twice, and where training could not start
+        if not self._meter.running:  # the zoo ends its first callback twice, and also if training could not start
             return
         if self._evaluated_at != self.model.num_timesteps:
             self._evaluate()
@@ -198,10 +191,7 @@ class GeneralizationEvalCallback(EventCallback):
 
 
 def logged(result: GeneralizationResult) -> dict[str, float]:
-    """
-    :param result: an evaluation
-    :return: what is logged of it, by key; what is undefined is left out
-    """
+    """Values to log by key, without undefined ones."""
     columns = {"eval/gap": "gap", "eval/kl": "kl"}
     for group, levels in (("eval_train", "training"), ("eval_unseen", "unseen")):
         columns |= {
@@ -234,7 +224,7 @@ def _made_with(env: VecEnv) -> dict[str, Any]:
 
 
 def _same(env_id: str, other: str | None) -> bool:
-    """Whether two ids are of the same environment: procgen-bigfish-v0 is procgen-bigfish-hard-v0."""
+    """Whether two ids are of the same environment, e.g. procgen-bigfish-v0 and procgen-bigfish-hard-v0."""
     if other is None or other not in gym.registry or env_id not in gym.registry:
         return env_id == other
     one, two = gym.spec(env_id), gym.spec(other)
@@ -245,8 +235,8 @@ def _folder(log_path: str | Path | None, env: VecEnv) -> Path:
     folder = monitor_folder(env) if log_path is None else Path(log_path)
     if folder is None:
         raise ValueError(
-            "The training environments write no monitor file beside which to put generalization.csv: pass log_path to "
-            "GeneralizationEvalCallback."
+            "The training environments write no monitor file, so the folder of generalization.csv is not known: pass "
+            "log_path to GeneralizationEvalCallback."
         )
     return folder
 
@@ -257,6 +247,6 @@ def _check_no_other_writes(best_model: Path, callbacks: BaseCallback | None) -> 
             path = Path(callback.best_model_save_path) / "best_model.zip"
             if path.resolve() == best_model.resolve():
                 raise ValueError(
-                    f"SB3's EvalCallback saves its best model to {best_model} as well: switch it off (--eval-freq -1 "
+                    f"SB3's EvalCallback also saves its best model to {best_model}: switch it off (--eval-freq -1 "
                     "in the zoo) or pass another best_model_save_path."
                 )

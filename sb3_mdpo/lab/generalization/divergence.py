@@ -1,4 +1,4 @@
-"""How far the members of a model are from each other."""
+"""KL divergence between the members of a model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +13,10 @@ from sb3_mdpo.mdpo.losses import distillation_kl
 
 class ObservationSample:
     """
-    A uniform sample of a stream of observations whose length is not known beforehand (reservoir sampling,
-    Vitter's algorithm R).
+    A uniform sample of a stream of observations of unknown length (reservoir sampling, Vitter's algorithm R).
 
-    :param size: number of observations to keep; all, as long as there are no more
-    :param seed: seed of a generator of its own
+    :param size: number of observations to keep
+    :param seed: seed of the sample
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -28,7 +27,7 @@ class ObservationSample:
 
     def add(self, observation: NDArray[Any]) -> None:
         """
-        :param observation: the next one; copied where it is kept
+        :param observation: the next observation, copied if it is kept
         """
         self._seen += 1
         if len(self.kept) < self.size:
@@ -41,13 +40,11 @@ def kl_from_peers(
     members: Mapping[str, ActorCriticPolicy], observations: Mapping[str, NDArray[Any]]
 ) -> dict[str, float | None]:
     """
-    The mutual distillation term
-    (:func:`~sb3_mdpo.mdpo.losses.distillation_kl`) as a measurement: how far each member is
-    from the others on the states that it visits itself.
+    The mutual distillation term (:func:`~sb3_mdpo.mdpo.losses.distillation_kl`) on each member's own observations.
 
     :param members: policies by name
-    :param observations: observations of each, shape ``(B, ...)``
-    :return: for each member the mean over peers and observations of ``KL(peer || member)``; None where it has no peer
+    :param observations: observations of each member, shape ``(B, ...)``
+    :return: for each member the mean over peers and observations of ``KL(peer || member)``; None without peers
     """
     if len(members) < 2:
         return dict.fromkeys(members)

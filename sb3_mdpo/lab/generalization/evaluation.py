@@ -1,8 +1,7 @@
-"""Returns of a model's policies on the levels of its training and on levels that it never saw."""
+"""Returns of a model's policies on training levels and on unseen levels."""
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from typing import Any, Final
@@ -19,108 +18,15 @@ from tqdm import tqdm
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, has_levels, make_levels
 from sb3_mdpo.envs.procgen_options import SEED_RANGE
 from sb3_mdpo.lab.generalization.divergence import ObservationSample, kl_from_peers
-from sb3_mdpo.lab.generalization.intervals import confidence_interval
 from sb3_mdpo.lab.generalization.policies import all_policies, members_of
+from sb3_mdpo.lab.generalization.results import GeneralizationResult, LevelsResult, PolicyResult
 from sb3_mdpo.lab.generalization.scores import normalized_score
 from sb3_mdpo.utils.random_state import undisturbed
 
 MakeEnv = Callable[..., VecEnv]
 MAX_ENVS: Final = 32
-# Observations of each policy that the KL between policies is taken on
+# Observations of each policy for the KL between policies
 KL_OBSERVATIONS: Final = 256
-
-
-@dataclass(frozen=True)
-class LevelsResult:
-    """
-    How one policy did on one set of levels.
-
-    :param returns: undiscounted return of every episode, as the environment gives rewards
-    :param success_rate: share of the episodes that ended in success, None where the environment does not say
-    :param normalized: mean return as a score, see :func:`~sb3_mdpo.lab.generalization.scores.normalized_score`
-    """
-
-    returns: tuple[float, ...]
-    success_rate: float | None
-    normalized: float | None
-
-    @property
-    def mean(self) -> float:
-        """Mean return."""
-        return float(np.mean(self.returns))
-
-    @property
-    def stderr(self) -> float:
-        """Standard error of the mean over episodes; the training would vary as well."""
-        return float(np.std(self.returns, ddof=1) / np.sqrt(len(self.returns)))
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Student's t interval of the mean (95 %), over episodes."""
-        return confidence_interval(self.returns)
-
-
-@dataclass(frozen=True)
-class PolicyResult:
-    """
-    :param policy: ``"policy 0"`` and so on, or ``"ensemble"``
-    :param training: on the levels of the training
-    :param unseen: on levels drawn from all there are
-    :param kl: mean over peers of ``KL(peer || policy)`` on observations of the unseen levels, None for the ensemble
-        and where there is no peer
-    """
-
-    policy: str
-    training: LevelsResult
-    unseen: LevelsResult
-    kl: float | None
-
-    @property
-    def gap(self) -> float:
-        """Generalisation gap: mean return on training levels minus that on unseen levels."""
-        return self.training.mean - self.unseen.mean
-
-    def row(self) -> dict[str, str | int | float | None]:
-        """
-        :return: the columns of a results table
-        """
-        row: dict[str, str | int | float | None] = {"policy": self.policy, "episodes": len(self.unseen.returns)}
-        for levels, result in (("training", self.training), ("unseen", self.unseen)):
-            row |= {
-                f"{levels}_return": result.mean,
-                f"{levels}_stderr": result.stderr,
-                f"{levels}_normalized": result.normalized,
-                f"{levels}_success": result.success_rate,
-            }
-        return row | {"gap": self.gap, "kl": self.kl}
-
-
-@dataclass(frozen=True)
-class GeneralizationResult:
-    """
-    :param env_id: Gymnasium id
-    :param train_levels: number of training levels
-    :param start_level: the first of them
-    :param episodes: episodes per policy and set of levels
-    :param n_envs: environments that they were played in
-    :param seed: seed of the environments
-    :param deterministic: whether the most probable actions were taken
-    :param policies: the members, and where there are several the ensemble of them
-    """
-
-    env_id: str
-    train_levels: int
-    start_level: int
-    episodes: int
-    n_envs: int
-    seed: int
-    deterministic: bool
-    policies: tuple[PolicyResult, ...]
-
-    @property
-    def members(self) -> tuple[PolicyResult, ...]:
-        """The members alone."""
-        return tuple(result for result in self.policies if result.policy.startswith("policy "))
 
 
 def check_levels(env_id: str, train_levels: int | None) -> int:
@@ -128,7 +34,7 @@ def check_levels(env_id: str, train_levels: int | None) -> int:
     :param env_id: Gymnasium id
     :param train_levels: number of training levels
     :return: this number
-    :raises ValueError: where there are no levels to choose from, or the training left none unseen
+    :raises ValueError: if there are no levels to choose from, or none are unseen
     """
     if not has_levels(env_id):
         raise ValueError(
@@ -138,7 +44,7 @@ def check_levels(env_id: str, train_levels: int | None) -> int:
     if not (isinstance(train_levels, Integral) and train_levels >= 1):
         raise ValueError(
             f"train_levels={train_levels!r} must be the number of levels that the model was trained on, at least 1: "
-            "a model that was trained on all levels (num_levels 0) has seen whatever it could be tested on."
+            "for a model trained on all levels (num_levels=0), none are unseen."
         )
     return train_levels
 
@@ -146,10 +52,10 @@ def check_levels(env_id: str, train_levels: int | None) -> int:
 def check_episodes(episodes: int, n_envs: int | None, seed: int) -> int:
     """
     :param episodes: number of episodes
-    :param n_envs: number of environments, None to have it chosen
+    :param n_envs: number of environments, None for one per episode but at most 32
     :param seed: seed
     :return: number of environments
-    :raises ValueError: where one of them is outside its range
+    :raises ValueError: if one of them is out of range
     """
     if episodes < 2:
         raise ValueError(f"{episodes} episode(s) give no interval: evaluate at least 2.")
@@ -164,10 +70,7 @@ def check_episodes(episodes: int, n_envs: int | None, seed: int) -> int:
 
 
 def check_seed(seed: int) -> None:
-    """
-    :param seed: seed
-    :raises ValueError: where environments or generators would not take it
-    """
+    """Raise ValueError if the seed is out of range."""
     if not 0 <= seed < SEED_RANGE:
         raise ValueError(f"seed={seed} must be from 0 to {SEED_RANGE - 1}.")
 
@@ -188,27 +91,26 @@ def evaluate_generalization(
     """
     Evaluate every member and the ensemble on training levels and on unseen levels.
 
-    Each environment plays a number of episodes that is fixed beforehand (SB3's ``evaluate_policy`` shares them
-    out), so that short episodes are not overrepresented; where ``n_envs`` does not divide ``episodes`` some play one
-    more. All policies meet the same environments with the same levels; their samples of actions are independent.
-    The global random generators and the model are left as they were found.
+    Each environment plays a fixed number of episodes, as in SB3's ``evaluate_policy``, so that short episodes are not
+    overrepresented. All policies play the same levels, with independent samples of actions. The model and the global
+    random generators are not changed.
 
-    :param model: MDPO, or SB3's PPO
+    :param model: MDPO or SB3's PPO
     :param env_id: Gymnasium id of an environment that :func:`~sb3_mdpo.envs.native.has_levels`
     :param train_levels: number of levels that the model was trained on
     :param episodes: episodes per policy and set of levels
     :param seed: seed of the environments and of the sampling of actions
     :param deterministic: whether to take the most probable actions; the paper samples
     :param start_level: first level of the training
-    :param n_envs: number of environments, None for as many as episodes but no more than 32
-    :param env_kwargs: further arguments of the environments, e.g. how they are drawn
-    :param make_env: called with ``n_envs``, ``seed`` and the environments' arguments as keywords, for models that
-        see more than the bare environments show (stacked frames, normalised observations), e.g.
+    :param n_envs: number of environments, None for one per episode but at most 32
+    :param env_kwargs: further arguments of the environments, e.g. ``use_backgrounds``
+    :param make_env: called with ``n_envs``, ``seed`` and the environments' arguments as keywords; needed for a model
+        trained with wrappers such as frame stacking, e.g.
         :meth:`~sb3_mdpo.lab.generalization.trained.TrainedModel.make_env`. None for the native environments
     :param progress_bar: whether to show a progress bar
     :return: returns, scores, gaps and the KL between members
-    :raises ValueError: where there are no levels to choose from, a number is outside its range, or the
-        environments' spaces are not the model's
+    :raises ValueError: if there are no levels to choose from, a number is out of range, or the environments' spaces
+        differ from the model's
     """
     train_levels = check_levels(env_id, train_levels)
     n_envs = check_episodes(episodes, n_envs, seed)
@@ -263,7 +165,7 @@ def _check_spaces(model: OnPolicyAlgorithm, env: VecEnv, env_id: str) -> None:
         check_for_correct_spaces(env, model.observation_space, model.action_space)
     except ValueError as error:
         raise ValueError(
-            f"The environments of {env_id} are not what the model was trained in. {error}. Where it saw stacked frames "
-            "or normalised observations, pass a make_env that makes environments with the same wrappers; for run "
-            "folders of the zoo that is open_trained(folder).make_env."
+            f"The environments of {env_id} differ from those that the model was trained in. {error}. If it was trained "
+            "with stacked frames or normalized observations, pass a make_env that makes environments with the same "
+            "wrappers, e.g. open_trained(folder).make_env for a run folder of the zoo."
         ) from error

@@ -10,12 +10,12 @@ CONFIDENCE = 0.95
 
 def confidence_interval(returns: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
     """
-    Student's t interval of the mean: what varies is the episodes, not the training.
+    Student's t interval of the mean.
 
     :param returns: independent returns, at least two
-    :param confidence: probability that such an interval covers the mean
+    :param confidence: confidence level
     :return: its ends
-    :raises ValueError: where there are fewer than two returns
+    :raises ValueError: if there are fewer than two returns
     """
     if len(returns) < 2:
         raise ValueError(f"{len(returns)} episode(s) give no interval: evaluate at least 2.")

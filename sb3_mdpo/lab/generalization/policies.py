@@ -1,4 +1,4 @@
-"""The policies of a trained model, one by one."""
+"""The policies of a trained model."""
 
 import copy
 from typing import Final
@@ -24,13 +24,12 @@ def members_of(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
 def all_policies(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
     """
     :param model: MDPO, or another actor-critic algorithm of SB3
-    :return: its policies by name, and where there are several the average of their action distributions
-        as ``ensemble``
+    :return: its policies by name, and if there are several the average of their action distributions as ``ensemble``
     """
     members = members_of(model)
     if not isinstance(model, MDPO) or len(members) == 1:
         return members
-    ensemble = copy.copy(model.policy)  # the same networks
+    ensemble = copy.copy(model.policy)  # with the same networks
     ensemble.predict_with = ENSEMBLE
     return members | {ENSEMBLE: ensemble}
 
@@ -38,7 +37,7 @@ def all_policies(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
 def acting_policy(model: MDPO) -> str:
     """
     :param model: trained model
-    :return: name of who acts in its ``predict()``
+    :return: name of the policy that ``predict()`` uses
     """
     return ENSEMBLE if model.predict_with == ENSEMBLE else f"policy {model.predict_with}"
 
@@ -46,7 +45,7 @@ def acting_policy(model: MDPO) -> str:
 def acting_policies(model: MDPO) -> dict[str, BasePolicy]:
     """
     :param model: trained model
-    :return: its members, and the ensemble where this is who acts
+    :return: its members, and the ensemble if ``predict()`` uses it
     """
     acting = {*members_of(model), acting_policy(model)}
     return {name: policy for name, policy in all_policies(model).items() if name in acting}

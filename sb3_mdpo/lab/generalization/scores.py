@@ -7,18 +7,18 @@ import gymnasium as gym
 
 from sb3_mdpo.envs.native import is_procgen
 
-# Environments whose returns are scores from 0 to 1 already
+# Environments whose returns are scores from 0 to 1
 UNIT_RETURNS = ("TexturedGrid-v0",)
 
 
 def score_range(env_id: str) -> tuple[float, float] | None:
     """
-    The returns that count as 0 and as 1: for Procgen the constants of its paper (arXiv 1912.01588, appendix C), the
-    lower of which policies reach that were trained without seeing anything.
+    Returns with the scores 0 and 1. For Procgen these are the constants of its paper (arXiv 1912.01588, appendix C), in
+    which 0 is the return of policies trained without observations.
 
     :param env_id: Gymnasium id
-    :return: lowest and highest return, None where nobody has set any: Procgen's extreme, memory and exploration
-        modes, and other environments
+    :return: lowest and highest return, None for Procgen's extreme, memory and exploration modes, and for other
+        environments
     """
     if env_id in UNIT_RETURNS:
         return 0.0, 1.0
@@ -36,8 +36,8 @@ def normalized_score(mean_return: float, env_id: str) -> float | None:
     """
     :param mean_return: a return, or a mean of returns
     :param env_id: Gymnasium id
-    :return: ``(R - min) / (max - min)``, see :func:`score_range`; may be below 0 or above 1.
-        None where there is no range
+    :return: ``(R - min) / (max - min)``, see :func:`score_range`; can be below 0 or above 1. None if there is no
+        range
     """
     limits = score_range(env_id)
     return None if limits is None else (mean_return - limits[0]) / (limits[1] - limits[0])
@@ -45,8 +45,8 @@ def normalized_score(mean_return: float, env_id: str) -> float | None:
 
 def paper_returns() -> dict[str, dict[str, float]]:
     """
-    Test returns of the MDPO paper (arXiv 2501.02481): hard mode, 500 training levels, at the end of training. They
-    were read off the curves of its figure, to about the width of a line.
+    Test returns of the MDPO paper (arXiv 2501.02481): hard mode, 500 training levels, at the end of training, read off
+    the curves of its figure.
 
     :return: mean return on unseen levels by method (``ppo``, ``ppo_l2``, ``ppo_dropout``, ``mdpo``) and game
     """

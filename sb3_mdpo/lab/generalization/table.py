@@ -9,7 +9,7 @@ from typing import Any, Final
 from sb3_mdpo.utils.atomic import replacing
 
 TABLE: Final = "generalization.csv"
-# Returns are means over episodes with their standard errors; what is undefined is left empty
+# Returns are means over episodes with their standard errors; undefined values are empty
 COLUMNS: Final = (
     *("timesteps", "timesteps_per_policy", "trained_images", "seconds", "policy", "episodes"),
     *("training_return", "training_stderr", "training_normalized", "training_success"),
@@ -19,8 +19,8 @@ COLUMNS: Final = (
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = COLUMNS) -> None:
     """
-    :param path: file to write, replaced as a whole
-    :param rows: values by column, None for what is undefined
+    :param path: file to write
+    :param rows: values by column, None if undefined
     :param columns: names of the columns
     """
     text = io.StringIO(newline="")
@@ -34,8 +34,8 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable
 def read_table(path: Path) -> list[dict[str, Any]]:
     """
     :param path: file that :func:`write_table` wrote
-    :return: values by column, None for what is undefined; at least one row
-    :raises ValueError: where it is something else
+    :return: values by column, None if undefined; at least one row
+    :raises ValueError: if it is not such a table
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -44,9 +44,9 @@ def read_table(path: Path) -> list[dict[str, Any]]:
                 raise ValueError(f"it has no column {', '.join(sorted(missing))}")
             rows = [{name: _value(name, row[name]) for name in COLUMNS} for row in reader]
     except (csv.Error, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} is no table of evaluations: {error}.") from error
+        raise ValueError(f"{path} is not a table of evaluations: {error}.") from error
     if not rows:
-        raise ValueError(f"{path} is no table of evaluations: it has no rows.")
+        raise ValueError(f"{path} is not a table of evaluations: it has no rows.")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Trained models as the laboratory takes them: run folders of the zoo, or saved models."""
+"""Trained models: run folders of the zoo, or saved models."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,13 +22,13 @@ LOADERS: dict[str, Callable[..., OnPolicyAlgorithm]] = {"mdpo": MDPO.load, "ppo"
 @dataclass(frozen=True)
 class TrainedModel:
     """
-    A model and the environment that it was trained in.
+    A model and its training environment.
 
-    :param model: the model, on the device it is to be used on
+    :param model: the model
     :param env_id: Gymnasium id, of an environment that :func:`~sb3_mdpo.envs.native.has_levels`
-    :param path: where it comes from: a run folder or a file
-    :param env_kwargs: arguments of the training environments; empty where a file does not tell
-    :param run: its run of the zoo, where it comes from one
+    :param path: run folder or file
+    :param env_kwargs: arguments of the training environments; empty for a file, which does not store them
+    :param run: its run of the zoo, None for a file
     """
 
     model: OnPolicyAlgorithm
@@ -42,8 +42,8 @@ class TrainedModel:
         :param n_envs: number of environments
         :param seed: their seed
         :param env_kwargs: arguments that replace those of the training environments
-        :return: environments like those of the training, with its wrappers and its statistics as they are now
-            where it is a run of the zoo; rewards are not normalised
+        :return: environments like the training environments, for a run of the zoo with its wrappers and normalization
+            statistics; rewards are not normalized
         """
         kwargs = self.env_kwargs | env_kwargs
         if self.run is not None:
@@ -54,15 +54,12 @@ class TrainedModel:
 def _algo_of(path: Path) -> str:
     settings = read_plain_settings(path)
     if not {"n_epochs", "clip_range"} <= settings.keys():
-        raise ValueError(f"{path} was not saved by MDPO or PPO, whose models these are for.")
+        raise ValueError(f"{path} was not saved by MDPO or PPO: use a model of one of them.")
     return "mdpo" if "n_policies" in settings else "ppo"
 
 
 def check_device(device: th.device | str) -> None:
-    """
-    :param device: what somebody asks for
-    :raises ValueError: where PyTorch knows nothing of the kind
-    """
+    """Raise ValueError if PyTorch does not know the device."""
     try:
         get_device(device)
     except RuntimeError as error:
@@ -73,16 +70,16 @@ def open_trained(
     path: str | Path, env_id: str | None = None, load_best: bool = False, device: th.device | str = "auto"
 ) -> TrainedModel:
     """
-    Open a trained model. It can execute code, as all of SB3's files can: open only what you trust.
+    Open a trained model. Like all of SB3's files it can execute code: only open files that you trust.
 
     :param path: run folder of ``rl_zoo3 train``, e.g. ``logs/mdpo/procgen-coinrun-easy-v0_1``, or a file that
         MDPO's or PPO's ``save()`` wrote
-    :param env_id: Gymnasium id of the environment; needed for a file, taken from a run
-    :param load_best: whether to use the ``best_model.zip`` of a run instead of the last model
+    :param env_id: Gymnasium id of the environment; only needed for a file
+    :param load_best: use the ``best_model.zip`` of a run instead of its last model
     :param device: PyTorch device
     :return: the model
-    :raises ValueError: where there is no model, its environment has no levels to choose from, or PyTorch knows no
-        such device
+    :raises ValueError: if there is no model, its environment has no levels to choose from, or PyTorch does not know
+        the device
     """
     check_device(device)
     path = Path(path)

@@ -1,8 +1,7 @@
-"""Changes of an observation that leave the state behind it as it is."""
+"""Changes of an observation that leave the state behind it unchanged."""
 
-from sb3_mdpo.lab.perturbations.images import Perturbation, image_perturbations
+from sb3_mdpo.lab.perturbations.images import Perturbation, convolve, image_perturbations, random_filters
 from sb3_mdpo.lab.perturbations.photometric import brightness, contrast, hue, saturation
-from sb3_mdpo.lab.perturbations.random_convolution import convolve, random_convolution, random_filters
 
 __all__ = [
     "Perturbation",
@@ -11,7 +10,6 @@ __all__ = [
     "convolve",
     "hue",
     "image_perturbations",
-    "random_convolution",
     "random_filters",
     "saturation",
 ]

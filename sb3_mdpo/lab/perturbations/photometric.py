@@ -1,12 +1,12 @@
 """
 Brightness, contrast, saturation and hue of RGB images in [0, 1], shape ``(B, 3, H, W)``.
 
-The formulas are those of torchvision's ``transforms.functional`` on float tensors, clipped to [0, 1].
+The formulas are those of torchvision's ``transforms.functional`` for float tensors, clipped to [0, 1].
 """
 
 import torch as th
 
-# ITU-R 601-2, as PIL and torchvision have it
+# ITU-R 601-2, as in PIL and torchvision
 LUMA = (0.2989, 0.587, 0.114)
 
 
@@ -40,7 +40,7 @@ def saturation(images: th.Tensor, factor: float) -> th.Tensor:
 def hue(images: th.Tensor, shift: float) -> th.Tensor:
     """
     :param images: shape ``(B, 3, H, W)``, in [0, 1]
-    :param shift: in turns of the colour wheel, -0.5 to 0.5; 0 gives the same image
+    :param shift: in turns of the color wheel, -0.5 to 0.5; 0 gives the same image
     :return: the images with all hues shifted
     """
     hues, saturations, values = rgb_to_hsv(images)
@@ -48,10 +48,7 @@ def hue(images: th.Tensor, shift: float) -> th.Tensor:
 
 
 def grayscale(images: th.Tensor) -> th.Tensor:
-    """
-    :param images: shape ``(B, C, H, W)``, one or three channels
-    :return: luminance, shape ``(B, 1, H, W)``
-    """
+    """Luminance, shape ``(B, 1, H, W)``, of images with one or three channels."""
     if images.shape[1] == 1:
         return images
     weights = th.tensor(LUMA).to(images)
@@ -59,10 +56,7 @@ def grayscale(images: th.Tensor) -> th.Tensor:
 
 
 def rgb_to_hsv(images: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-    """
-    :param images: shape ``(B, 3, H, W)``
-    :return: hue in turns, 0 for shades of grey, saturation and value, shape ``(B, H, W)`` each
-    """
+    """Hue in turns (0 for shades of grey), saturation and value, shape ``(B, H, W)`` each."""
     red, green, blue = images.unbind(dim=1)
     values = images.amax(dim=1)
     chroma = values - images.amin(dim=1)
@@ -76,14 +70,9 @@ def rgb_to_hsv(images: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
 
 
 def hsv_to_rgb(hues: th.Tensor, saturations: th.Tensor, values: th.Tensor) -> th.Tensor:
-    """
-    :param hues: in turns, any real number, shape ``(B, H, W)``
-    :param saturations: same shape
-    :param values: same shape
-    :return: images, shape ``(B, 3, H, W)``
-    """
+    """Images, shape ``(B, 3, H, W)``, from hues in turns (any real number), saturations and values."""
     sixths = th.stack([(offset + 6 * hues).remainder(6) for offset in (5, 3, 1)], dim=1)
-    missing = th.minimum(sixths, 4 - sixths).clamp(0, 1)  # how much of the chroma each channel lacks
+    missing = th.minimum(sixths, 4 - sixths).clamp(0, 1)  # share of the chroma that each channel lacks
     return values[:, None] * (1 - saturations[:, None] * missing)
 
 

@@ -1,10 +1,9 @@
 """
-Where things stand in the state bytes of Procgen's engine, and how to change them.
+The layout of the state bytes of Procgen's engine, and how to change them.
 
-All numbers are little-endian and four bytes long, texts are a length and their bytes. In this order, from
-openai/procgen 0.10.7 (``game.cpp``, ``randgen.cpp``, ``entity.cpp``, ``basic-abstract-game.cpp``): the
-version of the format, the game's name, its options, two random generators (a number and a text each), what
-a step leaves behind, the number of grid cells, the entities, and the background.
+Numbers are four bytes, little-endian; texts are a length and their bytes. The order in openai/procgen 0.10.7
+(``game.cpp``, ``randgen.cpp``, ``entity.cpp``, ``basic-abstract-game.cpp``) is: format version, game, options, two
+random generators (a number and a text each), numbers of the last step, number of grid cells, entities, background.
 """
 
 import struct
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from sb3_mdpo.envs.procgen_options import GAMES
 
 SERIALIZE_VERSION = 0
-# Those that decide how a state is drawn come first; the rest is of no interest here
+# The options that decide how a state is drawn come first
 OPTIONS = ("paint_vel_info", "use_generated_assets", "use_monochrome_assets", "restrict_themes", "use_backgrounds")
 N_OPTIONS = 17
 N_GENERATORS = 2
@@ -25,11 +24,11 @@ ENTITY_NUMBERS = 31
 @dataclass(frozen=True)
 class ProcgenState:
     """
-    One environment's state, as ``get_state()`` of the engine gives it.
+    State of one environment, from ``get_state()`` of the engine.
 
     :param data: the engine's bytes
     :param game: one of the 16 games
-    :param places: where each number starts, in bytes
+    :param places: offset of each number in bytes
     """
 
     data: bytes
@@ -41,8 +40,8 @@ class ProcgenState:
 
     def with_values(self, **values: int) -> bytes:
         """
-        :param values: new numbers by name, ``use_backgrounds=0`` for example
-        :return: the same state with these numbers instead
+        :param values: new numbers by name, e.g. ``use_backgrounds=0``
+        :return: the state with these numbers
         """
         data = bytearray(self.data)
         for name, value in values.items():
@@ -53,16 +52,16 @@ class ProcgenState:
 def read_state(data: bytes) -> ProcgenState:
     """
     :param data: the engine's bytes
-    :return: the state, with the places of its drawing options and of its background's index
-    :raises ValueError: where this is no state, or one of a format that this does not know
+    :return: the state, with the offsets of its drawing options and of its background's index
+    :raises ValueError: if it is not a state, or not in the format of Procgen 0.10.7
     """
     try:
         state = _read(data)
     except (struct.error, UnicodeDecodeError) as error:
-        raise ValueError(f"These {len(data)} bytes are no state of Procgen's engine: {error}.") from error
+        raise ValueError(f"These {len(data)} bytes are not a state of Procgen's engine: {error}.") from error
     flags = [state[name] for name in (*OPTIONS, "use_procgen_background")]
     if not (set(flags) <= {0, 1} and state["background_index"] >= 0):
-        raise ValueError("This state of Procgen's engine is laid out otherwise than in version 0.10.7: use that one.")
+        raise ValueError("This state of Procgen's engine has another layout than in version 0.10.7: use that version.")
     return state
 
 
@@ -70,7 +69,7 @@ def _read(data: bytes) -> ProcgenState:
     version, place = _number(data, 0), 4
     name, place = _text(data, place)
     if version != SERIALIZE_VERSION or name not in GAMES:
-        raise ValueError(f"No state of Procgen 0.10.7: version {version} of the format, game {name!r}.")
+        raise ValueError(f"Not a state of Procgen 0.10.7: version {version} of the format, game {name!r}.")
     places = {option: place + 4 * i for i, option in enumerate(OPTIONS)}
     place += 4 * N_OPTIONS
     for _ in range(N_GENERATORS):

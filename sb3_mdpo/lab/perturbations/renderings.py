@@ -1,4 +1,4 @@
-"""The same Procgen state drawn otherwise: the theory's setting itself, where states differ in their picture alone."""
+"""Other renderings of the same Procgen state, the setting of the paper's theory."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,18 +34,12 @@ MAX_ENGINE_SIZE = 64
 
 
 def without_background(state: bytes) -> bytes:
-    """
-    :param state: a state of Procgen's engine
-    :return: the same state, drawn on black
-    """
+    """The same engine state, drawn on black."""
     return read_state(state).with_values(use_backgrounds=0)
 
 
 def with_monochrome_assets(state: bytes) -> bytes:
-    """
-    :param state: a state of Procgen's engine
-    :return: the same state, drawn with rectangles in one colour per kind of object instead of pictures
-    """
+    """The same engine state, drawn with rectangles in one color per kind of object."""
     return read_state(state).with_values(use_monochrome_assets=1)
 
 
@@ -53,8 +47,8 @@ def with_background(state: bytes, index: int) -> bytes:
     """
     :param state: a state of Procgen's engine
     :param index: one of the game's backgrounds, from 0 to ``BACKGROUNDS[game] - 1``
-    :return: the same state, drawn before this background
-    :raises ValueError: where there is no such background, at which the engine would end the process
+    :return: the same state, drawn on this background
+    :raises ValueError: if there is no such background, for which the engine would end the process
     """
     parsed = read_state(state)
     if not 0 <= index < BACKGROUNDS[parsed.game]:
@@ -63,10 +57,7 @@ def with_background(state: bytes, index: int) -> bytes:
 
 
 def other_backgrounds(state: bytes) -> list[int]:
-    """
-    :param state: a state of Procgen's engine
-    :return: indices of the game's backgrounds before which it is not drawn now
-    """
+    """Indices of the game's other backgrounds."""
     parsed = read_state(state)
     return [index for index in range(BACKGROUNDS[parsed.game]) if index != parsed["background_index"]]
 
@@ -75,8 +66,8 @@ def why_not(rendering: str, state: bytes) -> str | None:
     """
     :param rendering: one of :data:`RENDERINGS`
     :param state: a state of Procgen's engine
-    :return: why there is no such other rendering of it; None where there is one
-    :raises ValueError: where there is no rendering of that name
+    :return: why the state cannot be rendered in another way by it, None if it can
+    :raises ValueError: if there is no rendering of that name
     """
     if rendering not in RENDERINGS:
         raise ValueError(f"There is no rendering {rendering!r}: use one of {', '.join(RENDERINGS)}.")
@@ -92,21 +83,21 @@ def why_not(rendering: str, state: bytes) -> str | None:
 
 def render(rendering: str, states: Sequence[bytes], draws: int, generator: th.Generator) -> NDArray[Any]:
     """
-    Draw states otherwise. Two of a game's backgrounds may look alike in the part that a state shows, so not
-    every image need differ from the original.
+    Draw states in another way. Two backgrounds can look alike in the part that a state shows, so not every image
+    differs from the original.
 
     :param rendering: one of :data:`RENDERINGS`
     :param states: ``B`` states of one game
     :param draws: largest number of other backgrounds per state, drawn without replacement
-    :param generator: source of randomness on the CPU, of the choice of backgrounds
-    :return: images, shape ``(draws, B, 64, 64, 3)``; one draw where the rendering is no matter of chance, and
-        no more than there are other backgrounds
-    :raises ValueError: where there is no such other rendering of a state
+    :param generator: source of randomness of the backgrounds, on the CPU
+    :return: images, shape ``(draws, B, 64, 64, 3)``; one draw for renderings without randomness, and at most as many as
+        there are other backgrounds
+    :raises ValueError: if a state cannot be rendered in another way by it
     """
     for state in states:
         reason = why_not(rendering, state)
         if reason is not None:
-            raise ValueError(f"No state can be drawn with {rendering!r} here: {reason}.")
+            raise ValueError(f"A state cannot be rendered with {rendering!r}: {reason}.")
     edited = RENDERINGS[rendering](states, draws, generator)
     images = draw_states([state for draw in edited for state in draw])
     return images.reshape(len(edited), len(states), *OBSERVATION_SHAPE)
@@ -115,19 +106,19 @@ def render(rendering: str, states: Sequence[bytes], draws: int, generator: th.Ge
 def draw_states(states: Sequence[bytes]) -> NDArray[Any]:
     """
     :param states: ``B`` states of one game
-    :return: what an engine shows in them, shape ``(B, 64, 64, 3)``
-    :raises ValueError: where there are none, or of several games
+    :return: images of an engine, shape ``(B, 64, 64, 3)``
+    :raises ValueError: if there are none, or they are of several games
     """
     games = {read_state(state).game for state in states}
     if len(games) != 1:
-        raise ValueError(f"States of {', '.join(sorted(games)) or 'no game'}: an engine draws those of one game.")
+        raise ValueError(f"States of {', '.join(sorted(games)) or 'no game'}: pass states of one game.")
     size = min(len(states), MAX_ENGINE_SIZE)
-    # Its own options do not matter: the states carry theirs
+    # The states contain the options
     engine: Any = ProcgenOptions(games.pop()).engine(size, seed=0, num_threads=0)
     images = []
     for start in range(0, len(states), size):
         batch = list(states[start : start + size])
-        engine.set_state(batch + [batch[-1]] * (size - len(batch)))  # as many as the engine has environments
+        engine.set_state(batch + [batch[-1]] * (size - len(batch)))  # one per environment of the engine
         _, observations, _ = engine.observe()
         images.append(observations["rgb"][: len(batch)].copy())
     engine.close()
@@ -148,7 +139,7 @@ def _once(edit: Callable[[bytes], bytes]) -> Callable[[Sequence[bytes], int, th.
 
 
 NO_BACKGROUND, MONOCHROME_ASSETS, OTHER_BACKGROUND = "no background", "monochrome assets", "other background"
-# Rendering -> what makes the edited states of every draw
+# Rendering -> function that makes the edited states of every draw
 RENDERINGS: dict[str, Callable[[Sequence[bytes], int, th.Generator], list[list[bytes]]]] = {
     NO_BACKGROUND: _once(without_background),
     MONOCHROME_ASSETS: _once(with_monochrome_assets),

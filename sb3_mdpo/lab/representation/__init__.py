@@ -1,1 +1,1 @@
-"""What encoders have learnt to tell apart and what to overlook: as numbers and as pictures."""
+"""What encoders distinguish and what they ignore, in numbers and pictures."""

@@ -1,4 +1,4 @@
-"""Numbers and pictures of what the policies of one or several models have learnt to see."""
+"""Analysis of the features of one or several models."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,10 +18,11 @@ from sb3_mdpo.lab.generalization.trained import TrainedModel
 from sb3_mdpo.lab.perturbations import image_perturbations
 from sb3_mdpo.lab.perturbations.images import RANDOM_CONVOLUTION
 from sb3_mdpo.lab.representation.embedding import embed
-from sb3_mdpo.lab.representation.features import UNCHANGED, collect_observations, features_of_versions, frame_channels
+from sb3_mdpo.lab.representation.features import UNCHANGED, collect_observations, features_of_versions
 from sb3_mdpo.lab.representation.measures import distance_ratio, effective_rank, linear_cka
 from sb3_mdpo.lab.representation.results import Alignment, FeatureAnalysis, PolicyFeatures
 from sb3_mdpo.lab.representation.saliency import saliency_of
+from sb3_mdpo.lab.state_sampling import frame_channels
 
 TSNE_OBSERVATIONS, SALIENCY_OBSERVATIONS = 4, 6
 
@@ -34,31 +35,32 @@ def analyse_features(
     tsne_draws: int = 100,
 ) -> FeatureAnalysis:
     """
-    Analyse what the policies see, all of them on the same observations
+    Analyse the features of all policies of the models on the same observations
     (:func:`~sb3_mdpo.lab.representation.features.collect_observations`) under the same perturbations.
 
     :param trained: models of the same environment
-    :param observations: how many observations; more than there are features, or CKA is biased upwards
-    :param draws: random convolutions of each of them in the distance ratio, at least 3
+    :param observations: number of observations; use more than there are features, or CKA is biased upwards
+    :param draws: random convolutions of each observation in the distance ratio, at least 3
     :param seed: seed of levels, actions, perturbations and t-SNE
-    :param tsne_draws: random convolutions of each of the few observations in the t-SNE
+    :param tsne_draws: random convolutions of each of the four observations in the t-SNE
     :return: the analysis
-    :raises ValueError: where the models are of different environments or see no images, or a number is too small
+    :raises ValueError: if the models are of different environments or do not observe images, or a number is too small
     """
     policies = named_policies(trained)
     check_seed(seed)
     if draws < 3:
         raise ValueError(f"{draws} random convolution(s) of each observation: use at least 3 draws to compare them.")
     images = collect_observations(trained, observations, seed)
-    channels = frame_channels(images)
+    channels = frame_channels(trained[0])
     generator = th.Generator().manual_seed(seed)
     perturbations = image_perturbations(draws, channels, generator)
-    made_by, features = features_of_versions(policies, images, [UNCHANGED, *perturbations])
+    made_by, features = features_of_versions(policies, images, [UNCHANGED, *perturbations], channels)
     originals = {name: own[:, 0] for name, own in features.items()}
     cka = [Alignment(a, b, linear_cka(originals[a], originals[b])) for a, b in combinations(originals, 2)]
 
     convolutions, *_ = image_perturbations(tsne_draws, channels, generator)
-    versions, of_few = features_of_versions(policies, _spread(images, TSNE_OBSERVATIONS), [UNCHANGED, convolutions])
+    few = _spread(images, TSNE_OBSERVATIONS)
+    versions, tsne_features = features_of_versions(policies, few, [UNCHANGED, convolutions], channels)
     frames = _spread(images, SALIENCY_OBSERVATIONS)
     progress = partial(tqdm, total=len(policies), unit="policy")
     return FeatureAnalysis(
@@ -73,9 +75,10 @@ def analyse_features(
         },
         policies=[_measure(name, own, made_by) for name, own in progress(features.items(), desc="Measures")],
         cka=cka,
-        embeddings={name: _embed(own, seed) for name, own in progress(of_few.items(), desc="t-SNE")},
+        embeddings={name: _embed(own, seed) for name, own in progress(tsne_features.items(), desc="t-SNE")},
         versions=versions,
         images=frames,
+        frame_channels=channels,
         saliency={
             name: saliency_of(policy, frames, seed) for name, policy in progress(policies.items(), desc="Saliency")
         },
@@ -102,15 +105,15 @@ def _embed(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
 def named_policies(trained: Sequence[TrainedModel]) -> dict[str, ActorCriticPolicy]:
     """
     :param trained: models of the same environment, at least one
-    :return: the members of all of them: ``policy 0`` and so on, after what sets their model apart where there
-        are several, e.g. ``mdpo/procgen-coinrun-easy-v0_1 policy 0``
-    :raises ValueError: where the models are of different environments, or one is there twice
+    :return: the members of all models: ``policy 0`` and so on, if there are several models after the last parts of
+        their paths that differ, e.g. ``mdpo/procgen-coinrun-easy-v0_1 policy 0``
+    :raises ValueError: if the models are of different environments, or one is given twice
     """
     for one in trained:
         if one.env_id != trained[0].env_id:
             raise ValueError(
                 f"{trained[0].path} is a model of {trained[0].env_id}, {one.path} of {one.env_id}: features are "
-                "compared on the same observations, so give models of one environment."
+                "compared on the same observations, so use models of one environment."
             )
     labels = [f"{label} " if len(trained) > 1 else "" for label in _shortest_names([one.path for one in trained])]
     return {
@@ -121,15 +124,15 @@ def named_policies(trained: Sequence[TrainedModel]) -> dict[str, ActorCriticPoli
 
 
 def _shortest_names(paths: Sequence[Path]) -> list[str]:
-    """The last parts of each path, as few as make all of them different."""
+    """The last parts of each path, as few as make all names different."""
     parts = [path.resolve().parts for path in paths]
     if len(set(parts)) < len(parts):
-        raise ValueError(f"The same model twice in {', '.join(map(str, paths))}: give each once.")
+        raise ValueError(f"The same model twice in {', '.join(map(str, paths))}: give each only once.")
     choices = ([str(Path(*own[-n:])) for own in parts] for n in count(1))
     return next(names for names in choices if len(set(names)) == len(names))
 
 
 def _spread(images: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
-    """Up to ``n`` images, evenly from the play of all policies."""
+    """Up to ``n`` images, evenly spaced."""
     chosen: NDArray[np.uint8] = images[np.linspace(0, len(images) - 1, min(n, len(images))).astype(int)]
     return chosen

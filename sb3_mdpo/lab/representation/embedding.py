@@ -1,4 +1,4 @@
-"""t-SNE of features, as in the paper: a few observations under many random convolutions."""
+"""t-SNE of features as in the paper: a few observations under many random convolutions."""
 
 from collections.abc import Mapping
 from textwrap import fill
@@ -16,19 +16,18 @@ PERPLEXITY = 30.0  # scikit-learn's
 
 def embed(features: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
     """
-    :param features: features of ``N`` images, shape ``(N, F)``; at least 4 of them
+    :param features: features of at least 4 images, shape ``(N, F)``
     :param seed: seed of scikit-learn's t-SNE
-    :return: places in the plane, shape ``(N, 2)``, with a perplexity of 30 or a third of the other images where this
-        is less (every image needs about three times as many neighbours); all at the origin where all
-        features are the same
-    :raises ValueError: where there are too few images for neighbours
+    :return: places in the plane, shape ``(N, 2)``, with a perplexity of 30 or, if less, a third of the number of other
+        images; all at the origin if all features are the same
+    :raises ValueError: if there are too few images
     """
     n_images, dim = features.shape
     if n_images < 4:
-        raise ValueError(f"t-SNE of {n_images} images: give at least 4, or there are no neighbours to speak of.")
+        raise ValueError(f"t-SNE of {n_images} images: use at least 4.")
     if is_constant(features):
         return np.zeros((n_images, 2))
-    # Principal components of rescaled features: t-SNE starts from their spread, whose scale means nothing
+    # Principal components of rescaled features: t-SNE starts from them, and their scale has no meaning
     tsne = TSNE(
         perplexity=min(PERPLEXITY, (n_images - 1) / 3), init="pca" if dim > 1 else "random", random_state=seed, n_jobs=1
     )
@@ -38,11 +37,11 @@ def embed(features: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
 
 def draw_embeddings(file: BinaryIO, embeddings: Mapping[str, NDArray[Any]]) -> None:
     """
-    One panel per policy, one colour per observation, a star where it is unperturbed.
+    One panel per policy, one color per observation, a star where it is unperturbed.
 
-    :param file: what to write the PNG to
-    :param embeddings: of each policy by name, places of ``N`` observations in ``V`` versions, the first of
-        which is the observation itself, shape ``(N, V, 2)``
+    :param file: file to write the PNG to
+    :param embeddings: for each policy by name, places of ``N`` observations in ``V`` versions, the first without
+        perturbation, shape ``(N, V, 2)``
     """
     columns = min(len(embeddings), 4)
     rows = -(-len(embeddings) // columns)
@@ -55,5 +54,7 @@ def draw_embeddings(file: BinaryIO, embeddings: Mapping[str, NDArray[Any]]) -> N
             axes.scatter(x[0], y[0], s=80, color=f"C{k % 10}", marker="*", edgecolor="black")
         axes.set(title=fill(name, 40), xticks=[], yticks=[])
         axes.set_aspect("equal", adjustable="datalim")
-    figure.suptitle("t-SNE of features: a colour per observation, a dot per random convolution, a star without")
+    figure.suptitle(
+        "t-SNE of features: a color per observation, a dot per random convolution, a star without perturbation"
+    )
     figure.savefig(file, format="png", dpi=120)

@@ -14,8 +14,7 @@ PRECISION = float(np.finfo(np.float32).eps)
 def is_constant(features: NDArray[Any]) -> bool:
     """
     :param features: features of ``N`` observations, shape ``(N, F)``
-    :return: whether all observations have the same features, up to the rounding of float32: the encoder tells
-        nothing apart
+    :return: whether all observations have the same features, up to rounding in float32
     """
     largest = np.abs(features).max()
     return bool(np.ptp(features, axis=0).max() <= PRECISION * largest)
@@ -23,15 +22,13 @@ def is_constant(features: NDArray[Any]) -> bool:
 
 def distance_ratio(features: NDArray[Any]) -> float:
     """
-    How far a perturbation moves features, compared with how far apart different observations are.
-
-    Take two images under different perturbations: their mean distance (Euclidean, of features) where they show the same
-    observation, over their mean distance where they show different ones; means over all such pairs. 0: features do not
-    notice the perturbation. 1: they do not notice the observation. The scale of the features plays no part.
+    Mean Euclidean distance between features of the same observation under two perturbations, divided by the mean
+    distance between features of different observations under two perturbations. 0: features do not depend on the
+    perturbation. 1: they do not depend on the observation. The scale of the features does not matter.
 
     :param features: features of ``N`` observations under ``D`` perturbations each, shape ``(N, D, F)``
-    :return: the ratio, from 0 to 2 (by the triangle inequality); NaN where it is undefined: fewer than two
-        observations or three perturbations, or all features the same (a collapsed encoder, which is no robust one)
+    :return: the ratio, from 0 to 2 (by the triangle inequality); NaN if it is undefined: fewer than two observations
+        or three perturbations, or all features the same (a collapsed encoder, not a robust one)
     """
     n_observations, n_perturbations, dim = features.shape
     if n_observations < 2 or n_perturbations < 3 or is_constant(features.reshape(-1, dim)):
@@ -53,18 +50,18 @@ def linear_cka(x: NDArray[Any], y: NDArray[Any]) -> float:
 
     .. math:: \frac{\|Y^\top X\|_F^2}{\|X^\top X\|_F \, \|Y^\top Y\|_F}
 
-    for features with columns of mean 0. It is 1 for features that are equal up to rotation, reflection, shift and a
-    common scale, and 0 for uncorrelated ones. With few observations it is biased upwards: use more of them than there
-    are features.
+    for features with columns of mean 0. It is 1 for features that are equal up to rotation, reflection, shift and
+    scale, and 0 for uncorrelated ones. With fewer observations than features it is biased upwards.
 
     :param x: one encoder's features of ``N`` observations, shape ``(N, F)``
     :param y: another encoder's features of the same observations, shape ``(N, G)``
-    :return: the alignment, in [0, 1]; NaN where it is undefined: fewer than two observations, or features
-        that are the same for all of them
-    :raises ValueError: where they are not of the same number of observations
+    :return: the alignment, in [0, 1]; NaN for fewer than two observations, or features that are the same for all
+    :raises ValueError: if the numbers of observations differ
     """
     if len(x) != len(y):
-        raise ValueError(f"Features of {len(x)} and of {len(y)} observations: both encoders must see the same ones.")
+        raise ValueError(
+            f"Features of {len(x)} and of {len(y)} observations: use the same observations for both encoders."
+        )
     if len(x) < 2 or is_constant(x) or is_constant(y):
         return float("nan")
     x, y = _standard(x), _standard(y)
@@ -74,12 +71,12 @@ def linear_cka(x: NDArray[Any], y: NDArray[Any]) -> float:
 
 def effective_rank(features: NDArray[Any]) -> float:
     r"""
-    Number of directions that features use: the exponential of the entropy of the normalised singular values
-    (Roy & Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007), of centred features.
+    Number of directions that features use: the exponential of the entropy of the normalized singular values
+    (Roy & Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007), of centered features.
 
     :param features: features of ``N`` observations, shape ``(N, F)``
-    :return: from 1, where all lie on a line, to ``min(N - 1, F)``, where all directions vary alike; 0 where all
-        observations have the same features (the rank of nothing but zeros); NaN for fewer than two observations
+    :return: from 1, if all lie on a line, to ``min(N - 1, F)``, if all directions vary alike; 0 if all observations
+        have the same features; NaN for fewer than two observations
     """
     if len(features) < 2:
         return float("nan")

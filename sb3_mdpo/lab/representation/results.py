@@ -1,4 +1,4 @@
-"""What an analysis of features found, and its files."""
+"""Results of an analysis of features, and their files."""
 
 import json
 import math
@@ -47,12 +47,13 @@ class Alignment:
 @dataclass(frozen=True)
 class FeatureAnalysis:
     """
-    :param settings: what was analysed, and how
-    :param policies: numbers of each policy
-    :param cka: how alike the features of each pair of policies are
+    :param settings: models and arguments of the analysis
+    :param policies: measures of each policy
+    :param cka: alignment of each pair of policies
     :param embeddings: t-SNE of each policy by name, shape ``(observations, versions, 2)``
-    :param versions: by what perturbation each of these versions was made, ``"none"`` for the first
-    :param images: the frames of the saliency, shape ``(N, channels, height, width)``
+    :param versions: name of the perturbation of each version, ``"none"`` for the first
+    :param images: observations of the saliency maps, shape ``(N, channels, height, width)``
+    :param frame_channels: channels of one frame of them
     :param saliency: of each policy by name, shape ``(N, height, width)``
     """
 
@@ -62,11 +63,12 @@ class FeatureAnalysis:
     embeddings: dict[str, NDArray[np.float64]]
     versions: list[str]
     images: NDArray[np.uint8]
+    frame_channels: int
     saliency: dict[str, NDArray[np.float64]]
 
     def as_dict(self) -> dict[str, Any]:
         """
-        :return: what ``features.json`` holds; None where a number is undefined
+        :return: the content of ``features.json``; None for undefined numbers
         """
         return {
             "settings": self.settings,
@@ -82,7 +84,7 @@ class FeatureAnalysis:
 
     def write(self, folder: Path) -> list[Path]:
         """
-        :param folder: where to write ``features.json``, ``tsne.png`` and ``saliency.png``
+        :param folder: folder to write ``features.json``, ``tsne.png`` and ``saliency.png`` to
         :return: the files
         """
         files = [folder / name for name in ("features.json", "tsne.png", "saliency.png")]
@@ -91,7 +93,7 @@ class FeatureAnalysis:
         with replacing(files[1]) as file:
             draw_embeddings(file, self.embeddings)
         with replacing(files[2]) as file:
-            draw_saliency(file, self.images, self.saliency)
+            draw_saliency(file, self.images, self.saliency, self.frame_channels)
         return files
 
 

@@ -1,4 +1,4 @@
-"""Saliency: which pixels move the probability of the action that a policy would take."""
+"""Saliency: the pixels that change the probability of a policy's most probable action."""
 
 from collections.abc import Mapping
 from textwrap import fill
@@ -12,37 +12,34 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from sb3_mdpo.lab.representation.features import frame_channels
-
 # SmoothGrad (Smilkov et al. 2017, arXiv 1706.03825): "10-20 % noise", and little change beyond some 50 samples
 NOISE, SAMPLES = 0.1 * 255, 32
 
 
 def saliency_of(policy: ActorCriticPolicy, images: NDArray[np.uint8], seed: int = 0) -> NDArray[np.float64]:
     """
-    Absolute gradient of the log-probability of the policy's most probable action with respect to each value of
-    the image (Simonyan et al. 2013, arXiv 1312.6034), averaged over noisy copies of the image (SmoothGrad); of each
-    pixel the largest over its channels.
+    Absolute gradient of the log probability of the policy's most probable action with respect to the image (Simonyan
+    et al. 2013, arXiv 1312.6034), averaged over noisy copies of the image (SmoothGrad); maximum over channels.
 
-    :param policy: policy on images, with discrete actions
+    :param policy: policy that observes images and has Discrete actions
     :param images: shape ``(N, channels, height, width)``
     :param seed: seed of the noise
     :return: saliency per pixel in logits per grey level, not negative, shape ``(N, height, width)``
-    :raises ValueError: where actions are not discrete
+    :raises ValueError: if actions are not Discrete
     """
     if not isinstance(policy.action_space, spaces.Discrete):
-        raise ValueError(f"Saliency is that of one of several actions, but the actions are {policy.action_space}.")
+        raise ValueError(f"Saliency needs Discrete actions, but the actions are {policy.action_space}.")
 
     def log_probs(images: th.Tensor) -> th.Tensor:
         categorical: Any = policy.get_distribution(images).distribution
-        logits: th.Tensor = categorical.logits  # normalised
+        logits: th.Tensor = categorical.logits  # normalized
         return logits
 
     policy.set_training_mode(False)
     inputs = th.as_tensor(images, device=policy.device).float()
     with th.no_grad():
         actions = log_probs(inputs).argmax(dim=1)
-    # captum takes its noise from the global generators
+    # captum draws its noise from the global generators
     with th.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
         th.manual_seed(seed)
         gradients = NoiseTunnel(Saliency(log_probs)).attribute(
@@ -52,14 +49,17 @@ def saliency_of(policy: ActorCriticPolicy, images: NDArray[np.uint8], seed: int 
     return saliency
 
 
-def draw_saliency(file: BinaryIO, images: NDArray[np.uint8], saliency: Mapping[str, NDArray[Any]]) -> None:
+def draw_saliency(
+    file: BinaryIO, images: NDArray[np.uint8], saliency: Mapping[str, NDArray[Any]], frame_channels: int
+) -> None:
     """
-    Images in columns: the image itself, and below it one row per policy with its saliency over the grey image. Every
+    One column per image: the image, and below it one row per policy with its saliency over the grey image. Each
     overlay has its own scale, up to the 99th percentile.
 
-    :param file: what to write the PNG to
+    :param file: file to write the PNG to
     :param images: shape ``(N, channels, height, width)``; of stacked frames the last is drawn
-    :param saliency: of each policy by name, shape ``(N, height, width)``
+    :param saliency: for each policy by name, shape ``(N, height, width)``
+    :param frame_channels: channels of one frame
     """
     n_images, n_rows = len(images), 1 + len(saliency)
     figure = Figure(figsize=(1.5 * n_images + 0.5, 1.5 * n_rows + 0.3), layout="constrained")
@@ -67,11 +67,11 @@ def draw_saliency(file: BinaryIO, images: NDArray[np.uint8], saliency: Mapping[s
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     for k, image in enumerate(images):
-        frame = image[-frame_channels(images) :].transpose(1, 2, 0)
+        frame = image[-frame_channels:].transpose(1, 2, 0)
         axes[0, k].imshow(frame, cmap="gray", vmin=0, vmax=255)
         for row, values in enumerate(saliency.values(), start=1):
             axes[row, k].imshow(frame.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-            # An image of which nothing matters is dark all over
+            # Without any saliency the overlay is black
             axes[row, k].imshow(values[k], cmap="inferno", vmin=0, vmax=np.percentile(values[k], 99) or 1, alpha=0.65)
     for axis, name in zip(axes[:, 0], ("frame", *saliency), strict=True):
         axis.set_ylabel(fill(name, 20), fontsize="small")

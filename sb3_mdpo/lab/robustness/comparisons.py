@@ -1,4 +1,4 @@
-"""A policy's action distributions on the same moments, seen as they were and perturbed."""
+"""A policy's action distributions in the same states, with original and with perturbed observations."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,19 +9,37 @@ from stable_baselines3.common.policies import BasePolicy
 
 from sb3_mdpo.lab.perturbations.images import Perturbation
 from sb3_mdpo.lab.perturbations.renderings import RENDERINGS, draw_states, render, why_not
-from sb3_mdpo.lab.robustness.actions import as_networks_take_them, log_probabilities
-from sb3_mdpo.lab.robustness.state_sampling import Moments
+from sb3_mdpo.lab.state_sampling import SampledStates, log_probabilities, to_tensor
 
 CHUNK_SIZE = 512  # images that are perturbed at once
+
+
+def kl_divergence(log_p: th.Tensor, log_q: th.Tensor) -> th.Tensor:
+    """
+    :param log_p: log probabilities, shape ``(..., A)``
+    :param log_q: log probabilities, shape that broadcasts with it
+    :return: ``KL(p || q)`` in nats, shape ``(...)``; actions with ``p = 0`` add nothing
+    """
+    p = log_p.exp()
+    return th.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=-1)
+
+
+def total_variation(log_p: th.Tensor, log_q: th.Tensor) -> th.Tensor:
+    """
+    :param log_p: log probabilities, shape ``(..., A)``
+    :param log_q: log probabilities, shape that broadcasts with it
+    :return: ``sum |p - q| / 2``, from 0 to 1, shape ``(...)``
+    """
+    return (log_p.exp() - log_q.exp()).abs().sum(dim=-1) / 2
 
 
 @dataclass(frozen=True)
 class Comparison:
     """
-    :param perturbation: what was changed
-    :param strength: by how much; None where there is no such number
+    :param perturbation: name of the perturbation
+    :param strength: its strength, None if it has none
     :param original: log probabilities of the actions, shape ``(N, A)``
-    :param perturbed: the same on the perturbed images, shape ``(draws, N, A)``
+    :param perturbed: the same for the perturbed images, shape ``(draws, N, A)``
     """
 
     perturbation: str
@@ -31,16 +49,10 @@ class Comparison:
 
 
 def compare_images(
-    policy: BasePolicy, moments: Moments, perturbations: Sequence[Perturbation], frame_channels: int
+    policy: BasePolicy, states: SampledStates, perturbations: Sequence[Perturbation], frame_channels: int
 ) -> Iterator[Comparison]:
-    """
-    :param policy: a policy that sees images, with discrete actions
-    :param moments: ``N`` of them
-    :param perturbations: what to change
-    :param frame_channels: channels of one frame; each frame is changed alike
-    :return: one comparison for each perturbation
-    """
-    images = as_networks_take_them(policy, moments.observations)
+    """Compare under perturbations of images. Each frame of ``frame_channels`` channels is changed alike."""
+    images = to_tensor(policy, states.observations)
     original = log_probabilities(policy, images)
     for perturbation in perturbations:
         draws = len(perturbation(images[:1] / 255, frame_channels))
@@ -52,31 +64,26 @@ def compare_images(
 
 
 def compare_renderings(
-    policy: BasePolicy, moments: Moments, renderings: Sequence[str], draws: int, generator: th.Generator
+    policy: BasePolicy, states: SampledStates, renderings: Sequence[str], draws: int, generator: th.Generator
 ) -> Iterator[Comparison]:
-    """
-    :param policy: a policy that sees images, with discrete actions
-    :param moments: ``N`` of them, with the engine's states
-    :param renderings: names of renderings that they can be drawn in
-    :param draws: largest number of other backgrounds per state
-    :param generator: source of randomness on the CPU
-    :return: one comparison for each rendering
-    """
-    original = log_probabilities(policy, as_networks_take_them(policy, moments.observations))
+    """Compare under other renderings of the engine's states, with at most ``draws`` other backgrounds per state."""
+    original = log_probabilities(policy, to_tensor(policy, states.observations))
     for rendering in renderings:
-        drawn = render(rendering, moments.states or [], draws, generator)
-        perturbed = log_probabilities(policy, as_networks_take_them(policy, drawn.reshape(-1, *drawn.shape[2:])))
-        yield Comparison(rendering, None, original, perturbed.reshape(len(drawn), *original.shape))
+        images = render(rendering, states.engine_states or [], draws, generator)
+        perturbed = log_probabilities(policy, to_tensor(policy, images.reshape(-1, *images.shape[2:])))
+        yield Comparison(rendering, None, original, perturbed.reshape(len(images), *original.shape))
 
 
-def missing_renderings(moments: Moments) -> dict[str, str]:
+def missing_renderings(states: SampledStates) -> dict[str, str]:
     """
-    :param moments: what was taken
-    :return: renderings that these moments cannot be drawn in, and why
+    :param states: sampled states
+    :return: renderings in which these states cannot be drawn, and why
     """
-    if moments.states is None:
-        return dict.fromkeys(RENDERINGS, "only states of Procgen's native engine, without generated assets, are saved")
-    if not np.array_equal(draw_states(moments.states), moments.observations):
-        return dict.fromkeys(RENDERINGS, "the policy does not see the engine's picture alone, but stacked frames say")
-    reasons = {rendering: why_not(rendering, moments.states[0]) for rendering in RENDERINGS}
+    if states.engine_states is None:
+        return dict.fromkeys(RENDERINGS, "only Procgen's native engine, without generated assets, can save its states")
+    if not np.array_equal(draw_states(states.engine_states), states.observations):
+        return dict.fromkeys(
+            RENDERINGS, "the policy does not observe the engine's image alone, but e.g. stacked frames"
+        )
+    reasons = {rendering: why_not(rendering, states.engine_states[0]) for rendering in RENDERINGS}
     return {rendering: reason for rendering, reason in reasons.items() if reason is not None}

@@ -1,0 +1,167 @@
+"""Results of an evaluation on training and unseen levels, as text and as files."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sb3_mdpo.lab.generalization.intervals import CONFIDENCE, confidence_interval
+from sb3_mdpo.lab.generalization.table import write_table
+from sb3_mdpo.utils.atomic import replacing
+from sb3_mdpo.utils.terminal import text_table
+
+HEADER = ("policy", "levels", "return", f"{CONFIDENCE:.0%} interval", "normalized", "success", "KL")
+
+
+@dataclass(frozen=True)
+class LevelsResult:
+    """
+    Returns of one policy on one set of levels.
+
+    :param returns: undiscounted, unnormalized return of every episode
+    :param success_rate: share of episodes that ended in success, None if the environment does not report it
+    :param normalized: mean return as a score, see :func:`~sb3_mdpo.lab.generalization.scores.normalized_score`
+    """
+
+    returns: tuple[float, ...]
+    success_rate: float | None
+    normalized: float | None
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of the mean over episodes of this model."""
+        return float(np.std(self.returns, ddof=1) / np.sqrt(len(self.returns)))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Student's t interval of the mean (95 %), over episodes."""
+        return confidence_interval(self.returns)
+
+
+@dataclass(frozen=True)
+class PolicyResult:
+    """
+    :param policy: ``"policy 0"`` and so on, or ``"ensemble"``
+    :param training: result on the training levels
+    :param unseen: result on levels drawn from all levels
+    :param kl: mean over peers of ``KL(peer || policy)`` on observations of unseen levels, None for the ensemble and
+        if there is no peer
+    """
+
+    policy: str
+    training: LevelsResult
+    unseen: LevelsResult
+    kl: float | None
+
+    @property
+    def gap(self) -> float:
+        """Generalization gap: mean return on training levels minus that on unseen levels."""
+        return self.training.mean - self.unseen.mean
+
+    def row(self) -> dict[str, str | int | float | None]:
+        """
+        :return: the columns of a results table
+        """
+        row: dict[str, str | int | float | None] = {"policy": self.policy, "episodes": len(self.unseen.returns)}
+        for levels, result in (("training", self.training), ("unseen", self.unseen)):
+            row |= {
+                f"{levels}_return": result.mean,
+                f"{levels}_stderr": result.stderr,
+                f"{levels}_normalized": result.normalized,
+                f"{levels}_success": result.success_rate,
+            }
+        return row | {"gap": self.gap, "kl": self.kl}
+
+
+@dataclass(frozen=True)
+class GeneralizationResult:
+    """
+    :param env_id: Gymnasium id
+    :param train_levels: number of training levels
+    :param start_level: first training level
+    :param episodes: episodes per policy and set of levels
+    :param n_envs: number of environments
+    :param seed: seed of environments and actions
+    :param deterministic: whether the most probable actions were taken
+    :param policies: results of the members and, if there are several, of the ensemble
+    """
+
+    env_id: str
+    train_levels: int
+    start_level: int
+    episodes: int
+    n_envs: int
+    seed: int
+    deterministic: bool
+    policies: tuple[PolicyResult, ...]
+
+    @property
+    def members(self) -> tuple[PolicyResult, ...]:
+        """Results of the members without the ensemble."""
+        return tuple(result for result in self.policies if result.policy.startswith("policy "))
+
+    def to_text(self) -> str:
+        """
+        :return: a table of at most 80 columns
+        """
+        last = self.start_level + self.train_levels - 1
+        lines = (
+            f"{self.env_id}: training levels {self.start_level} to {last}, and unseen levels",
+            f"{self.episodes} episodes each, in {self.n_envs} environments with seed {self.seed}, "
+            f"{'most probable' if self.deterministic else 'sampled'} actions",
+        )
+        rows = [row for policy in self.policies for row in _text_rows(policy)]
+        return "\n".join((*lines, "", text_table(HEADER, rows, left=(0, 1))))
+
+    def write(self, path: Path, model: Path) -> None:
+        """
+        Write one row per policy as CSV, or with the returns of all episodes as JSON.
+
+        :param path: file to write, ``.csv`` or ``.json``
+        :param model: path of the model
+        :raises ValueError: if the file's name has another extension
+        """
+        settings: dict[str, Any] = {"model": str(model)} | asdict(self)
+        del settings["policies"]
+        rows = []
+        for policy in self.policies:
+            row: dict[str, Any] = policy.row()
+            for levels, result in (("training", policy.training), ("unseen", policy.unseen)):
+                row[f"{levels}_low"], row[f"{levels}_high"] = result.interval
+            rows.append(row)
+        if path.suffix == ".csv":
+            rows = [settings | row for row in rows]
+            write_table(path, rows, rows[0])
+        elif path.suffix == ".json":
+            for row, policy in zip(rows, self.policies, strict=True):
+                row |= {"training_returns": policy.training.returns, "unseen_returns": policy.unseen.returns}
+            with replacing(path) as file:
+                file.write(json.dumps({"settings": settings, "policies": rows}, indent=1).encode())
+        else:
+            raise ValueError(f"{path} has no known format: use a name that ends in .csv or .json.")
+
+
+def _text_rows(policy: PolicyResult) -> Iterator[tuple[str, ...]]:
+    for levels, result in (("training", policy.training), ("unseen", policy.unseen)):
+        low, high = result.interval
+        kl = "" if levels == "training" or policy.kl is None else f"{policy.kl:.3g}"
+        yield (
+            policy.policy if levels == "training" else "",
+            levels,
+            f"{result.mean:.2f}",
+            f"{low:.2f} to {high:.2f}",
+            "" if result.normalized is None else f"{result.normalized:.3f}",
+            "" if result.success_rate is None else f"{result.success_rate:.0%}",
+            kl,
+        )
+    scores = policy.training.normalized, policy.unseen.normalized
+    normalized = "" if scores[0] is None or scores[1] is None else f"{scores[0] - scores[1]:.3f}"
+    yield ("", "gap", f"{policy.gap:.2f}", "", normalized, "", "")

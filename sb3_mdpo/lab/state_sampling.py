@@ -1,0 +1,168 @@
+"""States of a policy's own play on unseen levels, far enough apart to differ, and its action probabilities in them."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from math import ceil, log
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_mdpo.common.policies import MutualPolicy
+from sb3_mdpo.envs import ProcgenVecEnv
+from sb3_mdpo.envs.native import UNSEEN_LEVELS
+from sb3_mdpo.lab.generalization.trained import TrainedModel
+
+BATCH_SIZE = 256
+MAX_ENVS = 64
+SPACING = 64
+MIN_STEPS = 256
+
+
+@dataclass(frozen=True)
+class SampledStates:
+    """
+    :param observations: as the environments return them, visit after visit, shape ``(visits * n_envs, ...)``
+    :param engine_states: Procgen's states behind them, None if they are not available
+    :param n_envs: number of environments that they are from
+    """
+
+    observations: NDArray[Any]
+    engine_states: list[bytes] | None
+    n_envs: int
+
+
+def check_can_be_perturbed(trained: TrainedModel) -> None:
+    """
+    :param trained: a model
+    :raises ValueError: if it does not observe images, or its actions are not Discrete
+    """
+    observed, actions = trained.model.observation_space, trained.model.action_space
+    if not is_image_space(observed):
+        raise ValueError(
+            f"{trained.path} observes {observed}, but perturbations are for images: use a model that observes images "
+            "(uint8, values 0 to 255), e.g. of procgen-coinrun-easy-v0."
+        )
+    if not isinstance(actions, spaces.Discrete):
+        raise ValueError(f"The actions of {trained.path} are {actions}: use a model with Discrete actions.")
+
+
+def frame_channels(trained: TrainedModel) -> int:
+    """
+    :param trained: a model that observes images
+    :return: channels of a single frame, of which its observations may stack several
+    """
+    stacked = _channels(trained.model.observation_space)
+    with closing(trained.make_env(1, 0)) as env:
+        single = _channels(env.unwrapped.observation_space)
+    return single if stacked % single == 0 else stacked
+
+
+def _channels(space: spaces.Space[Any]) -> int:
+    assert isinstance(space, spaces.Box)
+    return int(space.shape[0 if is_image_space_channels_first(space) else -1])
+
+
+@th.no_grad()
+def log_probabilities(policy: BasePolicy, observations: th.Tensor) -> th.Tensor:
+    """
+    :param policy: a member, or :class:`~sb3_mdpo.common.policies.MutualPolicy` for the average of its members
+    :param observations: inputs of the networks; images with values from 0 to 255, shape ``(B, C, H, W)``
+    :return: log probabilities of the discrete actions in float64, on the CPU, shape ``(B, A)``
+    """
+    policy.set_training_mode(False)
+    batches = th.split(observations, BATCH_SIZE)
+    return th.cat([_log_probabilities(policy, batch.to(policy.device)).cpu() for batch in batches])
+
+
+def _log_probabilities(policy: Any, observations: th.Tensor) -> th.Tensor:
+    if isinstance(policy, MutualPolicy):
+        members = th.stack([_log_probabilities(member, observations) for member in policy.members])
+        return members.logsumexp(dim=0) - log(len(members))
+    logits: th.Tensor = policy.get_distribution(observations).distribution.logits
+    return logits.double().log_softmax(dim=-1)
+
+
+def to_tensor(policy: BasePolicy, observations: NDArray[Any]) -> th.Tensor:
+    """
+    :param policy: a policy
+    :param observations: as environments return them
+    :return: inputs of its networks, with channels first if they are images
+    """
+    tensor, _ = policy.obs_to_tensor(observations)
+    assert isinstance(tensor, th.Tensor)
+    return tensor
+
+
+def play(policy: BasePolicy, env: VecEnv, generator: th.Generator) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
+    """
+    Play with sampled actions for as long as the caller iterates.
+
+    :param policy: policy with discrete actions
+    :param env: environments
+    :param generator: source of randomness of the actions, on the CPU
+    :return: observations before each step, and whether the previous step ended an episode
+    """
+    assert isinstance(env.action_space, spaces.Discrete)
+    observations: Any = env.reset()
+    dones = np.zeros(env.num_envs, dtype=bool)
+    while True:
+        yield observations, dones
+        probabilities = log_probabilities(policy, to_tensor(policy, observations)).exp()
+        actions = th.multinomial(probabilities, 1, generator=generator).flatten().numpy()
+        observations, _, dones, _ = env.step(actions + env.action_space.start)
+
+
+def sampling_steps(n_states: int, seed: int) -> NDArray[np.int64]:
+    """
+    Split the play into windows of at least 64 steps, one per visit, with a random step for each environment in each.
+
+    :param n_states: number of states, rounded up to the same number from each of at most 64 environments
+    :param seed: seed of the steps
+    :return: step of each sample, shape ``(visits, n_envs)``
+    """
+    visits = ceil(n_states / MAX_ENVS)
+    n_envs = ceil(n_states / visits)
+    window = max(SPACING, MIN_STEPS // visits)
+    within = th.randint(window, (visits, n_envs), generator=th.Generator().manual_seed(seed)).numpy()
+    steps: NDArray[np.int64] = np.arange(visits)[:, None] * window + within
+    return steps
+
+
+def sample_states(trained: TrainedModel, policy: BasePolicy, n_states: int, seed: int) -> SampledStates:
+    """
+    Let a policy play unseen levels with sampled actions, and take states that are spread over environments and time.
+
+    :param trained: the model, which makes the environments
+    :param policy: one of its policies
+    :param n_states: number of states, rounded up to the same number from each of up to 64 environments
+    :param seed: seed of the levels, the actions and the steps
+    :return: the states
+    """
+    sampled_at = sampling_steps(n_states, seed)
+    n_envs = sampled_at.shape[1]
+    observations: dict[tuple[int, int], NDArray[Any]] = {}
+    engine_states: dict[tuple[int, int], bytes] = {}
+    with closing(trained.make_env(n_envs, seed, **UNSEEN_LEVELS)) as env:
+        engine: Any = env.unwrapped
+        saves_states = isinstance(engine, ProcgenVecEnv) and not engine.options.use_generated_assets
+        played = play(policy, env, th.Generator().manual_seed(seed))
+        for step, (current, _) in zip(range(sampled_at.max() + 1), played, strict=False):
+            due = [(int(visit), int(index)) for visit, index in np.argwhere(sampled_at == step)]
+            states = engine.get_state() if saves_states and due else []
+            for key in due:
+                observations[key] = current[key[1]].copy()
+                if saves_states:
+                    engine_states[key] = states[key[1]]
+    order = sorted(observations)
+    return SampledStates(
+        np.stack([observations[key] for key in order]),
+        [engine_states[key] for key in order] if saves_states else None,
+        n_envs,
+    )
