@@ -17,7 +17,7 @@ from sb3_mdpo._version import __version__
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.persistence.export.document import CONFIG, LARGEST_CONFIG, TENSORS, from_bytes
 from sb3_mdpo.persistence.export.network import check_weights
-from sb3_mdpo.persistence.export.settings import FIXED, OF_THE_MACHINE, SETTINGS, check_settings
+from sb3_mdpo.persistence.export.settings import FIXED, RUNTIME_SETTINGS, SETTINGS, check_settings
 from sb3_mdpo.persistence.export.space_json import decode_space
 from sb3_mdpo.persistence.export.tensors import OPTIMIZER, WEIGHTS, load_optimizer, load_weights
 from sb3_mdpo.persistence.export.values import decode
@@ -154,7 +154,7 @@ def load_export(
     :raises ValueError: where the export is refused, or the spaces of ``env`` are not the model's
     :raises TypeError: where something shall be changed that cannot be
     """
-    changeable = (SETTINGS.keys() - set(FIXED)) | set(OF_THE_MACHINE)
+    changeable = (SETTINGS.keys() - set(FIXED)) | set(RUNTIME_SETTINGS)
     for name in changed.keys() - changeable:
         raise TypeError(f"from_export() cannot change {name!r}: it is none of {', '.join(sorted(changeable))}.")
     export = read_export(path, cls.__name__, custom_objects)
