@@ -7,7 +7,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Event
 
 
 @runtime_checkable
-class HearsOfErrors(Protocol):
+class TrainingErrorListener(Protocol):
     """A callback that is told of the error that ends a training, interrupts included."""
 
     def on_training_error(self, error: BaseException) -> None:
@@ -48,5 +48,5 @@ def tell_of_error(callback: BaseCallback, error: BaseException) -> None:
     :param error: what ends the training
     """
     for one in walk_callbacks(callback):
-        if isinstance(one, HearsOfErrors):
+        if isinstance(one, TrainingErrorListener):
             one.on_training_error(error)

@@ -3,30 +3,9 @@
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import HParam
 
+from sb3_mdpo.common.arguments import HYPERPARAMETERS
 from sb3_mdpo.common.budget import BudgetMeter
 
-# Settings that decide what is learned, and are numbers, booleans or words
-HYPERPARAMETERS = (
-    "n_policies",
-    "distill_coef",
-    "distill_mode",
-    "detach_peers",
-    "precision",
-    "learning_rate",
-    "n_steps",
-    "n_envs",
-    "batch_size",
-    "n_epochs",
-    "gamma",
-    "gae_lambda",
-    "clip_range",
-    "clip_range_vf",
-    "ent_coef",
-    "vf_coef",
-    "max_grad_norm",
-    "target_kl",
-    "seed",
-)
 METRICS = ("rollout/ep_rew_mean", "train/distill_kl", "train/value_loss", "train/loss")
 
 

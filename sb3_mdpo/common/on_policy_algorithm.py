@@ -128,7 +128,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
                 self._check_observations(new_obs)  # type: ignore[arg-type] # tuples reach no policy
                 self._check_rewards(rewards)
             callback.update_locals(locals())
-            if not self.ranks.agree(callback.on_step()):
+            if not self.ranks.all_true(callback.on_step()):
                 return False
             self._update_info_buffer(infos, dones)
             n_steps += 1
@@ -247,7 +247,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         total_timesteps, self._callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, *args, **kwargs
         )
-        self.ranks.begin_alike(
+        self.ranks.sync_parameters(
             self.policy,
             {
                 "n_envs": self.n_envs,

@@ -65,12 +65,12 @@ class Ranks:
         """
         return series.var(dim=1, correction=0)
 
-    def agree(self, go_on: bool) -> bool:
+    def all_true(self, value: bool) -> bool:
         """
-        :param go_on: whether this process would go on
-        :return: whether all would
+        :param value: this process' value
+        :return: whether it is true in all processes
         """
-        return go_on
+        return value
 
     def gather(self, value: T) -> list[T]:
         """
@@ -79,7 +79,7 @@ class Ranks:
         """
         return [value]
 
-    def collect(self, value: T) -> list[T]:
+    def gather_to_first(self, value: T) -> list[T]:
         """
         :param value: anything that pickle can copy
         :return: in the first process that of every process, in the others nothing
@@ -93,7 +93,7 @@ class Ranks:
         """
         return value
 
-    def begin_alike(self, module: th.nn.Module, settings: dict[str, Any]) -> None:
+    def sync_parameters(self, module: th.nn.Module, settings: dict[str, Any]) -> None:
         """
         Give all processes the parameters and buffers of the first one.
 

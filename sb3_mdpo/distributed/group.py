@@ -100,8 +100,8 @@ class TorchRanks(Ranks):
     def variance(self, series: th.Tensor) -> th.Tensor:
         return variance(self._average_powers(series)).to(series.dtype)
 
-    def agree(self, go_on: bool) -> bool:
-        stopping = th.tensor([not go_on], dtype=th.int32)
+    def all_true(self, value: bool) -> bool:
+        stopping = th.tensor([not value], dtype=th.int32)
         self._sum(stopping, "the end of an environment step")
         return not stopping.item()
 
@@ -111,7 +111,7 @@ class TorchRanks(Ranks):
             dist.all_gather_object(values, value)
         return values
 
-    def collect(self, value: T) -> list[T]:
+    def gather_to_first(self, value: T) -> list[T]:
         values: list[Any] = [None] * self.size
         with self._waiting_for("the messages"):
             dist.gather_object(value, values if self.is_first else None)
@@ -123,7 +123,7 @@ class TorchRanks(Ranks):
             dist.broadcast_object_list(values)
         return values[0]
 
-    def begin_alike(self, module: th.nn.Module, settings: dict[str, Any]) -> None:
+    def sync_parameters(self, module: th.nn.Module, settings: dict[str, Any]) -> None:
         for rank, others in enumerate(self.gather(settings)):
             for name, value in settings.items():
                 if others[name] != value:

@@ -202,7 +202,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
             if self.n_envs % self.n_policies == 0:
-                check_rollout(self)
+                self._check_rollout()
 
     def _member_class(
         self, policy: str | type[ActorCriticPolicy] | Sequence[str | type[ActorCriticPolicy]]
@@ -241,6 +241,16 @@ class MDPO(MutualOnPolicyAlgorithm):
         if isinstance(self.policy_class, type):  # SB3 asks for its name
             self._maybe_recommend_cpu()
         self.ranks.spread_seed(self.seed, self.env)
+
+    def _check_rollout(self) -> None:
+        check_rollout(
+            n_envs=self.n_envs,
+            n_steps=self.n_steps,
+            n_policies=self.n_policies,
+            batch_size=self.batch_size,
+            normalize_advantage=self.normalize_advantage,
+            ranks=self.ranks,
+        )
 
     # Schedules of what the settings are now: as with PPO, a callback may assign new ones
 
@@ -362,7 +372,7 @@ class MDPO(MutualOnPolicyAlgorithm):
             ``batch_size`` is larger than a member's rollout
         :raises NonFiniteError: where ``check_finite`` is set, and NaN or infinity comes up
         """
-        check_rollout(self)
+        self._check_rollout()
         keep_freed_memory(self.policy)
         return super().learn(
             total_timesteps=total_timesteps,

@@ -14,6 +14,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.distributions import starts_at_zero
 from sb3_mdpo.common.policies import ImpalaCnnPolicy, check_predict_with
+from sb3_mdpo.common.ranks import Ranks
 from sb3_mdpo.mdpo.update import check_distill_mode
 
 PRECISIONS = ("fp32", "bf16", "auto")
@@ -122,37 +123,44 @@ def _check_buffer_class(model: Any) -> None:
         raise TypeError(f"rollout_buffer_class={buffer_class!r} must be a subclass of MutualRolloutBuffer.")
 
 
-def check_rollout(model: Any) -> None:
+def check_rollout(
+    *, n_envs: int, n_steps: int, n_policies: int, batch_size: int, normalize_advantage: bool, ranks: Ranks
+) -> None:
     """
     Check that the environments can be shared out and the minibatches filled.
 
     Models may be loaded with any number of environments, to record a video with a single one
     for example: only those that learn need this.
 
-    :param model: the model, its environments known
-    :raises ValueError: where one of the two is not so
+    :param n_envs: environments of this process
+    :param n_steps: steps per environment and update
+    :param n_policies: number of members
+    :param batch_size: minibatch size per policy, of all processes together
+    :param normalize_advantage: whether advantages are normalised
+    :param ranks: the processes of the training
+    :raises ValueError: if the environments cannot be shared out, or a minibatch cannot be filled
     """
-    if model.n_envs % model.n_policies:
+    if n_envs % n_policies:
         raise ValueError(
-            f"{model.n_envs} environment(s) cannot be shared out equally among n_policies={model.n_policies}: pass a "
-            f"multiple of {model.n_policies}, e.g. make_vec_env(env_id, n_envs={model.n_policies * 4}) "
-            f"in Python or -params n_envs:{model.n_policies * 4} to rl_zoo3 train"
-            + (". Of several processes, each needs as many of its own." if model.ranks.size > 1 else ".")
+            f"{n_envs} environment(s) cannot be shared out equally among n_policies={n_policies}: pass a "
+            f"multiple of {n_policies}, e.g. make_vec_env(env_id, n_envs={n_policies * 4}) "
+            f"in Python or -params n_envs:{n_policies * 4} to rl_zoo3 train"
+            + (". Of several processes, each needs as many of its own." if ranks.size > 1 else ".")
         )
-    model.ranks.share(model.batch_size, "batch_size")
-    envs_per_policy = model.n_envs * model.ranks.size // model.n_policies
-    samples = model.n_steps * envs_per_policy
-    if model.normalize_advantage and samples < 2:
-        raise ValueError(f"n_steps={model.n_steps} gives each policy one sample: advantages cannot be normalised.")
-    if model.batch_size > samples:
+    ranks.share(batch_size, "batch_size")
+    envs_per_policy = n_envs * ranks.size // n_policies
+    samples = n_steps * envs_per_policy
+    if normalize_advantage and samples < 2:
+        raise ValueError(f"n_steps={n_steps} gives each policy one sample: advantages cannot be normalised.")
+    if batch_size > samples:
         raise ValueError(
-            f"batch_size={model.batch_size} is larger than a policy's rollout of {samples} samples (n_steps="
-            f"{model.n_steps} x {envs_per_policy} environments per policy): pass batch_size={samples} "
+            f"batch_size={batch_size} is larger than a policy's rollout of {samples} samples (n_steps="
+            f"{n_steps} x {envs_per_policy} environments per policy): pass batch_size={samples} "
             "or less, or more steps or environments."
         )
-    if samples % model.batch_size:
+    if samples % batch_size:
         warnings.warn(
-            f"batch_size={model.batch_size} does not divide a policy's rollout of {samples} samples: "
-            f"the last minibatch of every epoch has {samples % model.batch_size} samples only.",
-            stacklevel=3,
+            f"batch_size={batch_size} does not divide a policy's rollout of {samples} samples: "
+            f"the last minibatch of every epoch has {samples % batch_size} samples only.",
+            stacklevel=4,
         )

@@ -7,31 +7,13 @@ import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 
+from sb3_mdpo.common.arguments import ARGUMENTS
 from sb3_mdpo.common.distributions import starts_at_zero
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.common.save_util import loading, read_plain_settings
 
 # Arguments that PPO has under the same name and with the same meaning
-COMMON_ARGUMENTS = (
-    "learning_rate",
-    "n_steps",
-    "batch_size",
-    "n_epochs",
-    "gamma",
-    "gae_lambda",
-    "clip_range",
-    "clip_range_vf",
-    "normalize_advantage",
-    "ent_coef",
-    "vf_coef",
-    "max_grad_norm",
-    "use_sde",
-    "sde_sample_freq",
-    "target_kl",
-    "tensorboard_log",
-    "verbose",
-    "device",
-)
+COMMON_ARGUMENTS = tuple(name for name, argument in ARGUMENTS.items() if argument.ppo)
 
 
 def member_to_ppo(model: MutualOnPolicyAlgorithm, k: int) -> PPO:

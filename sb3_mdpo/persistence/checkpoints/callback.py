@@ -10,7 +10,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.utils import FloatSchedule
 
-from sb3_mdpo.common.callbacks import HYPERPARAMETERS
+from sb3_mdpo.common.arguments import HYPERPARAMETERS
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.common.ranks import current_ranks
 from sb3_mdpo.envs.layers import monitor_folder

@@ -118,7 +118,7 @@ class Training:
             settings=settings,
             problems=list(self.problems),
             state=state,
-            others=self._ranks.collect(state)[1:],
+            others=self._ranks.gather_to_first(state)[1:],
             files={name: log_files.position(file) for name, file in log_files.appended_files(logger, self._writers)},
             tables={
                 name: log_files.position(one.file).read()

@@ -13,6 +13,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 from torch import nn
 
+from sb3_mdpo.common.arguments import is_number
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.policies import ImpalaCnnPolicy, StridedCnnPolicy
 from sb3_mdpo.common.torch_layers import ImpalaCNN, StridedCNN
@@ -118,8 +119,3 @@ def _schedule(cls: type, arguments: dict[str, Any]) -> Any:
     if not valid or arguments.keys() != set(SCHEDULES[cls]):
         raise ValueError(f"{cls.__name__} with {arguments} is not a schedule of an export")
     return cls(**arguments)
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a number; True and False are not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -16,7 +16,7 @@ from sb3_mdpo._version import __version__
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.persistence.export.encoding import decode
 from sb3_mdpo.persistence.export.format import CONFIG, EXPORT_VERSION, MOST_CONFIG_BYTES, TENSORS
-from sb3_mdpo.persistence.export.settings import FIXED, OF_THE_MACHINE, SETTINGS, check_settings
+from sb3_mdpo.persistence.export.settings import FIXED, RUNTIME_SETTINGS, SETTINGS, check_settings
 from sb3_mdpo.persistence.export.spaces import decode_space
 from sb3_mdpo.persistence.export.weights import OPTIMIZER, WEIGHTS, Tensors, check_weights, load_optimizer, load_weights
 from sb3_mdpo.utils.terminal import one_line
@@ -130,7 +130,7 @@ def load_export(
     :raises ValueError: if the export is refused, or ``env`` has other spaces
     :raises TypeError: if a setting cannot be changed
     """
-    changeable = (SETTINGS.keys() - set(FIXED)) | set(OF_THE_MACHINE)
+    changeable = (SETTINGS.keys() - set(FIXED)) | set(RUNTIME_SETTINGS)
     for name in changed.keys() - changeable:
         raise TypeError(f"from_export() cannot change {name!r}: use some of {', '.join(sorted(changeable))}.")
     with _refusing(Path(path)):

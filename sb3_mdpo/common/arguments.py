@@ -1,0 +1,117 @@
+"""The one table of MDPO's arguments: what each may be in a file, and where it is used."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+LARGEST = 2**53  # the largest integer up to which every JSON reader is exact
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    :param what: description for error messages
+    :param holds: whether a value is of this kind
+    :param nullable: whether None is allowed
+    """
+
+    what: str
+    holds: Callable[[Any], bool]
+    nullable: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """
+        :param name: name of the setting
+        :param value: its value
+        :raises ValueError: if the value is not of this kind
+        """
+        if not (self.nullable and value is None) and not self.holds(value):
+            raise ValueError(f"{name}={value!r} is not {self.what}")
+
+
+def _is_integer(value: Any, least: int = -LARGEST) -> bool:
+    return type(value) is int and least <= value <= LARGEST
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_schedule(value: Any) -> bool:  # which schedules a file can hold is decided by its reader and writer
+    return is_number(value) or (callable(value) and not isinstance(value, type))
+
+
+def _are_classes(value: Any) -> bool:
+    return isinstance(value, type) or (isinstance(value, (list, tuple)) and all(isinstance(one, type) for one in value))
+
+
+COUNT = Kind("a positive integer", lambda value: _is_integer(value, 1))
+NON_NEGATIVE = Kind("a count", lambda value: _is_integer(value, 0))
+NUMBER = Kind("a number", is_number)
+SCHEDULE = Kind("a number or a schedule", _is_schedule)
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+TEXT = Kind("a text", lambda value: isinstance(value, str))
+DICT = Kind("an object", lambda value: isinstance(value, dict))
+
+
+@dataclass(frozen=True)
+class Argument:
+    """
+    :param kind: what the attribute may be in an export, None if exports leave it out
+    :param ppo: whether SB3's PPO has it under the same name and with the same meaning
+    :param overview: whether it is shown among the hyperparameters
+    :param fixed: whether it cannot be changed when an export is loaded: the weights were made for it
+    :param runtime: whether it depends on the machine, and can be set when an export is loaded although none holds it
+    """
+
+    kind: Kind | None
+    ppo: bool = False
+    overview: bool = False
+    fixed: bool = False
+    runtime: bool = False
+
+
+# By the attribute's name. Ranges are checked by MDPO itself (sb3_mdpo.mdpo.validation)
+ARGUMENTS: dict[str, Argument] = {
+    "policy_class": Argument(Kind("a class or a list of classes", _are_classes), fixed=True),
+    "policy_kwargs": Argument(DICT, fixed=True),
+    "n_policies": Argument(COUNT, overview=True, fixed=True),
+    "predict_with": Argument(
+        Kind("a member or 'ensemble'", lambda value: value == "ensemble" or _is_integer(value, 0))
+    ),
+    "learning_rate": Argument(SCHEDULE, ppo=True, overview=True),
+    "n_steps": Argument(COUNT, ppo=True, overview=True),
+    "batch_size": Argument(COUNT, ppo=True, overview=True),
+    "n_epochs": Argument(COUNT, ppo=True, overview=True),
+    "gamma": Argument(NUMBER, ppo=True, overview=True),
+    "gae_lambda": Argument(NUMBER, ppo=True, overview=True),
+    "clip_range": Argument(SCHEDULE, ppo=True, overview=True),
+    "clip_range_vf": Argument(
+        Kind("a number, a schedule or null", _is_schedule, nullable=True), ppo=True, overview=True
+    ),
+    "normalize_advantage": Argument(FLAG, ppo=True),
+    "ent_coef": Argument(NUMBER, ppo=True, overview=True),
+    "vf_coef": Argument(NUMBER, ppo=True, overview=True),
+    "max_grad_norm": Argument(NUMBER, ppo=True, overview=True),
+    "use_sde": Argument(FLAG, ppo=True),
+    "sde_sample_freq": Argument(Kind("an integer", _is_integer), ppo=True),
+    "rollout_buffer_class": Argument(Kind("a class or null", lambda value: isinstance(value, type), nullable=True)),
+    "rollout_buffer_kwargs": Argument(DICT),
+    "target_kl": Argument(Kind("a number or null", is_number, nullable=True), ppo=True, overview=True),
+    "_stats_window_size": Argument(COUNT),
+    "seed": Argument(Kind("an integer or null", lambda value: _is_integer(value, 0), nullable=True), overview=True),
+    "distill_coef": Argument(SCHEDULE, overview=True),
+    "detach_peers": Argument(FLAG, overview=True),
+    "distill_mode": Argument(TEXT, overview=True),
+    "precision": Argument(TEXT, overview=True),
+    "chunk_size": Argument(Kind("a positive integer or null", COUNT.holds, nullable=True)),
+    "compile": Argument(FLAG),
+    "n_envs": Argument(COUNT, overview=True, fixed=True),
+    "num_timesteps": Argument(NON_NEGATIVE),
+    "trained_samples": Argument(NON_NEGATIVE),
+    "_n_updates": Argument(NON_NEGATIVE),
+    "tensorboard_log": Argument(None, ppo=True, runtime=True),
+    "verbose": Argument(None, ppo=True, runtime=True),
+    "device": Argument(None, ppo=True),
+}
+HYPERPARAMETERS = tuple(name for name, argument in ARGUMENTS.items() if argument.overview)
