@@ -1,4 +1,4 @@
-"""The processes that torchrun has started, as the algorithm sees them."""
+"""The processes started by torchrun."""
 
 import secrets
 import time

@@ -1,4 +1,4 @@
-"""Join the processes that torchrun has started, and part from them."""
+"""Join and leave the process group of torchrun."""
 
 import os
 import sys

@@ -13,7 +13,7 @@ MODULE_COMMANDS = ("record_video", "load_from_hub")
 USAGE = f"""usage: python -m sb3_mdpo.zoo COMMAND ...
 
 The zoo's commands with MDPO: {", ".join((*CLI_COMMANDS, *MODULE_COMMANDS))}.
-COMMAND --help explains each of them; train --resume LOGDIR goes on with a training that was interrupted;
+COMMAND --help explains each of them; train --resume LOGDIR resumes an interrupted training;
 hyperparams prints the folder of our hyperparameter files."""
 
 

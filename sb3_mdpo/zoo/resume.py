@@ -1,4 +1,4 @@
-"""``python -m sb3_mdpo.zoo train --resume LOGDIR``: go on with a training of the zoo that was interrupted."""
+"""``python -m sb3_mdpo.zoo train --resume LOGDIR``: resume an interrupted training of the zoo."""
 
 import sys
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
 
     :param argv: the run folder, and what may be different: device, threads, output
     """
-    parser = Parser(prog=PROG, description="Go on with a training of the zoo that was interrupted.")
+    parser = Parser(prog=PROG, description="Resume an interrupted training of the zoo.")
     parser.add_argument("folder", type=Path, help="run folder of rl_zoo3 train, e.g. logs/mdpo/CartPole-v1_1")
     parser.add_argument("--device", help="PyTorch device, instead of the run's")
     parser.add_argument("--num-threads", type=int, help="PyTorch's threads, instead of the run's")

@@ -54,7 +54,7 @@ class StudyFolder:
     def resumable(self, run: PlannedRun) -> Path | None:
         """
         :param run: a run
-        :return: the zoo's folder of an interrupted attempt with the settings of today, if it can go on
+        :return: the zoo's folder of an interrupted attempt with the settings of today, if it can be resumed
         """
         work = self.unfinished(run)
         conf = work / CONF
@@ -65,8 +65,8 @@ class StudyFolder:
     def state(self, run: PlannedRun, is_running: bool) -> State:
         """
         :param run: a run
-        :param is_running: whether somebody is running the study
-        :return: what there is of it
+        :param is_running: whether the study is being run
+        :return: state of the run
         """
         if self.complete(run).is_dir():
             return "done"
@@ -137,7 +137,7 @@ class StudyFolder:
 
     def is_running(self) -> bool:
         """
-        :return: whether somebody runs the study
+        :return: whether the study is being run
         """
         if not (self.path / LOCK).exists():
             return False

@@ -15,7 +15,7 @@ STATES: tuple[State, ...] = ("done", "running", "failed", "missing")
 class Progress:
     """
     :param run: a run
-    :param state: what there is of it
+    :param state: its state
     :param timesteps: environment steps at its last evaluation
     :param seconds: wall time until then
     """
