@@ -15,9 +15,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
-from sb3_mdpo import MDPO, mdpo
+from sb3_mdpo import MDPO
 from sb3_mdpo.common.ranks import Ranks
 from sb3_mdpo.distributed import process_group
+from sb3_mdpo.mdpo import mdpo
 from tests.support.helpers import silent_logger
 
 SIZE, N_ENVS, ROLLOUTS = 2, 12, 2  # of all processes together
