@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import sb3_mdpo.callbacks
+import sb3_mdpo.distributed
+import sb3_mdpo.envs
+import sb3_mdpo.lab
 from sb3_mdpo import MDPO
 from tests.support.commands import run
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?P<note><!-- not run: .+ -->\n+)?```python\n(?P<code>.*?)\n```", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 NAMED_TEST = re.compile(r"`tests/([\w/]+)\.py::(\w+)`")
@@ -41,8 +45,29 @@ def test_site_builds_without_warnings(tmp_path):
     result = run(["python", "-m", "sphinx", *options, "docs", str(tmp_path / "html")], cwd=ROOT)
     assert result.returncode == 0, result.stderr[-3000:]
     pages = {path.stem for path in (tmp_path / "html").glob("*.html")}
-    assert {page.stem for page in PAGES[1:]} <= pages
-    assert "distillation_kl" in (tmp_path / "html" / "api.html").read_text()
+    assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= pages
+    assert "weight of the distillation KL" in (tmp_path / "html" / "api.html").read_text()
+
+
+def test_api_page_lists_exactly_the_public_names():
+    documented = set(re.findall(r"^\.\. auto\w+:: (\S+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
+    public = {
+        f"{module.__name__}.{name}"
+        for module in (sb3_mdpo, sb3_mdpo.callbacks, sb3_mdpo.envs, sb3_mdpo.distributed, sb3_mdpo.lab)
+        for name in module.__all__
+    }
+    constants = {"sb3_mdpo.__version__", "sb3_mdpo.envs.UNSEEN_LEVELS"}
+    assert documented == public - constants
+
+
+def test_the_house_shows_every_package():
+    packages = {path.parent.name for path in (ROOT / "sb3_mdpo").glob("*/__init__.py")}
+    contract = (ROOT / "pyproject.toml").read_text().split("layers = [")[1].split("]")[0]
+    picture = (ROOT / "docs" / "_static" / "house.svg").read_text()
+    table = (ROOT / "CONTRIBUTING.md").read_text()
+    assert set(re.findall(r"\w+", contract)) == packages | {"callbacks", "_version"}
+    assert set(re.findall(r'class="name"[^>]*>(\w+)<', picture)) == packages
+    assert set(re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE)) == packages
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.stem)
