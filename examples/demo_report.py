@@ -22,7 +22,7 @@ def members(table: pd.DataFrame) -> pd.DataFrame:
 
 def show_starpilot(table: pd.DataFrame, axis: Axes) -> None:
     first, last = (table[table["timesteps"] == steps] for steps in (table["timesteps"].min(), table["timesteps"].max()))
-    print("\nstarpilot, easy: mean return and standard error of 256 episodes")
+    print(f"\nstarpilot, easy: mean return and standard error of {last['episodes'].iloc[0]} episodes")
     print(f"{'':18}{'200 training levels':>22}{'unseen levels':>22}")
     for name, row in [("untrained", first.iloc[0]), *((row["policy"], row) for _, row in last.iterrows())]:
         cells = (
