@@ -22,7 +22,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv
 from torch.distributed import HashStore
 
-from sb3_mdpo import MDPO, mdpo
+from sb3_mdpo import MDPO
 from sb3_mdpo.callbacks import ResumableCheckpointCallback
 from sb3_mdpo.common.buffers import normalize_advantages
 from sb3_mdpo.common.ranks import ALONE
@@ -32,6 +32,7 @@ from sb3_mdpo.distributed.normalization import GlobalMeanStd
 from sb3_mdpo.distributed.reductions import normalized, powers, variance
 from sb3_mdpo.distributed.rendezvous import attempt_store
 from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
+from sb3_mdpo.mdpo import mdpo
 from sb3_mdpo.zoo.torchrun_jobs import JOB, run_to_go_on_with, sign
 from tests.support.distributed_programs import CASES, N_ENVS, ROLLOUTS, SIZE, TENSORS, Hang, Poison, make_model
 from tests.support.faults import Training, differences
