@@ -47,7 +47,7 @@ class BudgetMeter:
         :param model: MDPO or PPO that is going to learn, or to continue
         :param before: what its training had cost when it was interrupted, where that is known; time goes on from
             there, and so do the images of PPO, which does not count them itself
-        :raises TypeError: where it is neither
+        :raises TypeError: if it is neither
         """
         if not isinstance(model, (MutualOnPolicyAlgorithm, PPO)):
             raise TypeError(f"The budget of {type(model).__name__} is not known: use MDPO or PPO.")

@@ -98,7 +98,7 @@ class MutualRolloutBuffer(BaseBuffer):
         """
         Forget the rollout.
 
-        :raises ValueError: where the environments cannot be shared out equally among the members
+        :raises ValueError: if the environments cannot be shared out equally among the members
         """
         if self.n_envs % self.n_policies:
             raise ValueError(

@@ -112,7 +112,7 @@ def check_environments(
     :param num_timesteps: environment steps so far
     :param original: gives them before they were normalised, where they were: statistics take one environment's NaN to
         all others
-    :raises NonFiniteError: where they are not finite
+    :raises NonFiniteError: if they are not finite
     """
     for key, part in values.items() if isinstance(values, dict) else [("", values)]:
         if not _is_finite(part):
@@ -143,7 +143,7 @@ def acting(policy: MutualPolicy, observations: EnvArrays, num_timesteps: int) ->
     :param policy: the members
     :param observations: what they act on, of all environments
     :param num_timesteps: environment steps so far
-    :raises NonFiniteError: where weights or distributions are not finite
+    :raises NonFiniteError: if weights or distributions are not finite
     """
     try:
         with distribution_checks(True):
@@ -185,7 +185,7 @@ def check_collected(
     :param policy: the members
     :param num_timesteps: environment steps at the end of the rollout
     :param n_ranks: number of processes that have as many environments each
-    :raises NonFiniteError: where values, log probabilities, rewards or returns are not finite
+    :raises NonFiniteError: if values, log probabilities, rewards or returns are not finite
     """
     # Whatever is not finite in values and rewards is in the returns as well
     if (buffer.returns.isfinite() & buffer.log_probs.isfinite()).all():

@@ -97,7 +97,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         :param rollout_buffer: buffer to fill
         :param n_rollout_steps: steps per environment
         :return: False if the callback ended the rollout early
-        :raises NonFiniteError: where ``check_finite`` is set, and something in the rollout is not finite
+        :raises NonFiniteError: if ``check_finite`` is set, and something in the rollout is not finite
         """
         assert self._last_obs is not None, "No previous observation was provided"
         self.policy.set_training_mode(False)
@@ -307,7 +307,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         :param force_reset: whether environments are reset before training goes on
         :param kwargs: settings to change
         :return: the model
-        :raises ValueError: where the file is damaged, not MDPO's or of a newer format, the spaces of
+        :raises ValueError: if the file is damaged, not MDPO's or of a newer format, the spaces of
             ``env`` are not the model's, or a setting does not go with the weights
         """
         check_saved_model(path, kwargs)

@@ -120,7 +120,7 @@ class MutualPolicy(BasePolicy):
         the common ones
     :param common_kwargs: further arguments of every member; ``optimizer_class`` and
         ``optimizer_kwargs`` make the common optimizer
-    :raises ValueError: where members do not agree on the kind of their action distributions or
+    :raises ValueError: if members do not agree on the kind of their action distributions or
         on the optimizer
     """
 
@@ -284,7 +284,7 @@ def each_member(
 def check_agreement(members: Sequence[ActorCriticPolicy]) -> None:
     """
     :param members: members that were built with arguments of their own
-    :raises ValueError: where no KL is defined between two of them, or they want several optimizers
+    :raises ValueError: if no KL is defined between two of them, or they want several optimizers
     """
     first = members[0]
     for k, member in enumerate(members):
@@ -305,7 +305,7 @@ def check_predict_with(predict_with: PredictWith, n_policies: int) -> None:
     """
     :param predict_with: setting to check
     :param n_policies: number of members
-    :raises ValueError: where it is neither ``"ensemble"`` nor the index of a member
+    :raises ValueError: if it is neither ``"ensemble"`` nor the index of a member
     """
     if predict_with != "ensemble" and not (isinstance(predict_with, int) and 0 <= predict_with < n_policies):
         raise ValueError(

@@ -122,7 +122,7 @@ def accelerate(policy: MutualPolicy, precision: str, compile: bool) -> None:
     :param policy: the members
     :param precision: ``"fp32"`` or ``"bf16"``
     :param compile: whether features extractors are compiled by ``torch.compile``
-    :raises ValueError: where features extractors compute nothing that could be faster
+    :raises ValueError: if features extractors compute nothing that could be faster
     """
     extractors = features_extractors(policy)
     if (precision == "bf16" or compile) and not any(list(extractor.parameters()) for extractor in extractors):

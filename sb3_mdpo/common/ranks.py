@@ -39,7 +39,7 @@ class Ranks:
         :param total: a number of things, of all processes together
         :param what: what they are, for the message
         :return: this process' share of them
-        :raises ValueError: where they cannot be shared out equally
+        :raises ValueError: if they cannot be shared out equally
         """
         return total
 
@@ -99,7 +99,7 @@ class Ranks:
 
         :param module: the networks
         :param settings: what must be the same in every process
-        :raises ValueError: where it is not
+        :raises ValueError: if it is not
         """
 
     def spread_seed(self, seed: int | None, env: VecEnv | None) -> None:

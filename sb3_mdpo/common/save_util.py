@@ -33,13 +33,13 @@ def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any
 
     :param path: what is going to be loaded
     :param settings: what the caller wants to be different in the loaded model
-    :raises ValueError: where the file is of a newer format, not of MDPO or no zip file at all, or the
+    :raises ValueError: if the file is of a newer format, not of MDPO or no zip file at all, or the
         settings contradict the weights inside
     """
     saved = read_plain_settings(path)
     version = saved.get("format_version", 1)
     if not isinstance(version, int):
-        raise ValueError(f"{path} has the format version {version!r}, which is no number: the file is damaged.")
+        raise ValueError(f"{path} has the format version {version!r}, which is not a number: the file is damaged.")
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{path} has format version {version}, but sb3-mdpo {__version__} reads versions up to "
@@ -62,7 +62,7 @@ def read_plain_settings(path: str | Path | BufferedIOBase) -> dict[str, Any]:
     """
     :param path: zip file that SB3's ``save()`` wrote
     :return: the attributes inside that are plain JSON; nothing is unpickled
-    :raises ValueError: where it is no such file
+    :raises ValueError: if it is no such file
     """
     file = open_path(path, "r", suffix="zip")
     try:
@@ -83,7 +83,7 @@ def loading(path: str | Path | BufferedIOBase) -> Iterator[None]:
     """
     :param path: what is loaded
     :return: context manager in which SB3 loads it
-    :raises ValueError: where what is in the file, or what is to be different from it, does not go together
+    :raises ValueError: if what is in the file, or what is to be different from it, does not go together
     """
     try:
         yield

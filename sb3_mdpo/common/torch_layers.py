@@ -48,8 +48,8 @@ class ConvolutionalEncoder(BaseFeaturesExtractor):
     :param channels: output channels of the stages, each of which halves height and width
     :param dropout: probability with which a feature is dropped while training
     :param normalized_image: whether the images are floats already (``normalize_images=False``)
-    :raises ValueError: where the observation space is not an image, ``channels`` is empty or
-        ``dropout`` is no probability
+    :raises ValueError: if the observation space is not an image, ``channels`` is empty or
+        ``dropout`` is not a probability
     """
 
     def __init__(
@@ -100,8 +100,8 @@ class ImpalaCNN(ConvolutionalEncoder):
     :param dropout: probability with which a feature is dropped while training, for the
         paper's PPO + dropout baseline
     :param normalized_image: whether the images are floats already (``normalize_images=False``)
-    :raises ValueError: where the observation space is not an image, ``channels`` is empty or
-        ``dropout`` is no probability
+    :raises ValueError: if the observation space is not an image, ``channels`` is empty or
+        ``dropout`` is not a probability
     """
 
     def __init__(
@@ -129,8 +129,8 @@ class StridedCNN(ConvolutionalEncoder):
     :param channels: output channels of the convolutions, each of which halves height and width (rounded up)
     :param dropout: probability with which a feature is dropped while training
     :param normalized_image: whether the images are floats already (``normalize_images=False``)
-    :raises ValueError: where the observation space is not an image, ``channels`` is empty or
-        ``dropout`` is no probability
+    :raises ValueError: if the observation space is not an image, ``channels`` is empty or
+        ``dropout`` is not a probability
     """
 
     def __init__(

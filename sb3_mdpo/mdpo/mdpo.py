@@ -1,6 +1,7 @@
 """Mutual Distillation Policy Optimization."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -17,6 +18,7 @@ from stable_baselines3.common.policies import (
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
+from sb3_mdpo.common.arguments import check_ranges
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.distributions import distribution_checks
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
@@ -34,7 +36,7 @@ from sb3_mdpo.envs.copies import copies_of
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.metrics import UpdateHistory, check_update, explained_variance
 from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated
-from sb3_mdpo.mdpo.validation import check_arguments, check_n_policies, check_rollout
+from sb3_mdpo.mdpo.validation import check_arguments, check_members, check_rollout
 from sb3_mdpo.persistence.ppo_conversion import member_to_ppo, ppo_to_member
 
 SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
@@ -108,9 +110,9 @@ class MDPO(MutualOnPolicyAlgorithm):
     :param check_finite: whether NaN or infinity in observations, rewards, what the networks say of them, losses
         or gradients ends the training with a ``NonFiniteError`` that says whose it is and when it came up
     :param _init_setup_model: whether to build the network at the creation of the instance
-    :raises ValueError: where an argument is outside its range, or ``batch_size`` is larger than
+    :raises ValueError: if an argument is outside its range, or ``batch_size`` is larger than
         a member's rollout
-    :raises TypeError: where ``policy`` or ``rollout_buffer_class`` is of a class that cannot be used
+    :raises TypeError: if ``policy`` or ``rollout_buffer_class`` is of a class that cannot be used
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -160,7 +162,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         check_finite: bool = True,
         _init_setup_model: bool = True,
     ) -> None:
-        check_n_policies(n_policies)
+        check_ranges({"n_policies": n_policies})
         self.batch_size = batch_size
         self.n_epochs = n_epochs
         self.clip_range = clip_range
@@ -213,7 +215,8 @@ class MDPO(MutualOnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         self.format_version = FORMAT_VERSION
-        check_arguments(self)
+        check_members(self.n_policies, self.policy_class, self.policy_kwargs)
+        check_arguments(vars(self), self.each_member(), self.observation_space)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self.rollout_buffer = (self.rollout_buffer_class or MutualRolloutBuffer)(  # type: ignore[call-arg, assignment]
@@ -274,34 +277,30 @@ class MDPO(MutualOnPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         settings = self._loss_settings()
-        chunk_size = automatic_chunk_size(self.policy) if self.chunk_size is None else self.chunk_size
+        step = partial(
+            minibatch_step,
+            self.policy,
+            settings=settings,
+            max_grad_norm=self.max_grad_norm,
+            detach_peers=self.detach_peers,
+            target_kl=self.target_kl,
+            chunk_size=automatic_chunk_size(self.policy) if self.chunk_size is None else self.chunk_size,
+            ranks=self.ranks,
+        )
         history = UpdateHistory()
-        active = set(range(self.n_policies))
-        no_gradient = self.detach_peers or settings.distill_coef == 0
-        ranks = self.ranks
-        batch_size = ranks.share(self.batch_size, "batch_size")
-        peers_generator = ranks.peers_generator()
-        with distribution_checks(False):  # check_update() sees what they would have
+        active = set(range(self.n_policies))  # members leave it when they reach target_kl
+        constant_peers = self.detach_peers or settings.distill_coef == 0
+        batch_size = self.ranks.share(self.batch_size, "batch_size")
+        peers_generator = self.ranks.peers_generator()
+        with distribution_checks(False):  # check_update() finds what they would
             for epoch in range(self.n_epochs):
                 for minibatch in self.rollout_buffer.get(batch_size):
-                    took_part = frozenset(active)
                     peers = draw_peers(self.n_policies, self.distill_mode, peers_generator)
-                    metrics = minibatch_step(
-                        self.policy,
-                        minibatch,
-                        peers,
-                        settings,
-                        active,
-                        self.max_grad_norm,
-                        self.detach_peers,
-                        self.target_kl,
-                        chunk_size,
-                        ranks,
-                    )
-                    stepped = frozenset(active)
-                    history.append(epoch, metrics, took_part, stepped)
-                    passes = n_differentiated(peers, took_part, stepped, no_gradient)
-                    self.trained_samples += passes * len(minibatch[0].actions) * ranks.size
+                    took_part = frozenset(active)
+                    metrics = step(minibatch, peers, active=active)
+                    history.append(epoch, metrics, took_part, frozenset(active))
+                    passes = n_differentiated(peers, took_part, frozenset(active), constant_peers)
+                    self.trained_samples += passes * len(minibatch[0].actions) * self.ranks.size
                     if not active:
                         break
                 self._n_updates += 1
@@ -309,8 +308,8 @@ class MDPO(MutualOnPolicyAlgorithm):
                     if self.verbose >= 1:
                         print(f"Early stopping at step {epoch}: all policies have reached target_kl={self.target_kl}")
                     break
-        # Statistics of batch normalisation, where members have it: each process has seen its own samples
-        ranks.average([buffer for buffer in self.policy.buffers() if buffer.is_floating_point()])
+        # Statistics of batch normalisation: each process has seen its own samples
+        self.ranks.average([buffer for buffer in self.policy.buffers() if buffer.is_floating_point()])
         self._log_update(history, settings)
 
     def _loss_settings(self) -> LossSettings:
@@ -368,9 +367,9 @@ class MDPO(MutualOnPolicyAlgorithm):
         :param reset_num_timesteps: whether to start counting timesteps anew
         :param progress_bar: whether to show a progress bar
         :return: the trained model
-        :raises ValueError: where the number of environments is no multiple of ``n_policies``, or
+        :raises ValueError: if the number of environments is not a multiple of ``n_policies``, or
             ``batch_size`` is larger than a member's rollout
-        :raises NonFiniteError: where ``check_finite`` is set, and NaN or infinity comes up
+        :raises NonFiniteError: if ``check_finite`` is set, and NaN or infinity comes up
         """
         self._check_rollout()
         keep_freed_memory(self.policy)
@@ -393,7 +392,7 @@ class MDPO(MutualOnPolicyAlgorithm):
 
         :param member: the member's index
         :return: the PPO model
-        :raises ValueError: where there is no such member, or the action space does not start at 0
+        :raises ValueError: if there is no such member, or the action space does not start at 0
         """
         return member_to_ppo(self, member)
 
@@ -403,7 +402,7 @@ class MDPO(MutualOnPolicyAlgorithm):
 
         :param member: the member's index
         :param ppo: model, or the path or file of a saved one
-        :raises ValueError: where there is no such member, or the PPO model has other spaces or another network
+        :raises ValueError: if there is no such member, or the PPO model has other spaces or another network
         """
         ppo_to_member(self, member, ppo)
 
@@ -415,7 +414,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         :param path: folder to write: ``config.json`` and ``model.safetensors``
         :param include_optimizer: whether to write the optimizer's state as well, three times the size with Adam:
             training then goes on as if it had not been interrupted
-        :raises ValueError: where a setting is code or an object of which an export knows nothing, or something
+        :raises ValueError: if a setting is code or an object of which an export knows nothing, or something
             else than an export is at the path
         """
         from sb3_mdpo.persistence.export.write import write_export
@@ -440,9 +439,9 @@ class MDPO(MutualOnPolicyAlgorithm):
         :param custom_objects: dotted name in the export -> class of one's own that it may use
         :param kwargs: settings to change
         :return: the model
-        :raises ValueError: where anything in the export is not as it should be, or the spaces of ``env`` are not
+        :raises ValueError: if anything in the export is not as it should be, or the spaces of ``env`` are not
             the model's
-        :raises TypeError: where ``kwargs`` names what is no setting, or what the weights were made for
+        :raises TypeError: if ``kwargs`` names what is no setting, or what the weights were made for
         """
         from sb3_mdpo.persistence.export.read import load_export
 

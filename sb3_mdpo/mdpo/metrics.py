@@ -114,7 +114,7 @@ def check_update(update: FetchedUpdate, num_timesteps: int) -> None:
 
     :param update: the metrics of all minibatches, on the host already
     :param num_timesteps: environment steps so far
-    :raises NonFiniteError: where a loss or a gradient is not finite, in the first such minibatch
+    :raises NonFiniteError: if a loss or a gradient is not finite, in the first such minibatch
     """
     damaging = [METRICS.index("loss"), METRICS.index("grad_norm")]
     damaged = (update.stepped & ~np.isfinite(update.steps[:, :, damaging]).all(axis=2)).any(axis=1)

@@ -25,8 +25,6 @@ METRICS = (
     "grad_norm",
 )
 
-DISTILL_MODES = ("all", "random")
-
 
 def evaluate_member(member: ActorCriticPolicy, samples: RolloutBufferSamples) -> Evaluation:
     """
@@ -57,27 +55,13 @@ def peer_distribution(peer: ActorCriticPolicy, observations: PyTorchObs, constan
     return distribution
 
 
-def check_distill_mode(distill_mode: str) -> None:
-    """
-    :param distill_mode: setting to check
-    :raises ValueError: where there is no such mode
-    """
-    if distill_mode not in DISTILL_MODES:
-        raise ValueError(
-            f"distill_mode={distill_mode!r} is unknown: use 'all' for the mean over all peers, or 'random' for one "
-            "random peer per minibatch."
-        )
-
-
 def draw_peers(n_policies: int, distill_mode: str, generator: Any = np.random) -> list[list[int]]:
     """
     :param n_policies: number of members
     :param distill_mode: ``"all"`` for all peers, ``"random"`` for one of them
     :param generator: what draws it: NumPy's global generator, which SB3 seeds, or another ``RandomState``
     :return: for every member, the indices of the peers that it learns from in a minibatch
-    :raises ValueError: where there is no such mode
     """
-    check_distill_mode(distill_mode)
     peers = [[j for j in range(n_policies) if j != k] for k in range(n_policies)]
     if distill_mode == "all" or n_policies <= 2:
         return peers

@@ -1,9 +1,7 @@
 """Checks of MDPO's arguments: early, naming what was given and what to pass instead."""
 
-import sys
 import warnings
-from collections.abc import Sequence
-from numbers import Integral, Real
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gymnasium import spaces
@@ -11,83 +9,60 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
 
+from sb3_mdpo.common.arguments import check_ranges
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.distributions import starts_at_zero
-from sb3_mdpo.common.policies import ImpalaCnnPolicy, check_predict_with
+from sb3_mdpo.common.policies import ImpalaCnnPolicy, MemberClass, check_predict_with
 from sb3_mdpo.common.ranks import Ranks
-from sb3_mdpo.mdpo.update import check_distill_mode
-
-PRECISIONS = ("fp32", "bf16", "auto")
 
 
-def check_n_policies(n_policies: int) -> None:
+def check_arguments(
+    arguments: Mapping[str, Any], members: list[tuple[type, dict[str, Any]]], observation_space: spaces.Space[Any]
+) -> None:
     """
-    :param n_policies: number of members
-    :raises ValueError: where it is no positive integer
-    """
-    if not isinstance(n_policies, Integral) or n_policies < 1:
-        raise ValueError(f"n_policies={n_policies!r} must be an integer of at least 1 (1 is PPO, the paper uses 2).")
+    Check what does not depend on the number of environments, for new and loaded models.
 
-
-def check_arguments(model: Any) -> None:
+    :param arguments: the model's attributes by name
+    :param members: class and ``policy_kwargs`` of each member
+    :param observation_space: observation space
+    :raises ValueError: if an argument is outside its range
+    :raises TypeError: if a class cannot be used
     """
-    Check what does not depend on the number of environments, for models new and loaded.
-
-    :param model: the model, its attributes set
-    :raises ValueError: where an argument is outside its range
-    :raises TypeError: where a class that was passed cannot be used
-    """
-    check_n_policies(model.n_policies)
-    check_predict_with(model.predict_with, model.n_policies)
-    coef = model.distill_coef
-    if not callable(coef) and not (isinstance(coef, Real) and 0 <= coef <= sys.float_info.max):  # type: ignore[operator]
+    check_ranges(arguments)
+    check_predict_with(arguments["predict_with"], arguments["n_policies"])
+    if arguments["normalize_advantage"] and arguments["batch_size"] < 2:
         raise ValueError(
-            f"distill_coef={coef!r} must be a number, finite and not negative, or a function of the progress "
-            "remaining: 1.0 is the paper's, 0 switches distillation off. In the zoo's files also 'lin_1.0' or "
-            "'warmup_1.0_0.1'."
-        )
-    check_distill_mode(model.distill_mode)
-    if model.precision not in PRECISIONS:
-        raise ValueError(f"precision={model.precision!r} is unknown: use one of {', '.join(map(repr, PRECISIONS))}.")
-    if model.chunk_size is not None and not (isinstance(model.chunk_size, Integral) and int(model.chunk_size) >= 1):
-        raise ValueError(
-            f"chunk_size={model.chunk_size!r} must be an integer of at least 1, or None to have it chosen."
-        )
-    for name in ("compile", "check_finite"):
-        if not isinstance(getattr(model, name), bool):
-            raise TypeError(f"{name}={getattr(model, name)!r} must be True or False.")
-    vf_range = model.clip_range_vf
-    if vf_range is not None and not callable(vf_range) and vf_range <= 0:
-        raise ValueError(
-            f"clip_range_vf={vf_range!r} must be positive: pass None for no clipping of the value function."
-        )
-    if model.batch_size < 1:
-        raise ValueError(f"batch_size={model.batch_size} must be at least 1.")
-    if model.normalize_advantage and model.batch_size < 2:
-        raise ValueError(
-            f"batch_size={model.batch_size} must be at least 2, or pass normalize_advantage=False "
+            f"batch_size={arguments['batch_size']} must be at least 2, or pass normalize_advantage=False "
             "(see https://github.com/DLR-RM/stable-baselines3/issues/440)."
         )
-    _check_members(model)
-    _check_buffer_class(model)
-    _check_observations(model.observation_space)
+    buffer_class = arguments["rollout_buffer_class"]
+    if buffer_class is not None and not issubclass(buffer_class, MutualRolloutBuffer):
+        raise TypeError(f"rollout_buffer_class={buffer_class!r} must be a subclass of MutualRolloutBuffer.")
+    for member_class, member_kwargs in members:
+        _check_member(member_class, member_kwargs, observation_space)
+    _check_observations(observation_space)
 
 
-def _check_members(model: Any) -> None:
-    own_kwargs = model.policy_kwargs.get("member_kwargs")
-    for name, given in (("policy", model.policy_class), ("policy_kwargs", own_kwargs)):
-        if isinstance(given, Sequence) and len(given) != model.n_policies:
+def check_members(n_policies: int, policy_class: MemberClass, policy_kwargs: dict[str, Any]) -> None:
+    """
+    :param n_policies: number of members
+    :param policy_class: their class, or a list with one for each
+    :param policy_kwargs: their arguments; ``member_kwargs`` may list those of each
+    :raises ValueError: if a list has another length
+    :raises TypeError: if arguments are not a dict
+    """
+    own_kwargs = policy_kwargs.get("member_kwargs")
+    for name, given in (("policy", policy_class), ("policy_kwargs", own_kwargs)):
+        if isinstance(given, Sequence) and len(given) != n_policies:
             raise ValueError(
-                f"{name} lists {len(given)} members, but n_policies={model.n_policies}: pass one for each member or a "
-                "single one for all of them."
+                f"{name} lists {len(given)} members, but n_policies={n_policies}: pass one for each member or a single "
+                "one for all of them."
             )
     if not all(isinstance(kwargs, dict) for kwargs in own_kwargs or []):
         raise TypeError(f"policy_kwargs={own_kwargs!r} must be a dict for all members, or a list of dicts.")
-    for member_class, member_kwargs in model.each_member():
-        _check_member(model, member_class, member_kwargs)
 
 
-def _check_member(model: Any, member_class: type, member_kwargs: dict[str, Any]) -> None:
+def _check_member(member_class: type, member_kwargs: dict[str, Any], observation_space: spaces.Space[Any]) -> None:
     if not (isinstance(member_class, type) and issubclass(member_class, ActorCriticPolicy)):
         raise TypeError(f"policy={member_class!r} must be a subclass of ActorCriticPolicy, the class of the members.")
     if issubclass(member_class, RecurrentActorCriticPolicy):
@@ -96,15 +71,15 @@ def _check_member(model: Any, member_class: type, member_kwargs: dict[str, Any])
         return
     if issubclass(member_class, (ActorCriticCnnPolicy, ImpalaCnnPolicy)):
         are_floats = not member_kwargs.get("normalize_images", True)
-        if not is_image_space(model.observation_space, check_channels=False, normalized_image=are_floats):
+        if not is_image_space(observation_space, check_channels=False, normalized_image=are_floats):
             raise ValueError(
-                f"{member_class.__name__} needs images, but the observation space is {model.observation_space}. Use "
+                f"{member_class.__name__} needs images, but the observation space is {observation_space}. Use "
                 "MlpPolicy for vectors, MultiInputPolicy for dictionaries, or policy_kwargs=dict(normalize_images="
                 "False) for images that are floats in [0, 1]."
             )
-    elif member_class is ActorCriticPolicy and isinstance(model.observation_space, spaces.Dict):
+    elif member_class is ActorCriticPolicy and isinstance(observation_space, spaces.Dict):
         raise ValueError(
-            f"MlpPolicy needs vectors, but the observation space is {model.observation_space}: use MultiInputPolicy."
+            f"MlpPolicy needs vectors, but the observation space is {observation_space}: use MultiInputPolicy."
         )
 
 
@@ -115,12 +90,6 @@ def _check_observations(space: spaces.Space[Any]) -> None:
                 f"Observations of the space {part} do not start at 0, but SB3's one-hot encoding does: subtract the "
                 "start in a gymnasium.ObservationWrapper."
             )
-
-
-def _check_buffer_class(model: Any) -> None:
-    buffer_class = model.rollout_buffer_class
-    if buffer_class is not None and not issubclass(buffer_class, MutualRolloutBuffer):  # type: ignore[unreachable]
-        raise TypeError(f"rollout_buffer_class={buffer_class!r} must be a subclass of MutualRolloutBuffer.")
 
 
 def check_rollout(

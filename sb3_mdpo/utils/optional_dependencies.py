@@ -7,7 +7,7 @@ def need(extra: str, **modules: str) -> None:
     """
     :param extra: extra of this package that brings them
     :param modules: module -> name of the package that it is of
-    :raises ImportError: where one is not installed, with what to install
+    :raises ImportError: if one is not installed, with what to install
     """
     for module, package in modules.items():
         if find_spec(module) is None:

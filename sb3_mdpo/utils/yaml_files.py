@@ -28,8 +28,8 @@ def read_text(path: Path) -> str:
     """
     :param path: file
     :return: its text
-    :raises ValueError: where it is none in UTF-8
-    :raises OSError: where it cannot be read
+    :raises ValueError: if it is none in UTF-8
+    :raises OSError: if it cannot be read
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -42,8 +42,8 @@ def read_yaml(path: Path, loader: type[Any] = PlainLoader) -> Any:
     :param path: file
     :param loader: YAML's loader, e.g. ``yaml.UnsafeLoader`` for what the zoo writes, which runs what the file names
     :return: what it says
-    :raises ValueError: where it is no YAML, has something twice, or has no end
-    :raises OSError: where it cannot be read
+    :raises ValueError: if it is no YAML, has something twice, or has no end
+    :raises OSError: if it cannot be read
     """
     text = read_text(path)
     try:
@@ -62,8 +62,8 @@ def read_mapping(path: Path, loader: type[Any] = PlainLoader) -> dict[str, Any]:
     :param path: file
     :param loader: as for :func:`read_yaml`
     :return: its mapping
-    :raises ValueError: where it is none, or has keys that are no text
-    :raises OSError: where it cannot be read
+    :raises ValueError: if it is none, or has keys that are no text
+    :raises OSError: if it cannot be read
     """
     document = read_yaml(path, loader)
     if not isinstance(document, dict):
