@@ -42,7 +42,7 @@ def test_site_builds_without_warnings(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     pages = {path.stem for path in (tmp_path / "html").glob("*.html")}
     assert {page.stem for page in PAGES[1:]} <= pages
-    assert "sb3_mdpo.MDPO.to_ppo" in (tmp_path / "html" / "api.html").read_text()
+    assert "distillation_kl" in (tmp_path / "html" / "api.html").read_text()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.stem)
