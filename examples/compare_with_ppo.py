@@ -1,6 +1,6 @@
-"""MDPO beside PPO with the same total number of steps, and beside two policies that do not distill.
+"""Compare MDPO with PPO, and with two policies without the KL, at the same total number of steps.
 
-Each of two policies learns from half of the steps.
+With two policies, each one learns from half of the steps.
 
 python examples/compare_with_ppo.py [--n-timesteps 100000]
 """

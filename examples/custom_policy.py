@@ -1,4 +1,4 @@
-"""Three members of your own class, and a schedule for the distillation.
+"""Three members of a custom policy class, and a schedule of ``distill_coef``.
 
 python examples/custom_policy.py [--n-timesteps 60000]
 """
@@ -26,14 +26,14 @@ class Fourier(BaseFeaturesExtractor):
 
 
 class FourierPolicy(ActorCriticPolicy):
-    """Any ActorCriticPolicy can be the members' class."""
+    """Any subclass of ActorCriticPolicy can be used."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs, features_extractor_class=Fourier, net_arch=[32], activation_fn=nn.ReLU)
 
 
 def warm_up(progress_remaining: float) -> float:
-    """No distillation at first, the paper's coefficient from half of the training on."""
+    """From 0 at the start to the paper's 1 at half of training, then constant."""
     return min(1.0, 2 * (1 - progress_remaining))
 
 

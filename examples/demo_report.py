@@ -1,5 +1,5 @@
 """
-What ``make demo`` shows: two tables, and a picture of the learning curves.
+The last step of ``make demo``: print two tables, and draw the learning curves.
 
 python examples/demo_report.py demo/logs/mdpo/procgen-starpilot-easy-v0_1 demo/studies/textured_grid -o demo/picture.png
 """
@@ -16,7 +16,7 @@ LABELS = {"mdpo": "MDPO", "independent": "without the KL"}
 
 
 def members(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of single policies, without those of their ensemble."""
+    """The rows of single policies, without the ensemble."""
     return table[table["policy"].str.startswith("policy")]
 
 

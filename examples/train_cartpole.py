@@ -1,4 +1,4 @@
-"""Train two policies on CartPole, compare them with their ensemble, save and load.
+"""Train two policies on CartPole, save and load them, and evaluate them and their ensemble.
 
 python examples/train_cartpole.py [--n-timesteps 100000]
 """
@@ -14,7 +14,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--n-timesteps", type=int, default=100_000, help="environment steps of both policies together")
 args = parser.parse_args()
 
-# 16 environments: the first eight are policy 0's, the others policy 1's
+# Policy 0 has the first eight environments, policy 1 the others
 env = make_vec_env("CartPole-v1", n_envs=16, seed=0)
 model = MDPO(
     "MlpPolicy", env, n_steps=32, batch_size=256, n_epochs=20, gamma=0.98, gae_lambda=0.8, seed=0, device="cpu"

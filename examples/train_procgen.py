@@ -1,4 +1,4 @@
-"""Train on a few Procgen levels, test on levels that were never seen.
+"""Train on 200 Procgen levels, and evaluate on these and on unseen levels.
 
 python examples/train_procgen.py [--env-name starpilot] [--n-timesteps 300000]
 """
@@ -20,7 +20,7 @@ args = parser.parse_args()
 
 TRAIN_LEVELS = {"num_levels": 200, "start_level": 0}
 env = VecMonitor(ProcgenVecEnv(args.n_envs, args.env_name, distribution_mode="easy", **TRAIN_LEVELS))
-env = VecNormalize(env, norm_obs=False, gamma=0.999)  # rewards alone, as in the paper
+env = VecNormalize(env, norm_obs=False, gamma=0.999)  # rewards only, as in the paper
 model = MDPO(
     "ImpalaCnnPolicy",
     env,

@@ -1,7 +1,7 @@
-"""Environments with levels: native vectorised engines, and Gymnasium ids for everything else.
+"""Environments with levels: vectorised ``VecEnv`` classes, and Gymnasium ids for single environments.
 
-Importing this package registers the ids (``procgen-<game>-<mode>-v0``, ``TexturedGrid-v0``); Procgen itself is
-imported when the first environment is made.
+Importing this package registers the ids (``procgen-<game>-<mode>-v0``, ``TexturedGrid-v0``). Procgen is imported
+when the first of its environments is made.
 """
 
 from sb3_mdpo.utils.gym_notice import silence_gym_notice

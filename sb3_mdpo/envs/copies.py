@@ -1,4 +1,4 @@
-"""As many copies of an environment as there are policies."""
+"""Make one copy of an environment per policy."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,24 +12,20 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 
 def without_monitor(spec: EnvSpec) -> EnvSpec:
-    """
-    :param spec: how an environment was made and wrapped
-    :return: the same without SB3's ``Monitor``, which Gymnasium cannot make again and every copy gets anew
-    """
+    """The spec without SB3's ``Monitor``, which Gymnasium cannot make from a spec."""
     wrappers = tuple(w for w in spec.additional_wrappers if not w.entry_point.endswith(":Monitor"))
     return replace(spec, additional_wrappers=wrappers)
 
 
 def copies_of(env: GymEnv | str | None, n_copies: int) -> GymEnv | str | None:
     """
-    Turn what names or is a single environment into a vectorised one.
+    Turn an id or a single environment into a vectorised environment.
 
     :param env: id, environment or vectorised environment
-    :param n_copies: how many environments to make of an id or of a single environment; the
-        environment itself is the first one, the others are made from its ``spec``
-    :return: a ``VecEnv`` of ``n_copies`` environments. A ``VecEnv`` is returned as it is, and so
-        is an environment without a ``spec``: it can predict but not learn
-    :raises ValueError: where an environment's ``spec`` does not suffice to make it again
+    :param n_copies: number of environments. A given environment is the first one, the others are made from its ``spec``
+    :return: a ``VecEnv`` of ``n_copies`` environments. A ``VecEnv`` is returned unchanged, and so is an environment
+        without a ``spec``, which is enough to predict but not to learn
+    :raises ValueError: if the environment cannot be made from its ``spec``
     """
     if env is None or isinstance(env, VecEnv) or n_copies <= 1:
         return env

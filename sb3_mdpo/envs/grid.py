@@ -1,4 +1,4 @@
-"""A small vectorised image environment whose irrelevant features can be overfitted."""
+"""A small vectorised image environment with irrelevant features that can be overfitted."""
 
 from typing import Any
 
@@ -27,28 +27,27 @@ MAX_EPISODE_STEPS = 24
 
 class TexturedGridVecEnv(VecEnv):
     """
-    Any number of 8x8 grids, in which a white agent has to find the way to a black goal.
+    Vectorised 8x8 grids in which a white agent has to reach a black goal.
 
-    A cell is 2x2 pixels. A level is a background colour, a 4x4 texture that is tiled over the image, and start
-    and goal, at least 4 steps apart. The background means nothing, but tells the training levels apart. The four
-    moves are up, down, left and right, and walls stop them. Reaching the goal ends the episode with reward 1;
-    after 24 steps a time limit does so without.
+    A cell is 2x2 pixels. A level is a background colour, a 4x4 texture tiled over the image, and a start and a goal
+    at least 4 steps apart. The background is irrelevant but identifies the training levels. The four actions are up,
+    down, left and right; the border stops the agent. Reaching the goal ends the episode with reward 1. After 24 steps
+    the episode is truncated.
 
-    Wrap it in SB3's ``VecMonitor`` for episode statistics. ``infos`` holds ``level_seed`` (the level
-    of the observation), ``prev_level_seed`` (that of the step), ``is_success``, ``TimeLimit.truncated`` and, where
-    an episode ended, ``terminal_observation``.
+    Wrap it in SB3's ``VecMonitor`` for episode statistics. ``infos`` contains ``level_seed`` (the level of the
+    observation), ``prev_level_seed`` (the level of the step), ``is_success``, ``TimeLimit.truncated`` and, at the end
+    of an episode, ``terminal_observation``.
 
-    The levels that are played, and their order, are a function of the seed that was last given to ``seed()``
-    or else to the constructor. Later resets give every environment a new level, or, after another ``seed()``,
-    start anew.
+    The sequence of levels is a function of the seed passed to ``seed()`` or the constructor. ``reset()`` gives every
+    environment a new level; after another ``seed()`` the sequence restarts.
 
     :param num_envs: number of environments
-    :param num_levels: number of levels to draw from, 0 for all of the 2**31
-    :param start_level: first level; after level 2**31 - 1 comes level 0
-    :param seed: decides which levels are played in which order; random if None
-    :param render_mode: None, or ``"rgb_array"`` for pictures of 256x256 pixels; ``"human"`` means the same,
-        since SB3 shows these in a window by itself
-    :raises ValueError: where an argument is outside its range
+    :param num_levels: number of levels to draw from, 0 for all 2**31
+    :param start_level: first level; level 0 follows level 2**31 - 1
+    :param seed: determines which levels are played in which order; random if None
+    :param render_mode: None, or ``"rgb_array"`` for images of 256x256 pixels. ``"human"`` has the same effect, because
+        SB3 shows these images in a window
+    :raises ValueError: if an argument is out of range
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class TexturedGridVecEnv(VecEnv):
 
     @property
     def env_kwargs(self) -> dict[str, Any]:
-        """Their arguments: levels."""
+        """Arguments of these single environments: the levels."""
         return {"num_levels": self.num_levels, "start_level": self.start_level}
 
     def reset(self) -> VecEnvObs:
@@ -123,7 +122,7 @@ class TexturedGridVecEnv(VecEnv):
             raise RuntimeError("The environments have not started yet: call reset() before step().")
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,) or actions.min() < 0 or actions.max() >= len(MOVES):
-            raise ValueError(f"{actions!r} are no actions: pass {self.num_envs} integers from 0 to {len(MOVES) - 1}.")
+            raise ValueError(f"Invalid actions {actions!r}: pass {self.num_envs} integers from 0 to {len(MOVES) - 1}.")
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -157,17 +156,17 @@ class TexturedGridVecEnv(VecEnv):
         return [enlarged(image) for image in with_agents(self._scenes, self._agents)]
 
     def close(self) -> None:
-        """There is nothing to release."""
+        """No resources to release."""
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         value = getattr(self, attr_name)
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        raise AttributeError(f"Cannot set {attr_name!r}: the environments are what they were made, make others.")
+        raise AttributeError(f"Cannot set {attr_name!r}: make a new environment instead.")
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        raise AttributeError(f"Cannot call {method_name!r}: there are no Python objects for single environments.")
+        raise AttributeError(f"Cannot call {method_name!r}: single environments are not Python objects.")
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:  # type: ignore[type-arg]
         return [False for _ in self._get_indices(indices)]

@@ -1,4 +1,4 @@
-"""Levels of the textured grid: from their seeds to layout and picture, any number of them at once."""
+"""Levels of the textured grid: layout and image as functions of the seed, vectorised."""
 
 from itertools import product
 from typing import NamedTuple
@@ -30,9 +30,9 @@ LAYOUTS = np.array(
 
 class Levels(NamedTuple):
     """
-    :param scenes: pictures with background and goal but without the agent, shape ``(n, 16, 16, 3)``
-    :param starts: the agent's first cells as (row, column), shape ``(n, 2)``
-    :param goals: the goals' cells, shape ``(n, 2)``
+    :param scenes: images with background and goal but without the agent, shape ``(n, 16, 16, 3)``
+    :param starts: start cells of the agent as (row, column), shape ``(n, 2)``
+    :param goals: cells of the goals, shape ``(n, 2)``
     """
 
     scenes: NDArray[np.uint8]
@@ -42,12 +42,7 @@ class Levels(NamedTuple):
 
 def random_word(keys: NDArray[np.uint64], counters: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """
-    A random number of 64 bits for each key and counter, without a generator's state: the number that
-    splitmix64, started at the key, gives as its ``counter + 1``-th.
-
-    :param keys: any numbers
-    :param counters: numbers that are told apart, broadcast with the keys
-    :return: the random numbers, always the same for the same key and counter
+    Random 64-bit numbers as a function of key and counter: output ``counter + 1`` of splitmix64 seeded with the key.
     """
     words: NDArray[np.uint64] = keys + (counters + np.uint64(1)) * _INCREMENT
     words = (words ^ (words >> np.uint64(30))) * _MULTIPLIERS[0]
@@ -56,27 +51,23 @@ def random_word(keys: NDArray[np.uint64], counters: NDArray[np.uint64]) -> NDArr
 
 
 def random_below(words: NDArray[np.uint64], limit: int) -> NDArray[np.int64]:
-    """
-    :param words: random numbers of 64 bits
-    :param limit: at most 2**31
-    :return: as many random integers from 0 to ``limit - 1``
-    """
+    """Map random 64-bit numbers to integers from 0 to ``limit - 1``; the limit is at most 2**31."""
     return (((words >> np.uint64(33)) * np.uint64(limit)) >> np.uint64(31)).astype(np.int64)
 
 
 def levels_of(level_seeds: NDArray[np.int64]) -> Levels:
     """
-    Colours of the background are a level's own, from 64 to 191, and every pixel of its texture differs from it
-    by up to 32: the white agent and the black goal are at least 32 away from it in each channel.
+    Make levels from their seeds. The background colour is from 64 to 191 in each channel, and the texture changes it by
+    up to 32, so it differs from the white agent and the black goal by at least 32.
 
     :param level_seeds: seeds of the levels, shape ``(n,)``
-    :return: the levels, each a function of its seed alone
+    :return: the levels, each a function of its seed only
     """
-    # Hashed twice, for the streams of neighbouring seeds must not overlap
+    # Hashed twice, so that the streams of neighbouring seeds do not overlap
     keys = random_word(level_seeds.astype(np.uint64), np.zeros(1, np.uint64))
     words = random_word(keys[:, None], np.arange(8, dtype=np.uint64))
     layouts = LAYOUTS[random_below(words[:, 0], len(LAYOUTS))]
-    # Little endian everywhere, lest levels depend on the machine
+    # Little endian, so that levels do not depend on the machine
     bytes_ = np.ascontiguousarray(words[:, 1:], dtype="<u8").view(np.uint8)
     colours = 64 + bytes_[:, None, None, :3] // 2
     textures = bytes_[:, 3 : 3 + TEXTURE_SIZE * TEXTURE_SIZE * 3].reshape(-1, TEXTURE_SIZE, TEXTURE_SIZE, 3) // 4
@@ -87,21 +78,14 @@ def levels_of(level_seeds: NDArray[np.int64]) -> Levels:
 
 
 def with_agents(scenes: NDArray[np.uint8], agents: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """
-    :param scenes: pictures without the agent, shape ``(n, 16, 16, 3)``
-    :param agents: its cells as (row, column), shape ``(n, 2)``
-    :return: new pictures with it; on the goal it hides the goal
-    """
+    """Copies of the scenes with the agents drawn at their cells (row, column). An agent on the goal hides it."""
     images = scenes.copy()
     _paint(images, agents, AGENT_COLOUR)
     return images
 
 
 def enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """
-    :param image: an observation, shape ``(16, 16, 3)``
-    :return: the same for people, shape ``(256, 256, 3)``
-    """
+    """An observation enlarged for rendering, shape ``(256, 256, 3)``."""
     return image.repeat(PICTURE_SCALE, axis=0).repeat(PICTURE_SCALE, axis=1)
 
 

@@ -1,4 +1,4 @@
-"""A single textured grid for Gymnasium."""
+"""The textured grid as a single Gymnasium environment."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from sb3_mdpo.envs.procgen_options import SEED_RANGE
 
 class TexturedGridEnv(gym.Env[NDArray[np.uint8], np.int64]):
     """
-    One :class:`~sb3_mdpo.envs.grid.TexturedGridVecEnv` environment; ``reset(seed=...)`` restarts the sequence of
-    levels. The observation that ends an episode is shown, and ``level_seed`` is its level's.
+    A single environment of :class:`~sb3_mdpo.envs.TexturedGridVecEnv`. ``reset(seed=...)`` restarts the sequence of
+    levels. At the end of an episode, ``step()`` returns the last observation and its ``level_seed``.
 
-    :param num_levels: number of levels to draw from, 0 for all of the 2**31
+    :param num_levels: number of levels to draw from, 0 for all 2**31
     :param start_level: first level
-    :param render_mode: None, or ``"rgb_array"`` for pictures of 256x256 pixels; ``"human"`` means the same, as SB3
-        shows pictures by itself
-    :raises ValueError: where an argument is outside its range
+    :param render_mode: None, or ``"rgb_array"`` for images of 256x256 pixels. ``"human"`` has the same effect, because
+        SB3 shows these images in a window
+    :raises ValueError: if an argument is out of range
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}  # noqa: RUF012
@@ -30,7 +30,7 @@ class TexturedGridEnv(gym.Env[NDArray[np.uint8], np.int64]):
         self.render_mode = self._engine.render_mode
         self.observation_space = self._engine.observation_space
         self.action_space = self._engine.action_space  # type: ignore[assignment]
-        # The engine begins the next episode by itself: its first observation and infos wait here for reset()
+        # The engine starts the next episode itself: its first observation and info are kept for reset()
         self._next: tuple[NDArray[np.uint8], dict[str, Any]] | None = None
         self._observation: NDArray[np.uint8] | None = None
 

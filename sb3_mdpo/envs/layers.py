@@ -1,4 +1,4 @@
-"""What environments consist of: vector wrappers, the environments inside, their wrappers."""
+"""The layers of vectorised environments: vector wrappers, single environments, their wrappers."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,9 +12,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper,
 def layers(env: VecEnv, name: str = "env") -> dict[str, Any]:
     """
     :param env: vectorised environments
-    :param name: what to call them
-    :return: them and everything inside them that has a state of its own, by names which only depend on how they were
-        made: wrappers from the outside to the inside, single environments and their wrappers
+    :param name: prefix of the names
+    :return: the layers with a state: vector wrappers from the outside to the inside, single environments and their
+        wrappers. The names depend only on how the environments were made
     """
     return {f"{name} {place}:{type(layer).__name__}": layer for place, layer in _walk(env)}
 
@@ -36,20 +36,14 @@ def _walk(env: VecEnv) -> Iterator[tuple[str, Any]]:
 
 
 def monitors(all_layers: Iterable[Any]) -> Iterator[Monitor[Any, Any] | VecMonitor]:
-    """
-    :param all_layers: values of :func:`layers`
-    :return: those that keep episode statistics
-    """
+    """The layers that record episode statistics."""
     for layer in all_layers:
         if isinstance(layer, (Monitor, VecMonitor)):
             yield layer
 
 
 def results_writers(all_layers: Mapping[str, Any]) -> dict[str, ResultsWriter]:
-    """
-    :param all_layers: from :func:`layers`
-    :return: what writes their monitor files, by name
-    """
+    """The writers of monitor files, by name."""
     named = {f"{name}.results_writer": getattr(layer, "results_writer", None) for name, layer in all_layers.items()}
     return {name: writer for name, writer in named.items() if isinstance(writer, ResultsWriter)}
 
@@ -57,7 +51,7 @@ def results_writers(all_layers: Mapping[str, Any]) -> dict[str, ResultsWriter]:
 def monitor_folder(env: VecEnv) -> Path | None:
     """
     :param env: vectorised environments
-    :return: the folder of their monitor files, in the zoo that of the run; None where they write none
+    :return: folder of their monitor files (in the zoo: the run folder), or None if there are none
     """
     for writer in results_writers(layers(env)).values():
         return Path(writer.file_handler.name).parent

@@ -1,4 +1,4 @@
-"""Pictures of Procgen for people, drawn only when somebody looks."""
+"""Procgen images for rendering, drawn on request."""
 
 from typing import Any
 
@@ -9,14 +9,13 @@ from sb3_mdpo.envs.procgen_options import ProcgenOptions
 
 class Painter:
     """
-    Draws the present states of an engine at 512x512 pixels.
+    Draws the current states of an engine at 512x512 pixels.
 
-    An engine that draws for people does so at every step, which makes it very slow.
-    This keeps a second engine that is shown the states of the first one instead; a test holds its
-    pictures to be the same pixel by pixel.
+    An engine with rendering draws at every step, which is very slow. Instead, the states are copied to a second engine
+    that draws them; a test compares the images pixel by pixel.
 
-    :param options: options of the engine whose states will be drawn
-    :param num: its number of environments
+    :param options: options of the engine
+    :param num: number of environments of the engine
     """
 
     def __init__(self, options: ProcgenOptions, num: int) -> None:
@@ -27,10 +26,10 @@ class Painter:
     def draw(self, engine: Any) -> list[NDArray[Any]]:
         """
         :param engine: the engine, a ``ProcgenGym3Env``
-        :return: a picture of each environment, shape ``(512, 512, 3)``
+        :return: an image of each environment, shape ``(512, 512, 3)``
         """
         if self.options.use_generated_assets:
-            # Such states cannot be saved (the engine aborts): enlarge what the agent sees
+            # These states cannot be saved (the engine aborts): enlarge the observations
             _, observations, _ = engine.observe()
             return list(observations["rgb"].repeat(8, axis=1).repeat(8, axis=2))
         if self._easel is None:
@@ -39,7 +38,7 @@ class Painter:
         return [info["rgb"] for info in self._easel.get_info()]
 
     def close(self) -> None:
-        """Stop the second engine, if it was ever started."""
+        """Stop the second engine, if it was started."""
         if self._easel is not None:
             self._easel.close()
             self._easel = None

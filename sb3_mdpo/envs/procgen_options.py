@@ -1,6 +1,6 @@
-"""Which Procgen environments there are, and how an engine is asked for.
+"""Games, modes and options of Procgen, and the creation of its engine.
 
-The engine ends the whole process at an option that it does not know, so everything is checked here.
+The engine ends the process at an invalid option, so all options are checked here.
 """
 
 from dataclasses import dataclass
@@ -35,31 +35,31 @@ GAMES_OF_MODE = {
 }
 N_ACTIONS = 15
 OBSERVATION_SHAPE = (64, 64, 3)
-# Procgen's levels and seeds are 31 bit numbers
+# Levels and seeds of Procgen have 31 bits
 SEED_RANGE = 2**31
 
 
 @dataclass(frozen=True)
 class ProcgenOptions:
     """
-    What makes a Procgen environment; see openai/procgen for the meaning of the drawing options.
+    Options of a Procgen environment; see openai/procgen for details.
 
     :param env_name: one of the 16 games
-    :param num_levels: number of levels to draw from, 0 for all of the 2**31
+    :param num_levels: number of levels to draw from, 0 for all 2**31
     :param start_level: first level
     :param distribution_mode: easy, hard, extreme, memory or exploration
-    :param use_sequential_levels: reaching the goal leads to another level within the same episode, whose
-        seed follows from the last one's and may be outside of the ``num_levels`` first ones
-    :param center_agent: keep the agent in the middle of the picture
+    :param use_sequential_levels: continue with another level at the goal instead of ending the episode; its seed is
+        derived from the previous one and can be outside the ``num_levels`` levels
+    :param center_agent: keep the agent in the centre of the image
     :param use_backgrounds: draw backgrounds instead of black
-    :param use_monochrome_assets: draw rectangles in one colour instead of the games' pictures
-    :param restrict_themes: draw one theme only where a game has several
-    :param use_generated_assets: draw randomly generated pictures instead of the games'
-    :param paint_vel_info: paint the agent's velocity into the picture
-    :param debug_mode: the engine's debugging switch, meaningful to its authors
-    :param resource_root: folder of the games' pictures, None for those that come with Procgen; counts for
-        the first engine of a process
-    :raises ValueError: where an option is outside its range or the game does not have the mode
+    :param use_monochrome_assets: draw monochrome rectangles instead of the game's images
+    :param restrict_themes: use a single theme if the game has several
+    :param use_generated_assets: draw randomly generated images instead of the game's
+    :param paint_vel_info: draw the agent's velocity into the image
+    :param debug_mode: debugging switch of the engine
+    :param resource_root: folder of the game's images, None for those of Procgen; only the first engine of a process
+        uses it
+    :raises ValueError: if an option is out of range or the game does not have the mode
     """
 
     env_name: str
@@ -87,7 +87,7 @@ class ProcgenOptions:
         if self.env_name not in games:
             modes = [mode for mode, with_mode in GAMES_OF_MODE.items() if self.env_name in with_mode]
             raise ValueError(
-                f"{self.env_name} has no distribution_mode {self.distribution_mode!r} (only {', '.join(games)} have): "
+                f"{self.env_name} has no distribution_mode {self.distribution_mode!r} (only for {', '.join(games)}): "
                 f"use one of {', '.join(modes)}."
             )
         for name in ("num_levels", "start_level"):
@@ -96,12 +96,12 @@ class ProcgenOptions:
                 raise ValueError(f"{name}={value!r} must be an integer from 0 to {SEED_RANGE - 1}.")
         if self.distribution_mode == "exploration" and (self.num_levels, self.start_level) != (0, 0):
             raise ValueError(
-                "The exploration mode is one level that Procgen chooses: leave out num_levels and start_level."
+                "The exploration mode has one level that Procgen chooses: leave out num_levels and start_level."
             )
 
     def check_savable(self) -> None:
         """
-        :raises ValueError: where the engine would end the process when it is asked for its state
+        :raises ValueError: if the engine would end the process when its state is saved
         """
         if self.use_generated_assets:
             raise ValueError("Procgen cannot save states with generated assets: use use_generated_assets=False.")
@@ -112,10 +112,10 @@ class ProcgenOptions:
 
         :param num: number of environments
         :param seed: any integer, taken modulo 2**31
-        :param num_threads: threads that step the environments, 0 to step them in the caller's
-        :param render: whether to draw pictures of 512x512 pixels for people as well, at every step
+        :param num_threads: threads that step the environments, 0 for the calling thread
+        :param render: whether to also draw images of 512x512 pixels at every step
         :return: ``procgen.ProcgenGym3Env``
-        :raises ImportError: where Procgen is not installed, with how to install it
+        :raises ImportError: if Procgen is not installed
         """
         options = dict(vars(self))
         if self.distribution_mode == "exploration":
@@ -125,10 +125,10 @@ class ProcgenOptions:
         engine = engine_class(
             num=num, rand_seed=seed % SEED_RANGE, num_threads=num_threads, render_mode=mode, **options
         )
-        # cffi looks up a library's functions under a lock when they are first used. An engine that nobody closed may be
-        # collected while another one, just being made, holds it: its close() would wait forever
+        # cffi looks up a function under a lock at its first use. If an unclosed engine is garbage collected while
+        # another one is being made and holds the lock, its close() would wait forever
         _ = engine._c_lib.libenv_close
-        # gym3 opens the library anew for every engine, and cffi keeps what it has opened: 22 kB each. Once is enough
+        # gym3 opens the library for every engine, and cffi never closes it: 22 kB each. Open it once
         if not hasattr(engine._ffi.dlopen, "cache_info"):
             engine._ffi.dlopen = cache(engine._ffi.dlopen)
         return engine
@@ -137,7 +137,7 @@ class ProcgenOptions:
 def import_procgen() -> Any:
     """
     :return: the module ``procgen``
-    :raises ImportError: where it is not installed, with how to install it
+    :raises ImportError: if it is not installed
     """
     from sb3_mdpo.utils.gym_notice import silence_gym_notice
 

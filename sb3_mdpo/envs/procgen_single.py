@@ -1,4 +1,4 @@
-"""A single Procgen environment for Gymnasium, through shimmy's compatibility layer for old Gym."""
+"""Procgen as a single Gymnasium environment, with shimmy's compatibility layer for old Gym."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sb3_mdpo.envs.pictures import Painter
 from sb3_mdpo.envs.procgen_options import SEED_RANGE, ProcgenOptions, import_procgen
 
-import_procgen()  # says how to install it; gym3 and shimmy's old Gym come with it
+import_procgen()  # its error message says how to install it; gym3 and old Gym are its dependencies
 
 from gym3.interop import ToGymEnv  # noqa: E402
 from shimmy.openai_gym_compatibility import GymV21CompatibilityV0  # noqa: E402
@@ -17,9 +17,9 @@ from shimmy.openai_gym_compatibility import GymV21CompatibilityV0  # noqa: E402
 
 class OldGymProcgen(ToGymEnv):  # type: ignore[misc]
     """
-    gym3's adapter to old Gym, with what it leaves out: early resets, seeds, rendering and close.
+    gym3's adapter to old Gym, plus early resets, seeds, rendering and close.
 
-    :param options: game, levels and drawing
+    :param options: game, levels and rendering
     """
 
     def __init__(self, options: ProcgenOptions) -> None:
@@ -35,7 +35,7 @@ class OldGymProcgen(ToGymEnv):  # type: ignore[misc]
         return gym3.ExtractDictObWrapper(self.engine, key="rgb")
 
     def seed(self, seed: int) -> None:
-        """Start anew: the engine takes its seed on creation."""
+        """Restart the engine, which takes its seed only on creation."""
         self.close()
         self.env = self._start(seed)
 
@@ -66,10 +66,10 @@ class OldGymProcgen(ToGymEnv):  # type: ignore[misc]
 
 class ProcgenGymEnv(GymV21CompatibilityV0):  # type: ignore[misc]
     """
-    Gymnasium environment with one Procgen level at a time; ``reset(seed=...)`` restarts the sequence of levels.
+    A single Procgen environment. ``reset(seed=...)`` restarts the sequence of levels.
 
-    :param render_mode: None or ``"rgb_array"`` for pictures of 512x512 pixels, drawn when asked for
-    :param options: see :class:`~sb3_mdpo.envs.procgen_options.ProcgenOptions`
+    :param render_mode: None or ``"rgb_array"`` for images of 512x512 pixels, drawn on request
+    :param options: arguments of ``ProcgenOptions``
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012
@@ -78,7 +78,7 @@ class ProcgenGymEnv(GymV21CompatibilityV0):  # type: ignore[misc]
         super().__init__(env=OldGymProcgen(ProcgenOptions(**options)), render_mode=render_mode)
 
     def __getattr__(self, item: str) -> Any:
-        # shimmy passes everything through to the old environment, whose seed() Gymnasium frowns upon
+        # shimmy exposes the attributes of the old environment; Gymnasium warns about seed()
         if item == "seed":
             raise AttributeError(item)
         return super().__getattr__(item)
@@ -86,13 +86,13 @@ class ProcgenGymEnv(GymV21CompatibilityV0):  # type: ignore[misc]
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        gym.Env.reset(self, seed=seed)  # shimmy leaves Gymnasium's own generator unseeded
+        gym.Env.reset(self, seed=seed)  # shimmy does not seed Gymnasium's generator
         observation, info = super().reset(seed=None if seed is None else seed % SEED_RANGE, options=options or None)
         return observation, info
 
     def get_state(self) -> list[bytes]:
         """
-        :return: everything about the environment as it is now
+        :return: complete state of the environment
         :raises ValueError: with generated assets, which the engine cannot save
         """
         self.gym_env.options.check_savable()
@@ -101,14 +101,14 @@ class ProcgenGymEnv(GymV21CompatibilityV0):  # type: ignore[misc]
 
     def set_state(self, states: list[bytes]) -> None:
         """
-        Go on from where an environment of the same options was, one of another process included.
+        Restore a state.
 
-        :param states: from :meth:`get_state`
+        :param states: from :meth:`get_state` of an environment with the same options, also in another process
         """
         self.gym_env.engine.set_state(states)
 
     def step(self, action: int) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
-        # shimmy would draw a picture at every step
+        # shimmy would render at every step
         observation, reward, done, info = self.gym_env.step(action)
         return observation, reward, done, False, info
 
@@ -117,9 +117,10 @@ def make_procgen(render_mode: str | None = None, **options: Any) -> gym.Env[NDAr
     """
     Entry point of the Gymnasium ids.
 
-    :param render_mode: None or ``"rgb_array"``; ``"human"`` means the same, as SB3 shows pictures by itself
-    :param options: see :class:`~sb3_mdpo.envs.procgen_options.ProcgenOptions`
+    :param render_mode: None or ``"rgb_array"``. ``"human"`` has the same effect, because SB3 shows the images in a
+        window
+    :param options: arguments of ``ProcgenOptions``
     :return: the environment
-    :raises ImportError: where Procgen is not installed
+    :raises ImportError: if Procgen is not installed
     """
     return ProcgenGymEnv(render_mode="rgb_array" if render_mode else None, **options)

@@ -1,4 +1,4 @@
-"""Procgen's own vectorised engine as an SB3 ``VecEnv``."""
+"""Procgen's vectorised engine as an SB3 ``VecEnv``."""
 
 from typing import Any
 
@@ -15,29 +15,30 @@ from sb3_mdpo.envs.procgen_options import N_ACTIONS, OBSERVATION_SHAPE, ProcgenO
 
 class ProcgenVecEnv(VecEnv):
     """
-    Any number of environments of one Procgen game, stepped by the engine's threads.
+    Vectorised environments of one Procgen game, stepped by the engine's threads.
 
-    Wrap it in SB3's ``VecMonitor`` for episode statistics. ``infos`` holds ``level_seed`` (the level
-    of the observation), ``prev_level_seed`` and ``is_success`` (whether this step ended the episode
-    at its goal, which it never does with ``use_sequential_levels``). The engine resets itself and
-    never shows an episode's last observation, so there is no ``terminal_observation``, nor a value
-    to bootstrap time limits from.
+    Wrap it in SB3's ``VecMonitor`` for episode statistics. ``infos`` contains ``level_seed`` (the level of the
+    observation), ``prev_level_seed`` and ``is_success`` (whether this step ended the episode at its goal; always False
+    with ``use_sequential_levels``). The engine resets itself and never returns an episode's last observation, so there
+    is no ``terminal_observation``, and time limits cannot be bootstrapped.
 
-    The engine starts at the first ``reset()``, from the seed last given to ``seed()`` or else to the
-    constructor. Later resets give every environment a new level, or, after another ``seed()``, start anew.
+    The engine starts at the first ``reset()``, with the seed passed to ``seed()`` or the constructor. Later resets give
+    every environment a new level; after another ``seed()`` the engine restarts.
 
     :param num_envs: number of environments
     :param env_name: one of the 16 games
-    :param num_levels: number of levels to draw from, 0 for all of the 2**31
+    :param num_levels: number of levels to draw from, 0 for all 2**31
     :param start_level: first level
-    :param distribution_mode: easy, hard, and where the game has them extreme, memory or exploration
-    :param seed: decides which levels are played in which order; random if None
-    :param num_threads: threads that step the environments, 0 to step them in the caller's
-    :param render_mode: None, or ``"rgb_array"`` for pictures of 512x512 pixels, drawn when asked for;
-        ``"human"`` means the same, since SB3 shows these in a window by itself
-    :param options: the drawing options of :class:`~sb3_mdpo.envs.procgen_options.ProcgenOptions`
-    :raises ValueError: where an argument is outside its range or the game does not have the mode
-    :raises ImportError: where Procgen is not installed
+    :param distribution_mode: easy, hard, and for some games extreme, memory or exploration
+    :param seed: determines which levels are played in which order; random if None
+    :param num_threads: threads that step the environments, 0 for the calling thread
+    :param render_mode: None, or ``"rgb_array"`` for images of 512x512 pixels, drawn on request. ``"human"`` has the
+        same effect, because SB3 shows these images in a window
+    :param options: options of Procgen: ``use_backgrounds``, ``center_agent``, ``use_monochrome_assets``,
+        ``restrict_themes``, ``use_generated_assets``, ``use_sequential_levels``, ``paint_vel_info``, ``debug_mode``,
+        ``resource_root``
+    :raises ValueError: if an argument is out of range or the game does not have the mode
+    :raises ImportError: if Procgen is not installed
     """
 
     def __init__(
@@ -56,12 +57,12 @@ class ProcgenVecEnv(VecEnv):
             raise ValueError(f"num_envs={num_envs} must be at least 1.")
         if num_threads < 0:
             raise ValueError(
-                f"num_threads={num_threads} must not be negative: 0 steps the environments in this thread."
+                f"num_threads={num_threads} must not be negative: 0 steps the environments in the calling thread."
             )
         if render_mode not in (None, "human", "rgb_array"):
             raise ValueError(f"render_mode={render_mode!r} is unknown: use 'rgb_array', 'human' or None.")
         self.options = ProcgenOptions(env_name, num_levels, start_level, distribution_mode, **options)
-        import_procgen()  # to fail here rather than at the first reset
+        import_procgen()  # fail now, not at the first reset()
         self.num_threads = num_threads
         self.render_mode = "rgb_array" if render_mode else None
         self._engine: Any = None
@@ -78,7 +79,7 @@ class ProcgenVecEnv(VecEnv):
 
     @property
     def env_kwargs(self) -> dict[str, Any]:
-        """Their further arguments: levels and drawing."""
+        """Further arguments of these single environments: levels and rendering."""
         chosen_by_id = ("env_name", "distribution_mode")
         return {name: value for name, value in vars(self.options).items() if name not in chosen_by_id}
 
@@ -88,7 +89,7 @@ class ProcgenVecEnv(VecEnv):
             self._engine = self.options.engine(self.num_envs, self._seeds[0], self.num_threads)
             self._reset_seeds()
         elif self._engine is None:
-            raise RuntimeError("The environments are closed: call seed() before reset() to start them anew.")
+            raise RuntimeError("The environments are closed: call seed() before reset() to restart them.")
         else:
             self._engine.act(np.full(self.num_envs, -1, dtype=np.int32))  # -1 ends the episode
         self._reset_options()
@@ -118,8 +119,8 @@ class ProcgenVecEnv(VecEnv):
 
     def get_state(self) -> list[bytes]:
         """
-        :return: everything about each environment as it is now, its drawing options included; empty before the first
-            ``reset()`` and after ``close()``
+        :return: complete state of each environment, including its rendering options; empty before the first ``reset()``
+            and after ``close()``
         :raises ValueError: with generated assets, which the engine cannot save
         """
         self.options.check_savable()
@@ -128,9 +129,10 @@ class ProcgenVecEnv(VecEnv):
 
     def set_state(self, states: list[bytes]) -> None:
         """
-        Go on from where environments of the same options were, those of another process included.
+        Restore states.
 
-        :param states: from :meth:`get_state`; where they are empty, nothing happens
+        :param states: from :meth:`get_state` of environments with the same options, also in another process. An empty
+            list changes nothing
         """
         if not states:
             return
@@ -155,10 +157,10 @@ class ProcgenVecEnv(VecEnv):
         return [value for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        raise AttributeError(f"Cannot set {attr_name!r}: a Procgen environment is what it was made, make another one.")
+        raise AttributeError(f"Cannot set {attr_name!r}: make a new environment instead.")
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        raise AttributeError(f"Cannot call {method_name!r}: the engine has no Python objects for single environments.")
+        raise AttributeError(f"Cannot call {method_name!r}: single environments are not Python objects.")
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:  # type: ignore[type-arg]
         return [False for _ in self._get_indices(indices)]

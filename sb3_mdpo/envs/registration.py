@@ -10,9 +10,8 @@ GRID_ENTRY_POINT = "sb3_mdpo.envs.grid_single:TexturedGridEnv"
 
 def register_procgen() -> None:
     """
-    Register ``procgen-<game>-<mode>-v0`` for all games and the modes they have, and
-    ``procgen-<game>-v0`` for hard. The default is the full distribution of levels; pass
-    ``num_levels`` and ``start_level`` for a training set. Registering twice changes nothing.
+    Register ``procgen-<game>-<mode>-v0`` for all games and their modes, and ``procgen-<game>-v0`` for hard. The default
+    is all levels; pass ``num_levels`` and ``start_level`` for a training set. A second call has no effect.
     """
     for mode, games in GAMES_OF_MODE.items():
         for game in games:
@@ -28,8 +27,8 @@ def _register(env_id: str, game: str, mode: str) -> None:
 
 def register_textured_grid() -> None:
     """
-    Register ``TexturedGrid-v0``, with all levels unless given ``num_levels`` and ``start_level``. The environment
-    keeps its time limit by itself. Registering twice changes nothing.
+    Register ``TexturedGrid-v0``. The default is all levels; pass ``num_levels`` and ``start_level`` for a training set.
+    The time limit is part of the environment. A second call has no effect.
     """
     if "TexturedGrid-v0" not in gym.registry:
         gym.register("TexturedGrid-v0", entry_point=GRID_ENTRY_POINT)

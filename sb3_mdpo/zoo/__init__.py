@@ -1,1 +1,1 @@
-"""MDPO inside rl-zoo3. Nothing is imported here: the start-up hook passes through at every start of Python."""
+"""MDPO in rl-zoo3. Nothing is imported here, because the start-up hook imports this package whenever Python starts."""

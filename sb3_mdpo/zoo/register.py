@@ -1,4 +1,4 @@
-"""What MDPO adds to the zoo's modules; called by the start-up hook as they are imported."""
+"""Patches of the zoo's modules, applied by the start-up hook when they are imported."""
 
 import functools
 import inspect
@@ -13,7 +13,7 @@ NATIVE = {"vec_env_wrapper": "sb3_mdpo.envs.native_vec_env"}
 
 def hyperparams_folder() -> Path:
     """
-    :return: where the hyperparameter files are: in the package (wheel) or beside it (checkout)
+    :return: folder of the hyperparameter files: in the package (wheel) or next to it (checkout)
     """
     package = Path(__file__).parents[1]
     inside = package / "hyperparams"
@@ -23,8 +23,8 @@ def hyperparams_folder() -> Path:
 def adapted(original: Callable[..., Any], adapt: Callable[[dict[str, Any]], None]) -> Callable[..., Any]:
     """
     :param original: function of the zoo
-    :param adapt: changes the arguments of every call, by name and with the defaults filled in
-    :return: the function with its arguments changed; one that has been adapted already is returned as it is
+    :param adapt: changes the arguments of every call in place: a dict by name, including defaults
+    :return: the function with changed arguments; a function that is already adapted is returned unchanged
     """
     if hasattr(original, "__wrapped__"):
         return original
@@ -41,9 +41,9 @@ def adapted(original: Callable[..., Any], adapt: Callable[[dict[str, Any]], None
 
 def extend_utils(utils: Any) -> None:
     """
-    Register the algorithm, and have ``enjoy`` and ``record_video`` run Procgen natively.
+    Register the algorithm, and let ``enjoy`` and ``record_video`` use the native engines.
 
-    :param utils: ``rl_zoo3.utils``, whose dict of algorithms all of the zoo's modules share
+    :param utils: ``rl_zoo3.utils``, whose dict of algorithms is shared by all modules of the zoo
     """
     from sb3_mdpo.mdpo import MDPO  # registers the Procgen ids on the way
 
@@ -56,7 +56,7 @@ def _adapt_test_env(arguments: dict[str, Any]) -> None:
         from stable_baselines3.common.vec_env import DummyVecEnv
 
         arguments["hyperparams"] = NATIVE | (arguments["hyperparams"] or {})
-        arguments["vec_env_cls"] = DummyVecEnv  # for what the native environment replaces
+        arguments["vec_env_cls"] = DummyVecEnv  # for the environments that the native engine replaces
 
 
 def register_search(hyperparams_opt: Any) -> None:
@@ -71,8 +71,8 @@ def register_search(hyperparams_opt: Any) -> None:
 
 def extend_experiments(exp_manager: Any) -> None:
     """
-    Teach the experiment manager where ``mdpo.yml`` is, how some hyperparameters are
-    written, and how Procgen is run and evaluated.
+    Patch the experiment manager: path of ``mdpo.yml``, hyperparameters given as text, native engines, and evaluation on
+    unseen levels.
 
     :param exp_manager: ``rl_zoo3.exp_manager``
     """
@@ -108,11 +108,11 @@ def _adapt_experiment(arguments: dict[str, Any]) -> None:
 def _adapt_to_native(arguments: dict[str, Any]) -> None:
     env_kwargs = arguments["env_kwargs"]
     if env_kwargs and "num_levels" not in env_kwargs:
-        print("--env-kwargs replaces the file's: without num_levels among them, training is on all levels.")
-    # It would reach the evaluation too, which then measured training levels
+        print("--env-kwargs replaces those of the hyperparameter file: without num_levels, training is on all levels.")
+    # The zoo would also pass them to the evaluation, which then measures training levels
     if env_kwargs and not arguments["eval_env_kwargs"]:
         arguments["eval_env_kwargs"] = env_kwargs | UNSEEN_LEVELS
-    # The native engine needs no processes, nor do the single environments that it replaces
+    # Neither the native engine nor the single environments that it replaces need processes
     if arguments["vec_env_type"] == "subproc":
-        print("The native engine steps all environments by itself: --vec-env subproc makes no difference.")
+        print("The native engine steps all environments itself: --vec-env subproc has no effect.")
         arguments["vec_env_type"] = "dummy"

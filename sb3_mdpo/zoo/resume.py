@@ -22,16 +22,16 @@ PROG = "python -m sb3_mdpo.zoo train --resume"
 
 def main(argv: Sequence[str]) -> None:
     """
-    Run the zoo's own training once more, with the arguments and hyperparameters that the run folder holds. What cannot
-    be resumed ends as one line on stderr and exit code 2.
+    Run the zoo's training with the arguments and hyperparameters of the run folder. If it cannot be resumed, print
+    one line to stderr and exit with code 2.
 
-    :param argv: the run folder, and what may be different: device, threads, output
+    :param argv: run folder, and options that may differ: device, threads, output
     """
     parser = Parser(prog=PROG, description="Resume an interrupted training of the zoo.")
     parser.add_argument("folder", type=Path, help="run folder of rl_zoo3 train, e.g. logs/mdpo/CartPole-v1_1")
-    parser.add_argument("--device", help="PyTorch device, instead of the run's")
-    parser.add_argument("--num-threads", type=int, help="PyTorch's threads, instead of the run's")
-    parser.add_argument("--verbose", type=int, help="instead of the run's")
+    parser.add_argument("--device", help="PyTorch device (default: as in the run)")
+    parser.add_argument("--num-threads", type=int, help="number of PyTorch threads (default: as in the run)")
+    parser.add_argument("--verbose", type=int, help="verbosity (default: as in the run)")
     parser.add_argument("--progress", action="store_true", default=None, help="show a progress bar")
     changes = vars(parser.parse_args(argv))
     folder: Path = changes.pop("folder")
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
         settings = settings_folder(folder)
         arguments = read_args(settings / ARGS)
         read_hyperparams(settings)
-        if current_ranks().is_first:  # it puts damaged ones aside
+        if current_ranks().is_first:  # because it renames damaged checkpoints
             check_resumable(folder)
     except (OSError, ValueError) as error:
         print(f"{PROG}: {one_line(error)}", file=sys.stderr)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
 def check_resumable(folder: Path) -> None:
     """
     :param folder: run folder of the zoo
-    :raises ValueError: if it has no checkpoint that could be read
+    :raises ValueError: if it has no readable checkpoint
     """
     if read_newest(folder / FOLDER) is None:
         raise ValueError(
@@ -64,7 +64,7 @@ def check_resumable(folder: Path) -> None:
 def command_line(arguments: dict[str, Any]) -> list[str]:
     """
     :param arguments: parsed arguments of ``rl_zoo3 train``, by name
-    :return: what to write on a command line for them
+    :return: the command line for these arguments
     """
     line: list[str] = []
     for name, value in arguments.items():
@@ -72,7 +72,7 @@ def command_line(arguments: dict[str, Any]) -> list[str]:
         if value is None or value is False or value in ("", [], {}):
             continue
         if value is True:
-            # The only one that is no switch
+            # The only one that is not a flag
             line += [option, "True"] if name == "truncate_last_trajectory" else [option]
         elif isinstance(value, dict):
             line += [option, *(f"{key}:{one!r}" for key, one in value.items())]
@@ -88,14 +88,14 @@ def _train(folder: Path, settings: Path) -> None:
     from rl_zoo3.exp_manager import ExperimentManager
 
     class ResumedExperiment(ExperimentManager):  # type: ignore[misc, valid-type]
-        """An experiment in the folder of the interrupted one, whose settings stay as they are."""
+        """An experiment in the folder of the interrupted one; the settings there are not changed."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.save_path, self.params_path = str(folder), str(settings)
 
         def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-            hyperparams = read_mapping(settings / CONFIG, yaml.UnsafeLoader)  # of a run of one's own
+            hyperparams = read_mapping(settings / CONFIG, yaml.UnsafeLoader)  # trusted: a local run
             if is_native(self.env_name.gym_id):
                 self.deterministic_eval = False
             return hyperparams, deepcopy(hyperparams)

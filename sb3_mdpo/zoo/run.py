@@ -1,4 +1,4 @@
-"""A run of the zoo on disk, and its environments."""
+"""A run folder of the zoo, and its environments."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -22,10 +22,10 @@ ALGOS = ("mdpo", "ppo")
 @dataclass(frozen=True)
 class Run:
     """
-    :param settings: the folder inside the run's folder with its configuration, named after the environment
-    :param model_path: the model to use
+    :param settings: subfolder of the run folder with its configuration, named after the environment
+    :param model_path: file of the model
     :param args: arguments of ``rl_zoo3 train``
-    :param hyperparams: what the zoo reads from ``config.yml``
+    :param hyperparams: hyperparameters in ``config.yml``, as read by the zoo
     :param env_kwargs: arguments of the training environments
     """
 
@@ -57,12 +57,12 @@ class Run:
 
     def make_env(self, env_kwargs: dict[str, Any], n_envs: int, seed: int) -> VecEnv:
         """
-        The environments that ``rl_zoo3 enjoy`` would have: wrappers, statistics that are no longer
-        updated, rewards as they are, stacked frames.
+        Make environments as ``rl_zoo3 enjoy`` does: with wrappers, fixed statistics, unnormalised rewards and frame
+        stacks.
 
         :param env_kwargs: arguments of the environments
-        :param n_envs: how many of them
-        :param seed: their seed
+        :param n_envs: number of environments
+        :param seed: seed of the environments
         :return: the environments
         """
         install()
@@ -72,7 +72,7 @@ class Run:
             stats_path=str(self.settings),
             seed=seed,
             should_render=False,
-            hyperparams=deepcopy(self.hyperparams),  # which it takes apart
+            hyperparams=deepcopy(self.hyperparams),  # changed by the zoo
             env_kwargs=env_kwargs,
             vec_env_cls=DummyVecEnv,
         )
@@ -81,13 +81,13 @@ class Run:
 
 def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS) -> Run:
     """
-    Read a run that was trained on this machine: like the zoo, this runs what Python code its files name.
+    Read a run that was trained on this machine. Like the zoo, this executes Python code named in its files.
 
     :param folder: run folder of ``rl_zoo3 train``, e.g. ``logs/mdpo/CartPole-v1_1``
     :param load_best: whether to use the best model of the evaluations during training instead of the last one
-    :param algos: algorithms that the run may be of
+    :param algos: allowed algorithms
     :return: the run
-    :raises ValueError: if the folder is no complete run of one of them, or its environment is not known here
+    :raises ValueError: if the folder is not a complete run of one of them, or its environment is not known here
     """
     settings = settings_folder(folder)
     args = read_args(settings / ARGS)
@@ -101,22 +101,22 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
         raise ValueError(f"There is no {model_path}: {reason}.")
     hyperparams = read_hyperparams(settings)
     _import_environment(settings / ARGS, args)
-    # As rl_zoo3 enjoy does: the command line's arguments replace the file's
+    # As in rl_zoo3 enjoy, arguments on the command line replace those of the file
     env_kwargs = hyperparams.get("env_kwargs") or {} if args["env_kwargs"] is None else args["env_kwargs"]
     if not isinstance(env_kwargs, dict):
         raise ValueError(f"{settings}: env_kwargs must be a mapping, not {env_kwargs!r}.")
     for name in ("num_levels", "start_level"):
         value = env_kwargs.get(name, 0)
         if type(value) is not int or value < 0:
-            raise ValueError(f"{settings}: {name} must be a whole number of at least 0, not {value!r}.")
+            raise ValueError(f"{settings}: {name} must be an integer of at least 0, not {value!r}.")
     return Run(settings, model_path, args, hyperparams, dict(env_kwargs))
 
 
 def read_args(path: Path) -> dict[str, Any]:
     """
-    :param path: ``args.yml`` of a run of one's own
+    :param path: ``args.yml`` of a local run
     :return: arguments of ``rl_zoo3 train``, by name
-    :raises ValueError: if it is not what the zoo wrote
+    :raises ValueError: if the zoo did not write it
     """
     args = read_mapping(path, yaml.UnsafeLoader)
     kinds = {"algo": str, "env": str, "env_kwargs": dict | None, "gym_packages": list, "seed": int}
@@ -125,15 +125,15 @@ def read_args(path: Path) -> dict[str, Any]:
             given = repr(args[name]) if name in args else "nothing"
             raise ValueError(f"{path} is not what rl_zoo3 train wrote: it has {given} for {name}.")
     if not all(isinstance(package, str) for package in args["gym_packages"]):
-        raise ValueError(f"{path}: gym_packages are names of modules, not {args['gym_packages']!r}.")
+        raise ValueError(f"{path}: gym_packages must be names of modules, not {args['gym_packages']!r}.")
     return args
 
 
 def read_hyperparams(settings: Path) -> dict[str, Any]:
     """
-    :param settings: the folder inside a run's folder that holds its settings
-    :return: hyperparameters with the statistics' settings, as ``rl_zoo3 enjoy`` reads them
-    :raises ValueError: if they are not what the zoo wrote
+    :param settings: subfolder of the run folder with its settings
+    :return: hyperparameters with the settings of the statistics, as read by ``rl_zoo3 enjoy``
+    :raises ValueError: if the zoo did not write them
     """
     path = settings / CONFIG
     normalize = read_mapping(path, yaml.UnsafeLoader).get("normalize", False)
@@ -141,7 +141,7 @@ def read_hyperparams(settings: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: normalize must be true, false, a mapping or one as text, not {normalize!r}.")
     try:
         hyperparams, _ = utils.get_saved_hyperparams(str(settings))
-    except (SyntaxError, NameError, TypeError, ValueError, AttributeError) as error:  # it evaluates such a text
+    except (SyntaxError, NameError, TypeError, ValueError, AttributeError) as error:  # the zoo evaluates this text
         raise ValueError(f"{path}: normalize is {normalize!r}, which cannot be evaluated ({error}).") from error
     return dict(hyperparams)
 
@@ -149,8 +149,8 @@ def read_hyperparams(settings: Path) -> dict[str, Any]:
 def settings_folder(folder: Path) -> Path:
     """
     :param folder: run folder of ``rl_zoo3 train``
-    :return: the folder inside it that holds its settings
-    :raises ValueError: if it is no such folder
+    :return: its subfolder with the settings
+    :raises ValueError: if it is not a run folder
     """
     if not folder.is_dir():
         raise ValueError(

@@ -10,15 +10,13 @@ from typing import Any
 from sb3_mdpo.common.ranks import current_ranks
 from sb3_mdpo.distributed.launch import process_group
 from sb3_mdpo.utils.terminal import one_line
-from sb3_mdpo.zoo.torchrun_jobs import job, run_to_go_on_with, sign
+from sb3_mdpo.zoo.torchrun_jobs import job, run_to_resume, sign
 
 
 @contextmanager
 def launched() -> Iterator[None]:
     """
-    Train on all processes that torchrun has started. Only the first one prints, and is tracked.
-
-    :return: context manager in which the zoo may train
+    Context manager for training on all processes of torchrun. Only the first one prints and is tracked.
     """
     with process_group() as ranks:
         from rl_zoo3 import train
@@ -32,15 +30,15 @@ def launched() -> Iterator[None]:
             yield
 
 
-def begun() -> Path | None:
+def unfinished_run() -> Path | None:
     """
-    :return: folder of the run that earlier processes of this job have begun, the same in all processes
-    :raises SystemExit: if this one may not go on with it
+    :return: folder of the run to resume that earlier processes of this job have started, the same in all processes
+    :raises SystemExit: if this command may not resume it
     """
     ranks, run, problem = current_ranks(), None, ""
     if ranks.is_first:
         try:
-            run = run_to_go_on_with()
+            run = run_to_resume()
         except (OSError, ValueError) as error:
             problem = one_line(error)
             print(f"python -m sb3_mdpo.zoo train: {problem}", file=sys.stderr)
@@ -53,14 +51,14 @@ def begun() -> Path | None:
 def for_all_ranks(manager: Any) -> Any:
     """
     :param manager: the zoo's ``ExperimentManager``, or a subclass
-    :return: a subclass that has its share of the training environments in every process, while the first one
-        evaluates and writes; the class itself where there is one process only, without torchrun
+    :return: a subclass for several processes: each one makes its share of the training environments, and only the
+        first one evaluates and writes. Without torchrun, the class itself
     """
     return manager if job() is None and current_ranks().size == 1 else type("SharedExperiment", (_Shared, manager), {})
 
 
 class _Shared:
-    """What is different in an experiment of torchrun; comes before the zoo's ``ExperimentManager``."""
+    """Mixin for experiments of torchrun, before the zoo's ``ExperimentManager``."""
 
     save_path: str
     seed: int

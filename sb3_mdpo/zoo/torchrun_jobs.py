@@ -1,4 +1,4 @@
-"""Which run a job of torchrun has begun, so that processes that it starts again go on with it."""
+"""Which run a job of torchrun has started, so that restarted processes resume it."""
 
 import argparse
 import os
@@ -12,20 +12,20 @@ from sb3_mdpo.persistence.checkpoints.callback import FOLDER
 from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.utils.yaml_files import read_text
 
-JOB = "torchrun.txt"  # in the run folder: the job, and the zoo's command line
-NO_ID = "none"  # of torchrun without --rdzv-id
+JOB = "torchrun.txt"  # in the run folder: the id of the job, and the command line of the zoo
+NO_ID = "none"  # torchrun without --rdzv-id
 
 
 def job() -> str | None:
     """
-    :return: what all attempts of a job of torchrun have in common, and no other job; None without torchrun
+    :return: an id that is the same for all attempts of a torchrun job and differs between jobs; None without torchrun
     """
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
     return _launcher() if run_id == NO_ID else run_id
 
 
 def _launcher() -> str:
-    """A word for the torchrun that has started this process."""
+    """An id of the torchrun process that has started this one."""
     reports = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if reports:  # FOLDER/attempt_0/0/error.json in a folder with a new random name
         return Path(reports).parents[2].name
@@ -34,9 +34,9 @@ def _launcher() -> str:
 
 def sign(run: Path) -> None:
     """
-    Write down which job has begun a run, where torchrun has. One that goes on with it changes nothing.
+    Record the job that has started a run. Does nothing without torchrun, or if the run is being resumed.
 
-    :param run: its folder
+    :param run: run folder
     """
     name = job()
     if name and not (run / JOB).exists():
@@ -44,10 +44,10 @@ def sign(run: Path) -> None:
             file.write(f"{name}\n{_command()}\n".encode())
 
 
-def run_to_go_on_with() -> Path | None:
+def run_to_resume() -> Path | None:
     """
-    :return: folder of the run that this job has begun, if it has checkpoints
-    :raises ValueError: if it was begun by another command, or could not be told from those of other jobs
+    :return: folder of the run that this job has started, if it has checkpoints
+    :raises ValueError: if another command has started it, or jobs cannot be distinguished
     """
     name = job()
     if name is None or _is_first_of_nameless():
@@ -60,18 +60,20 @@ def run_to_go_on_with() -> Path | None:
     if signed[run][1:] != [_command()]:
         then = " ".join(signed[run][1:])
         raise ValueError(
-            f"--rdzv-id={name} is that of {run}, which was begun as `{then}`: repeat that to go on with it, or "
-            "give every training an id of its own."
+            f"--rdzv-id={name} belongs to {run}, which was started with `{then}`: use the same command to resume it, "
+            "or a new --rdzv-id for another run."
         )
     return run
 
 
 def _is_first_of_nameless() -> bool:
-    """Whether runs of jobs without --rdzv-id can only be those of earlier launchers with the number of ours."""
+    """Whether this is the first attempt without --rdzv-id: runs found would belong to earlier launchers."""
     if os.environ["TORCHELASTIC_RUN_ID"] != NO_ID:
         return False
-    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":  # each counts its own restarts
-        raise ValueError("on several machines torchrun needs a --rdzv-id, new for every run: restarts find it by that.")
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":  # each machine counts its own restarts
+        raise ValueError(
+            "on several machines torchrun needs a --rdzv-id, new for every run: restarts find the run by it."
+        )
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
 
 

@@ -22,7 +22,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv
 from torch.distributed import HashStore
 
-from sb3_mdpo import MDPO
+from sb3_mdpo import MDPO, mdpo
 from sb3_mdpo.callbacks import ResumableCheckpointCallback
 from sb3_mdpo.common.buffers import normalize_advantages
 from sb3_mdpo.common.ranks import ALONE
@@ -32,8 +32,7 @@ from sb3_mdpo.distributed.normalization import GlobalMeanStd
 from sb3_mdpo.distributed.reductions import normalized, powers, variance
 from sb3_mdpo.distributed.rendezvous import attempt_store
 from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
-from sb3_mdpo.mdpo import mdpo
-from sb3_mdpo.zoo.torchrun_jobs import JOB, run_to_go_on_with, sign
+from sb3_mdpo.zoo.torchrun_jobs import JOB, run_to_resume, sign
 from tests.support.distributed_programs import CASES, N_ENVS, ROLLOUTS, SIZE, TENSORS, Hang, Poison, make_model
 from tests.support.faults import Training, differences
 
@@ -351,7 +350,7 @@ def test_a_job_that_is_started_again_goes_on_with_its_run(tmp_path: Path) -> Non
     logs = tmp_path / "logs" / "mdpo"
     before = {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
     other = zoo(tmp_path, machine=machine, seed=("--seed", "2"))
-    assert "--rdzv-id=requeued is that of logs/mdpo/CartPole-v1_1, which was begun as" in output_of(other)
+    assert "--rdzv-id=requeued belongs to logs/mdpo/CartPole-v1_1, which was started with" in output_of(other)
     assert other.returncode != 0
     assert before == {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
     again = zoo(tmp_path, machine=machine)
@@ -379,35 +378,37 @@ def sign_anew(run: Path) -> None:
 
 
 def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
-    assert run_to_go_on_with() is None  # without checkpoints
+    assert run_to_resume() is None  # without checkpoints
     Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
-    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    assert run_to_resume() == Path("here/mdpo/Env_1")
     launcher.setattr(sys, "orig_argv", [*sys.orig_argv, "--seed", "2"])
-    with pytest.raises(ValueError, match=r"--rdzv-id=7 is that of here/mdpo/Env_1, which was begun as `.* -f here`: "):
-        run_to_go_on_with()
+    with pytest.raises(
+        ValueError, match=r"--rdzv-id=7 belongs to here/mdpo/Env_1, which was started with `.* -f here`: use "
+    ):
+        run_to_resume()
     launcher.setenv("TORCHELASTIC_RUN_ID", "8")
-    assert run_to_go_on_with() is None
+    assert run_to_resume() is None
 
 
 def test_runs_of_jobs_without_an_id(launcher: pytest.MonkeyPatch) -> None:
     Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
     launcher.setenv("TORCHELASTIC_RUN_ID", "none")
     sign_anew(Path("here/mdpo/Env_1"))
-    assert run_to_go_on_with() is None  # perhaps of an earlier process with the launcher's number
+    assert run_to_resume() is None  # perhaps of an earlier process with the launcher's number
     launcher.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    assert run_to_resume() == Path("here/mdpo/Env_1")
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_1/0/error.json")
-    assert run_to_go_on_with() is None  # of another launcher
+    assert run_to_resume() is None  # of another launcher
     sign_anew(Path("here/mdpo/Env_1"))
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_2/0/error.json")
-    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    assert run_to_resume() == Path("here/mdpo/Env_1")
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_two/attempt_2/0/error.json")
-    assert run_to_go_on_with() is None
+    assert run_to_resume() is None
     launcher.setenv("GROUP_WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="on several machines torchrun needs a --rdzv-id"):
-        run_to_go_on_with()
+        run_to_resume()
     launcher.delenv("TORCHELASTIC_RUN_ID")
-    assert run_to_go_on_with() is None
+    assert run_to_resume() is None
 
 
 def test_only_the_first_process_writes(runs: tuple[Path, Path, str, str]) -> None:

@@ -353,7 +353,7 @@ def test_single_environments_are_swapped_for_a_native_one(tmp_path):
 )
 def test_what_the_native_environment_cannot_have_is_refused_rather_than_dropped(kwargs, message):
     singles = make_vec_env("procgen-chaser-easy-v0", n_envs=2, **kwargs)
-    with pytest.raises(ValueError, match=f"The native engine of procgen-chaser-easy-v0 cannot have the {message}"):
+    with pytest.raises(ValueError, match=f"The native engine of procgen-chaser-easy-v0 does not support the {message}"):
         native_vec_env(singles)
 
 

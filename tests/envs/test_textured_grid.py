@@ -273,7 +273,7 @@ def test_wrong_actions_are_refused(actions):
     with pytest.raises(RuntimeError, match=r"call reset\(\) before step\(\)"):
         env.step(np.array([0, 0]))
     env.reset()
-    with pytest.raises(ValueError, match="no actions: pass 2 integers from 0 to 3"):
+    with pytest.raises(ValueError, match=r"(?s)Invalid actions .*: pass 2 integers from 0 to 3"):
         env.step(np.array(actions))
 
 
@@ -369,7 +369,7 @@ def test_the_zoo_trains_it_natively_and_evaluates_on_unseen_levels(tmp_path):
         command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    assert "--vec-env subproc makes no difference" in result.stdout
+    assert "--vec-env subproc has no effect" in result.stdout
     run = tmp_path / "logs" / "mdpo" / "TexturedGrid-v0_1"
     trained = open_trained(run)
     assert isinstance(trained.model, MDPO)
