@@ -121,8 +121,7 @@ def _status(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace) -> None:
     need("lab", filelock="filelock", pydantic="pydantic")
     from sb3_mdpo.lab.study.config import read_study
-    from sb3_mdpo.lab.study.plan import make_plan, measured
-    from sb3_mdpo.lab.study.plan_text import plan_json, plan_table
+    from sb3_mdpo.lab.study.plan import make_plan, measured, plan_json, plan_table
 
     study = read_study(args.file)
     study = study.model_copy(update={"jobs": args.jobs or study.jobs})

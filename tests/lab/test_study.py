@@ -20,13 +20,11 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab.generalization.trained import open_trained
 from sb3_mdpo.lab.study.config import HYPERPARAMS, Evaluation, Variant, parse_study, read_study
-from sb3_mdpo.lab.study.folder import StudyFolder
-from sb3_mdpo.lab.study.methods import METHODS
-from sb3_mdpo.lab.study.policy_kwargs import Expression, read_policy_kwargs, write_policy_kwargs
-from sb3_mdpo.lab.study.runner import execute, tail
+from sb3_mdpo.lab.study.folder import RUN_COLUMNS, StudyFolder
+from sb3_mdpo.lab.study.methods import METHODS, Expression, read_policy_kwargs
+from sb3_mdpo.lab.study.runner import execute
 from sb3_mdpo.lab.study.runs import CALLBACK, PlannedRun, plan_runs
-from sb3_mdpo.lab.study.status import Progress, remaining_seconds, table
-from sb3_mdpo.lab.study.table import RUN_COLUMNS
+from sb3_mdpo.lab.study.study import Progress, remaining_seconds, table, tail
 from sb3_mdpo.zoo.register import hyperparams_folder
 from tests.support.helpers import assert_same_parameters
 from tests.support.studies import interrupted_study, results, study_command, wait_until, write_study
@@ -157,8 +155,8 @@ def test_mdpo_takes_what_methods_give(method):
         ({"policy_kwargs": "[dict(), dict()]"}, "policy_kwargs has an entry per member"),
         ({"policy": "MlpPolicy"}, "the features extractor has no channels and features_dim to change"),
         ({"policy_kwargs": "dict(features_extractor_class=Mine)"}, "has no channels and features_dim to change"),
-        ({"policy_kwargs": "dict(a="}, "is no dictionary"),
-        ({"policy_kwargs": "64"}, "is no dictionary"),
+        ({"policy_kwargs": "dict(a="}, "is not a dictionary"),
+        ({"policy_kwargs": "64"}, "is not a dictionary"),
     ],
 )
 def test_networks_that_a_method_cannot_change_are_refused(changes, message):
@@ -175,7 +173,7 @@ literals = st.recursive(
 
 @given(st.dictionaries(st.text(), literals, max_size=4))
 def test_policy_kwargs_survive_reading_and_writing(arguments):
-    assert read_policy_kwargs(write_policy_kwargs(arguments)) == arguments
+    assert read_policy_kwargs(repr(arguments)) == arguments
     assert read_policy_kwargs(arguments) == arguments
 
 

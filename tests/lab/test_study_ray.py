@@ -11,7 +11,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from sb3_mdpo.lab.study.checkpoint_sync import Mirror
+from sb3_mdpo.lab.study.checkpoint_sync import CheckpointSync
 from sb3_mdpo.lab.study.config import Resources, parse_study
 from sb3_mdpo.lab.study.ray_engine import _check_resources
 from sb3_mdpo.lab.study.remote_run import pack, unpack
@@ -181,51 +181,51 @@ def content(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("protocol", ["", "file://", "memory://"])
-def test_a_mirror_is_what_another_machine_goes_on_with(protocol, tmp_path):
+def test_another_machine_resumes_from_the_copy(protocol, tmp_path):
     url = f"{protocol}{tmp_path}/storage/run"
     work = make_work(tmp_path / "here", 1, 2)
-    mirror = Mirror(url, work)
-    mirror.update()
-    Mirror(url, tmp_path / "there").fetch()
+    sync = CheckpointSync(url, work)
+    sync.update()
+    CheckpointSync(url, tmp_path / "there").fetch()
     assert content(tmp_path / "there") == content(work)
 
     make_work(work, 2, 3)  # as with keep=2
     (work / ".run.yml.1.tmp").write_text("half written")
-    mirror.update()
-    Mirror(url, tmp_path / "elsewhere").fetch()
+    sync.update()
+    CheckpointSync(url, tmp_path / "elsewhere").fetch()
     assert content(tmp_path / "elsewhere") == {key: text for key, text in content(work).items() if "tmp" not in key}
 
-    mirror.remove()
-    mirror.remove()
-    Mirror(url, tmp_path / "nowhere").fetch()
+    sync.remove()
+    sync.remove()
+    CheckpointSync(url, tmp_path / "nowhere").fetch()
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_checkpoints_are_copied_after_what_belongs_to_them(tmp_path, monkeypatch):
     work = make_work(tmp_path / "here", 1, 2)
     (work / "zzz").write_text("last by name")
-    mirror = Mirror(str(tmp_path / "storage"), work)
-    put = mirror.fs.mv
+    sync = CheckpointSync(str(tmp_path / "storage"), work)
+    put = sync.fs.mv
     order: list[str] = []
-    monkeypatch.setattr(mirror.fs, "mv", lambda part, target: (order.append(Path(target).name), put(part, target)))
-    mirror.update()
+    monkeypatch.setattr(sync.fs, "mv", lambda part, target: (order.append(Path(target).name), put(part, target)))
+    sync.update()
     assert order[-2:] == ["checkpoint_000000000001.zip", "checkpoint_000000000002.zip"]
     assert set(order[:-2]) == {"monitor.csv", "zzz"}
-    mirror.update()  # no new checkpoint
+    sync.update()  # no new checkpoint
     assert len(order) == 4
 
 
 def test_a_storage_that_fails_later_is_a_warning_and_tried_again(tmp_path):
     work = make_work(tmp_path / "here", 1)
-    mirror = Mirror(str(tmp_path / "storage" / "run"), work)
+    sync = CheckpointSync(str(tmp_path / "storage" / "run"), work)
     (tmp_path / "storage").write_text("no folder")
     with pytest.warns(UserWarning, match=r"checkpoint_000000000001.zip could not be copied"):
-        mirror.update()
-    mirror.update()  # waits for the next checkpoint
+        sync.update()
+    sync.update()  # waits for the next checkpoint
     (tmp_path / "storage").unlink()
     make_work(work, 1, 2)
-    mirror.update()
-    Mirror(mirror.root, tmp_path / "there").fetch()
+    sync.update()
+    CheckpointSync(sync.root, tmp_path / "there").fetch()
     assert content(tmp_path / "there") == content(work)
 
 

@@ -1,4 +1,4 @@
-"""What a run takes, counted from its hyperparameters alone: steps, samples, evaluations."""
+"""Steps, samples and evaluations of a run, counted from its hyperparameters."""
 
 import inspect
 from dataclasses import dataclass
@@ -17,27 +17,17 @@ from sb3_mdpo.zoo.hyperparams import distill_coef_schedule
 
 @dataclass(frozen=True)
 class Costs:
-    """
-    :param timesteps: environment steps of all policies together: whole rollouts, so perhaps a few more than asked for
-    :param timesteps_per_policy: environment steps of each policy
-    :param trained_images: samples that go forward and backward through a policy, see
-        :class:`~sb3_mdpo.common.budget.Budget`. With ``target_kl`` it may be fewer
-    :param rollouts: rollouts, each followed by an update
-    :param evaluations: evaluations on training and unseen levels
-    """
+    """What a run takes."""
 
-    timesteps: int
+    timesteps: int  #: of all policies together, in whole rollouts
     timesteps_per_policy: int
-    trained_images: int
+    trained_images: int  #: as in :class:`~sb3_mdpo.common.budget.Budget`; an upper bound with ``target_kl``
     rollouts: int
     evaluations: int
 
 
 def costs_of(run: PlannedRun) -> Costs:
-    """
-    :param run: a run
-    :return: what it takes
-    """
+    """Count what a run takes."""
     members, per_rollout = n_policies(run.hyperparams), steps_per_rollout(run)
     rollouts = -(-run.n_timesteps // per_rollout)
     timesteps = rollouts * per_rollout
@@ -47,27 +37,18 @@ def costs_of(run: PlannedRun) -> Costs:
 
 
 def steps_per_rollout(run: PlannedRun) -> int:
-    """
-    :param run: a run
-    :return: environment steps of all policies together from one update to the next
-    """
+    """Environment steps of all policies together from one update to the next."""
     return int(run.hyperparams.get("n_envs", 1)) * int(_setting(run, "n_steps"))
 
 
 def evaluation_of(run: PlannedRun) -> dict[str, Any]:
-    """
-    :param run: a run
-    :return: arguments of its evaluations
-    """
+    """Arguments of a run's evaluation callback."""
     arguments: dict[str, Any] = run.hyperparams["callback"][-1][CALLBACK]
     return arguments
 
 
 def kind_of(run: PlannedRun) -> str:
-    """
-    :param run: a run
-    :return: the same text for all runs that take the same: seeds, levels and games of one family make no difference
-    """
+    """A text that is equal for runs with equal costs, which do not depend on seeds, levels and games."""
     spec = gym.spec(run.env_id)
     evaluation = evaluation_of(run) | {"env_id": None, "train_levels": None, "start_level": None}
     kwargs = run.hyperparams["env_kwargs"] | {"num_levels": None, "start_level": None}
@@ -80,7 +61,7 @@ def _setting(run: PlannedRun, name: str) -> Any:
 
 
 def _teachers(run: PlannedRun, members: int) -> int:
-    """Peers of a member through which the gradient of its KL goes, in a minibatch."""
+    """Peers of a member in a minibatch that receive a gradient of its KL."""
     if _setting(run, "detach_peers"):
         return 0
     return min(1, members - 1) if _setting(run, "distill_mode") == "random" else members - 1
@@ -96,7 +77,7 @@ def _teaching(run: PlannedRun, rollouts: int) -> int:
 
 
 def _evaluations(run: PlannedRun, rollouts: int) -> int:
-    """Before training, after the updates in which a multiple of the frequency was passed, and at the end."""
+    """Before training, after updates that passed a multiple of the frequency, and at the end."""
     freq, per_rollout = evaluation_of(run)["eval_freq"], steps_per_rollout(run)
     passed = [done * per_rollout // freq for done in range(rollouts + 1)]
     during: int = sum(later > before for before, later in pairwise(passed[:-1]))
