@@ -7,25 +7,25 @@ from sb3_mdpo.utils.gym_notice import silence_gym_notice
 from sb3_mdpo.utils.terminal import one_line
 from sb3_mdpo.zoo.hook import install
 
-# Commands of the rl_zoo3 executable; the others are modules to be run
+# Commands of the rl_zoo3 executable; the others are modules
 CLI_COMMANDS = ("train", "enjoy", "all_plots", "plot_train", "plot_from_file")
 MODULE_COMMANDS = ("record_video", "load_from_hub")
 USAGE = f"""usage: python -m sb3_mdpo.zoo COMMAND ...
 
 The zoo's commands with MDPO: {", ".join((*CLI_COMMANDS, *MODULE_COMMANDS))}.
 COMMAND --help explains each of them; train --resume LOGDIR resumes an interrupted training;
-hyperparams prints the folder of our hyperparameter files."""
+hyperparams prints the folder of MDPO's hyperparameter files."""
 
 
 def _train() -> None:
     silence_gym_notice()
     from sb3_mdpo.zoo.resume import main as resume
-    from sb3_mdpo.zoo.torchrun import begun, launched
+    from sb3_mdpo.zoo.torchrun import launched, started_run
 
     with launched():
         if sys.argv[2:3] == ["--resume"]:
             resume(sys.argv[3:])
-        elif run := begun():
+        elif run := started_run():
             resume([str(run)])
         else:
             from rl_zoo3.cli import main as rl_zoo3
@@ -34,7 +34,7 @@ def _train() -> None:
 
 
 def main() -> None:
-    """Run a command of the zoo, or print where the hyperparameter files are."""
+    """Run a command of the zoo, or print the folder of the hyperparameter files."""
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     install()
     if command == "train":

@@ -1,12 +1,11 @@
 """The start-up hook that makes ``rl_zoo3 train --algo mdpo`` work after ``pip install``.
 
-rl-zoo3 has no plugins: its algorithms are a dict in a module. A line in ``sb3_mdpo.pth`` (for
-Python 3.15 and later ``sb3_mdpo.start``, PEP 829) calls :func:`install_on_startup` whenever
-Python starts. That only puts a finder in front of ``sys.meta_path``, which lets three of the
-zoo's modules be imported as usual and then registers MDPO in them. As long as nobody imports the
-zoo, nothing else happens; set ``SB3_MDPO_NO_ZOO_HOOK=1`` and not even this.
+rl-zoo3 has no plugins: its algorithms are a dict in a module. A line in ``sb3_mdpo.pth`` (for Python 3.15 and later
+``sb3_mdpo.start``, PEP 829) calls :func:`install_on_startup` when Python starts. It only adds a finder to
+``sys.meta_path``, which registers MDPO in three of the zoo's modules after they are imported. Set
+``SB3_MDPO_NO_ZOO_HOOK=1`` to disable it.
 
-Standard library only, and as little of it as possible: everybody's Python waits for this module.
+Imports only the standard library, and little of it, as every start of Python imports this module.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ PATCHES = {
 
 
 class PatchingFinder:
-    """Meta-path finder that finds nothing by itself: it amends what the finders after it find."""
+    """Meta-path finder that patches modules that the other finders find."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         if fullname == "rl_zoo3":
-            # Old Gym comes with Procgen: imported on the zoo's behalf, it would greet every command with its notice
+            # The zoo imports the old Gym that Procgen depends on, which prints a notice
             from sb3_mdpo.utils.gym_notice import silence_gym_notice
 
             silence_gym_notice()
@@ -58,7 +57,7 @@ def _patch(module: ModuleType) -> None:
 
 
 def install() -> None:
-    """Apply the patches, now where the modules are imported already and else as soon as they are."""
+    """Apply the patches to modules that are already imported, and to the others when they are imported."""
     for name in PATCHES:
         if name in sys.modules:
             _patch(sys.modules[name])
@@ -67,6 +66,6 @@ def install() -> None:
 
 
 def install_on_startup() -> None:
-    """Entry point of the start-up files; does nothing where ``SB3_MDPO_NO_ZOO_HOOK`` is set and not empty."""
+    """Entry point of the start-up files; does nothing if ``SB3_MDPO_NO_ZOO_HOOK`` is set and not empty."""
     if not os.environ.get("SB3_MDPO_NO_ZOO_HOOK"):
         install()

@@ -1,4 +1,4 @@
-"""Hyperparameters of MDPO that the zoo's files write as text: schedules of the distillation weight, classes."""
+"""Hyperparameters of MDPO that are text in the zoo's files: schedules of the distillation weight, classes."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from stable_baselines3.common.utils import LinearSchedule
 
 def distill_coef_schedule(text: str) -> Schedule:
     """
-    :param text: ``lin_X``: from X at the start to 0 at the end, as the zoo's other schedules;
-        ``warmup_X_F``: from 0 to X during the first fraction F of training, then X
+    :param text: ``lin_X``: from X to 0 during training; ``warmup_X_F``: from 0 to X during the first fraction F of
+        training, then X
     :return: function of the progress remaining
     :raises ValueError: if the text is neither
     """
@@ -24,17 +24,17 @@ def distill_coef_schedule(text: str) -> Schedule:
     if kind == "warmup" and len(numbers) == 2 and numbers[0] >= 0 and 0 < numbers[1] <= 1:
         return LinearSchedule(0.0, numbers[0], numbers[1])
     raise ValueError(
-        f"distill_coef: {text!r} is no schedule: use lin_X (from X down to 0, e.g. lin_1.0) or warmup_X_F (from 0 up "
-        "to X during the first fraction F of training, e.g. warmup_1.0_0.1)."
+        f"distill_coef: {text!r} is not a schedule: use lin_X (from X down to 0, e.g. lin_1.0) or warmup_X_F (from 0 "
+        "up to X during the first fraction F of training, e.g. warmup_1.0_0.1)."
     )
 
 
 def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
     """
-    :param hyperparams: hyperparameters of a run. A schedule of ``distill_coef`` written as text is
-        replaced by the schedule, and dotted names in a list of policies by the classes, as the zoo
-        itself does with a single policy
-    :raises ValueError: if a text is no such schedule, or a name not that of a class
+    Replace a schedule of ``distill_coef`` written as text, and class names in a list of policies, in place.
+
+    :param hyperparams: hyperparameters of a run
+    :raises ValueError: if a text is not a schedule, or a name not that of a class
     """
     if isinstance(hyperparams.get("distill_coef"), str):
         hyperparams["distill_coef"] = distill_coef_schedule(hyperparams["distill_coef"])

@@ -1,4 +1,4 @@
-"""MDPO's search space for ``rl_zoo3 train -optimize``: PPO's, and the weight of the distillation."""
+"""MDPO's search space for ``rl_zoo3 train -optimize``: PPO's and ``distill_coef``."""
 
 from typing import Any
 
@@ -8,14 +8,8 @@ import optuna
 def sample_mdpo_params(
     trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]
 ) -> dict[str, Any]:
-    """
-    :param trial: the trial to sample for
-    :param n_actions: passed on to PPO's sampler
-    :param n_envs: passed on to PPO's sampler
-    :param additional_args: passed on to PPO's sampler
-    :return: arguments of MDPO
-    """
-    # Not at the top: the zoo's module asks for this one as soon as it is imported
+    """Sample arguments of MDPO; the parameters are those of PPO's sampler."""
+    # Not at the top: the zoo's module imports this one
     from rl_zoo3.hyperparams_opt import sample_ppo_params
 
     sample_ppo_params(trial, n_actions, n_envs, additional_args)
@@ -27,9 +21,8 @@ def sample_mdpo_params(
 
 def convert_mdpo_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """
-    :param sampled_params: what the trial's ``suggest_...`` methods returned, by name
-    :return: arguments of MDPO. A minibatch is at most ``n_steps``, the rollout of a policy with
-        one environment: MDPO rejects larger ones than the rollout, where PPO cuts them short
+    Convert the sampled values to arguments of MDPO. ``batch_size`` is at most ``n_steps``, the rollout of a policy with
+    one environment: MDPO rejects larger minibatches, while PPO truncates them.
     """
     from rl_zoo3.hyperparams_opt import convert_onpolicy_params
 

@@ -1,4 +1,4 @@
-"""What MDPO adds to the zoo's modules; called by the start-up hook as they are imported."""
+"""Patches of the zoo's modules, applied by the start-up hook when they are imported."""
 
 import functools
 import inspect
@@ -12,9 +12,7 @@ NATIVE = {"vec_env_wrapper": "sb3_mdpo.envs.native_vec_env"}
 
 
 def hyperparams_folder() -> Path:
-    """
-    :return: where the hyperparameter files are: in the package (wheel) or beside it (checkout)
-    """
+    """Folder of the hyperparameter files: in the package (wheel) or beside it (checkout)."""
     package = Path(__file__).parents[1]
     inside = package / "hyperparams"
     return inside if inside.is_dir() else package.parent / "hyperparams"
@@ -23,8 +21,8 @@ def hyperparams_folder() -> Path:
 def adapted(original: Callable[..., Any], adapt: Callable[[dict[str, Any]], None]) -> Callable[..., Any]:
     """
     :param original: function of the zoo
-    :param adapt: changes the arguments of every call, by name and with the defaults filled in
-    :return: the function with its arguments changed; one that has been adapted already is returned as it is
+    :param adapt: changes the arguments of every call, by name and with defaults
+    :return: the adapted function; one that is already adapted is returned unchanged
     """
     if hasattr(original, "__wrapped__"):
         return original
@@ -40,12 +38,8 @@ def adapted(original: Callable[..., Any], adapt: Callable[[dict[str, Any]], None
 
 
 def extend_utils(utils: Any) -> None:
-    """
-    Register the algorithm, and have ``enjoy`` and ``record_video`` run Procgen natively.
-
-    :param utils: ``rl_zoo3.utils``, whose dict of algorithms all of the zoo's modules share
-    """
-    from sb3_mdpo.mdpo import MDPO  # registers the Procgen ids on the way
+    """Register the algorithm in ``rl_zoo3.utils``, and make ``enjoy`` and ``record_video`` run Procgen natively."""
+    from sb3_mdpo.mdpo import MDPO  # also registers the Procgen ids
 
     utils.ALGOS["mdpo"] = MDPO
     utils.create_test_env = adapted(utils.create_test_env, _adapt_test_env)
@@ -56,13 +50,11 @@ def _adapt_test_env(arguments: dict[str, Any]) -> None:
         from stable_baselines3.common.vec_env import DummyVecEnv
 
         arguments["hyperparams"] = NATIVE | (arguments["hyperparams"] or {})
-        arguments["vec_env_cls"] = DummyVecEnv  # for what the native environment replaces
+        arguments["vec_env_cls"] = DummyVecEnv  # of the environments that the native one replaces
 
 
 def register_search(hyperparams_opt: Any) -> None:
-    """
-    :param hyperparams_opt: ``rl_zoo3.hyperparams_opt``
-    """
+    """Register the search space in ``rl_zoo3.hyperparams_opt``."""
     from sb3_mdpo.zoo.hyperparams_opt import convert_mdpo_params, sample_mdpo_params
 
     hyperparams_opt.HYPERPARAMS_SAMPLER["mdpo"] = sample_mdpo_params
@@ -70,12 +62,7 @@ def register_search(hyperparams_opt: Any) -> None:
 
 
 def extend_experiments(exp_manager: Any) -> None:
-    """
-    Teach the experiment manager where ``mdpo.yml`` is, how some hyperparameters are
-    written, and how Procgen is run and evaluated.
-
-    :param exp_manager: ``rl_zoo3.exp_manager``
-    """
+    """Add ``mdpo.yml``, MDPO's schedules and native Procgen to the manager in ``rl_zoo3.exp_manager``."""
     from sb3_mdpo.zoo.hyperparams import preprocess_hyperparams
 
     manager = exp_manager.ExperimentManager
@@ -101,18 +88,14 @@ def extend_experiments(exp_manager: Any) -> None:
 def _adapt_experiment(arguments: dict[str, Any]) -> None:
     if arguments["algo"] == "mdpo" and not arguments["config"]:
         arguments["config"] = str(hyperparams_folder() / "mdpo.yml")
-    if is_native(arguments["env_id"]):
-        _adapt_to_native(arguments)
-
-
-def _adapt_to_native(arguments: dict[str, Any]) -> None:
+    if not is_native(arguments["env_id"]):
+        return
     env_kwargs = arguments["env_kwargs"]
     if env_kwargs and "num_levels" not in env_kwargs:
         print("--env-kwargs replaces the file's: without num_levels among them, training is on all levels.")
-    # It would reach the evaluation too, which then measured training levels
+    # Else the evaluation would use the training levels
     if env_kwargs and not arguments["eval_env_kwargs"]:
         arguments["eval_env_kwargs"] = env_kwargs | UNSEEN_LEVELS
-    # The native engine needs no processes, nor do the single environments that it replaces
     if arguments["vec_env_type"] == "subproc":
         print("The native engine steps all environments by itself: --vec-env subproc makes no difference.")
         arguments["vec_env_type"] = "dummy"

@@ -22,10 +22,10 @@ PROG = "python -m sb3_mdpo.zoo train --resume"
 
 def main(argv: Sequence[str]) -> None:
     """
-    Run the zoo's own training once more, with the arguments and hyperparameters that the run folder holds. What cannot
-    be resumed ends as one line on stderr and exit code 2.
+    Run the zoo's training with the arguments and hyperparameters in the run folder. If it cannot be resumed, end with
+    one line on stderr and exit code 2.
 
-    :param argv: the run folder, and what may be different: device, threads, output
+    :param argv: the run folder, and options for device, threads and output
     """
     parser = Parser(prog=PROG, description="Resume an interrupted training of the zoo.")
     parser.add_argument("folder", type=Path, help="run folder of rl_zoo3 train, e.g. logs/mdpo/CartPole-v1_1")
@@ -39,8 +39,11 @@ def main(argv: Sequence[str]) -> None:
         settings = settings_folder(folder)
         arguments = read_args(settings / ARGS)
         read_hyperparams(settings)
-        if current_ranks().is_first:  # it puts damaged ones aside
-            check_resumable(folder)
+        if current_ranks().is_first and read_newest(folder / FOLDER) is None:  # moves damaged ones aside
+            raise ValueError(
+                f"{folder / FOLDER} holds no checkpoints: ResumableCheckpointCallback writes them, where it is the "
+                "first callback in the hyperparameters. Train anew."
+            )
     except (OSError, ValueError) as error:
         print(f"{PROG}: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
@@ -49,30 +52,15 @@ def main(argv: Sequence[str]) -> None:
     _train(folder, settings)
 
 
-def check_resumable(folder: Path) -> None:
-    """
-    :param folder: run folder of the zoo
-    :raises ValueError: if it has no checkpoint that could be read
-    """
-    if read_newest(folder / FOLDER) is None:
-        raise ValueError(
-            f"{folder / FOLDER} holds no checkpoints: ResumableCheckpointCallback writes them, where it is the first "
-            "callback in the hyperparameters. Train anew."
-        )
-
-
 def command_line(arguments: dict[str, Any]) -> list[str]:
-    """
-    :param arguments: parsed arguments of ``rl_zoo3 train``, by name
-    :return: what to write on a command line for them
-    """
+    """The command line for parsed arguments of ``rl_zoo3 train``."""
     line: list[str] = []
     for name, value in arguments.items():
         option = f"--{name.replace('_', '-')}"
         if value is None or value is False or value in ("", [], {}):
             continue
         if value is True:
-            # The only one that is no switch
+            # The only boolean option that takes a value
             line += [option, "True"] if name == "truncate_last_trajectory" else [option]
         elif isinstance(value, dict):
             line += [option, *(f"{key}:{one!r}" for key, one in value.items())]
@@ -88,14 +76,14 @@ def _train(folder: Path, settings: Path) -> None:
     from rl_zoo3.exp_manager import ExperimentManager
 
     class ResumedExperiment(ExperimentManager):  # type: ignore[misc, valid-type]
-        """An experiment in the folder of the interrupted one, whose settings stay as they are."""
+        """An experiment in the folder of the interrupted one, with its settings."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.save_path, self.params_path = str(folder), str(settings)
 
         def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-            hyperparams = read_mapping(settings / CONFIG, yaml.UnsafeLoader)  # of a run of one's own
+            hyperparams = read_mapping(settings / CONFIG, yaml.UnsafeLoader)  # a run trained on this machine
             if is_native(self.env_name.gym_id):
                 self.deterministic_eval = False
             return hyperparams, deepcopy(hyperparams)

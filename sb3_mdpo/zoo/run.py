@@ -21,19 +21,13 @@ ALGOS = ("mdpo", "ppo")
 
 @dataclass(frozen=True)
 class Run:
-    """
-    :param settings: the folder inside the run's folder with its configuration, named after the environment
-    :param model_path: the model to use
-    :param args: arguments of ``rl_zoo3 train``
-    :param hyperparams: what the zoo reads from ``config.yml``
-    :param env_kwargs: arguments of the training environments
-    """
+    """A run folder of ``rl_zoo3 train``."""
 
-    settings: Path
+    settings: Path  #: folder inside the run's folder with its configuration, named after the environment
     model_path: Path
-    args: dict[str, Any]
-    hyperparams: dict[str, Any]
-    env_kwargs: dict[str, Any]
+    args: dict[str, Any]  #: of ``rl_zoo3 train``
+    hyperparams: dict[str, Any]  #: of ``config.yml``
+    env_kwargs: dict[str, Any]  #: of the training environments
 
     @property
     def folder(self) -> Path:
@@ -56,15 +50,7 @@ class Run:
         return read_text(self.settings / COMMAND)
 
     def make_env(self, env_kwargs: dict[str, Any], n_envs: int, seed: int) -> VecEnv:
-        """
-        The environments that ``rl_zoo3 enjoy`` would have: wrappers, statistics that are no longer
-        updated, rewards as they are, stacked frames.
-
-        :param env_kwargs: arguments of the environments
-        :param n_envs: how many of them
-        :param seed: their seed
-        :return: the environments
-        """
+        """Environments as in ``rl_zoo3 enjoy``: wrappers, fixed statistics, unnormalized rewards, stacked frames."""
         install()
         env: VecEnv = utils.create_test_env(
             self.env_id,
@@ -72,7 +58,7 @@ class Run:
             stats_path=str(self.settings),
             seed=seed,
             should_render=False,
-            hyperparams=deepcopy(self.hyperparams),  # which it takes apart
+            hyperparams=deepcopy(self.hyperparams),  # it pops entries
             env_kwargs=env_kwargs,
             vec_env_cls=DummyVecEnv,
         )
@@ -81,13 +67,12 @@ class Run:
 
 def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS) -> Run:
     """
-    Read a run that was trained on this machine: like the zoo, this runs what Python code its files name.
+    Read a run that was trained on this machine: like in the zoo, its files can execute Python code.
 
     :param folder: run folder of ``rl_zoo3 train``, e.g. ``logs/mdpo/CartPole-v1_1``
-    :param load_best: whether to use the best model of the evaluations during training instead of the last one
-    :param algos: algorithms that the run may be of
-    :return: the run
-    :raises ValueError: if the folder is no complete run of one of them, or its environment is not known here
+    :param load_best: use the best model of the evaluations during training instead of the last one
+    :param algos: allowed algorithms
+    :raises ValueError: if the folder is not a complete run of one of them, or its environment is not registered
     """
     settings = settings_folder(folder)
     args = read_args(settings / ARGS)
@@ -108,16 +93,12 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     for name in ("num_levels", "start_level"):
         value = env_kwargs.get(name, 0)
         if type(value) is not int or value < 0:
-            raise ValueError(f"{settings}: {name} must be a whole number of at least 0, not {value!r}.")
+            raise ValueError(f"{settings}: {name} must be an integer of at least 0, not {value!r}.")
     return Run(settings, model_path, args, hyperparams, dict(env_kwargs))
 
 
 def read_args(path: Path) -> dict[str, Any]:
-    """
-    :param path: ``args.yml`` of a run of one's own
-    :return: arguments of ``rl_zoo3 train``, by name
-    :raises ValueError: if it is not what the zoo wrote
-    """
+    """Arguments of ``rl_zoo3 train`` from ``args.yml``; raises ``ValueError`` if the zoo did not write it."""
     args = read_mapping(path, yaml.UnsafeLoader)
     kinds = {"algo": str, "env": str, "env_kwargs": dict | None, "gym_packages": list, "seed": int}
     for name, kind in kinds.items():
@@ -130,28 +111,20 @@ def read_args(path: Path) -> dict[str, Any]:
 
 
 def read_hyperparams(settings: Path) -> dict[str, Any]:
-    """
-    :param settings: the folder inside a run's folder that holds its settings
-    :return: hyperparameters with the statistics' settings, as ``rl_zoo3 enjoy`` reads them
-    :raises ValueError: if they are not what the zoo wrote
-    """
+    """Hyperparameters in a settings folder as ``rl_zoo3 enjoy`` reads them; raises ``ValueError`` if damaged."""
     path = settings / CONFIG
     normalize = read_mapping(path, yaml.UnsafeLoader).get("normalize", False)
     if not isinstance(normalize, bool | str | dict):
         raise ValueError(f"{path}: normalize must be true, false, a mapping or one as text, not {normalize!r}.")
     try:
         hyperparams, _ = utils.get_saved_hyperparams(str(settings))
-    except (SyntaxError, NameError, TypeError, ValueError, AttributeError) as error:  # it evaluates such a text
+    except (SyntaxError, NameError, TypeError, ValueError, AttributeError) as error:  # it evaluates text
         raise ValueError(f"{path}: normalize is {normalize!r}, which cannot be evaluated ({error}).") from error
     return dict(hyperparams)
 
 
 def settings_folder(folder: Path) -> Path:
-    """
-    :param folder: run folder of ``rl_zoo3 train``
-    :return: the folder inside it that holds its settings
-    :raises ValueError: if it is no such folder
-    """
+    """The folder with the settings inside a run folder of the zoo; raises ``ValueError`` if there is not one."""
     if not folder.is_dir():
         raise ValueError(
             f"There is no folder {folder}: give a run folder of rl_zoo3 train, e.g. logs/mdpo/CartPole-v1_1."

@@ -1,4 +1,4 @@
-"""``torchrun ... -m sb3_mdpo.zoo train``: one run of the zoo, on one process or several."""
+"""``torchrun ... -m sb3_mdpo.zoo train``: one run of the zoo on one process or several."""
 
 import os
 import sys
@@ -10,16 +10,12 @@ from typing import Any
 from sb3_mdpo.common.ranks import current_ranks
 from sb3_mdpo.distributed.launch import process_group
 from sb3_mdpo.utils.terminal import one_line
-from sb3_mdpo.zoo.torchrun_jobs import job, run_to_go_on_with, sign
+from sb3_mdpo.zoo.torchrun_jobs import job, resumable_run, sign
 
 
 @contextmanager
 def launched() -> Iterator[None]:
-    """
-    Train on all processes that torchrun has started. Only the first one prints, and is tracked.
-
-    :return: context manager in which the zoo may train
-    """
+    """Let the zoo train on all processes that torchrun has started. Only the first one prints and is tracked."""
     with process_group() as ranks:
         from rl_zoo3 import train
 
@@ -32,15 +28,12 @@ def launched() -> Iterator[None]:
             yield
 
 
-def begun() -> Path | None:
-    """
-    :return: folder of the run that earlier processes of this job have begun, the same in all processes
-    :raises SystemExit: if this one may not go on with it
-    """
+def started_run() -> Path | None:
+    """Folder of the run that earlier processes of this job started; exits with code 2 if it cannot be resumed."""
     ranks, run, problem = current_ranks(), None, ""
     if ranks.is_first:
         try:
-            run = run_to_go_on_with()
+            run = resumable_run()
         except (OSError, ValueError) as error:
             problem = one_line(error)
             print(f"python -m sb3_mdpo.zoo train: {problem}", file=sys.stderr)
@@ -53,14 +46,14 @@ def begun() -> Path | None:
 def for_all_ranks(manager: Any) -> Any:
     """
     :param manager: the zoo's ``ExperimentManager``, or a subclass
-    :return: a subclass that has its share of the training environments in every process, while the first one
-        evaluates and writes; the class itself where there is one process only, without torchrun
+    :return: with torchrun, a subclass in which every process has its share of the training environments and only the
+        first one evaluates and writes
     """
     return manager if job() is None and current_ranks().size == 1 else type("SharedExperiment", (_Shared, manager), {})
 
 
 class _Shared:
-    """What is different in an experiment of torchrun; comes before the zoo's ``ExperimentManager``."""
+    """Mixin for the zoo's ``ExperimentManager``."""
 
     save_path: str
     seed: int

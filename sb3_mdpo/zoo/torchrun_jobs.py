@@ -1,4 +1,4 @@
-"""Which run a job of torchrun has begun, so that processes that it starts again go on with it."""
+"""The run of a torchrun job, which its restarted processes resume."""
 
 import argparse
 import os
@@ -17,15 +17,10 @@ NO_ID = "none"  # of torchrun without --rdzv-id
 
 
 def job() -> str | None:
-    """
-    :return: what all attempts of a job of torchrun have in common, and no other job; None without torchrun
-    """
+    """A name that all attempts of a torchrun job share, and no other job; None without torchrun."""
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
-    return _launcher() if run_id == NO_ID else run_id
-
-
-def _launcher() -> str:
-    """A word for the torchrun that has started this process."""
+    if run_id != NO_ID:
+        return run_id
     reports = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if reports:  # FOLDER/attempt_0/0/error.json in a folder with a new random name
         return Path(reports).parents[2].name
@@ -33,21 +28,18 @@ def _launcher() -> str:
 
 
 def sign(run: Path) -> None:
-    """
-    Write down which job has begun a run, where torchrun has. One that goes on with it changes nothing.
-
-    :param run: its folder
-    """
+    """Write the job that started a run to its folder, unless it is there already."""
     name = job()
     if name and not (run / JOB).exists():
         with replacing(run / JOB) as file:
             file.write(f"{name}\n{_command()}\n".encode())
 
 
-def run_to_go_on_with() -> Path | None:
+def resumable_run() -> Path | None:
     """
-    :return: folder of the run that this job has begun, if it has checkpoints
-    :raises ValueError: if it was begun by another command, or could not be told from those of other jobs
+    Folder of the run that this job started, if it has checkpoints.
+
+    :raises ValueError: if another command started it, or it cannot be distinguished from runs of other jobs
     """
     name = job()
     if name is None or _is_first_of_nameless():
@@ -60,18 +52,18 @@ def run_to_go_on_with() -> Path | None:
     if signed[run][1:] != [_command()]:
         then = " ".join(signed[run][1:])
         raise ValueError(
-            f"--rdzv-id={name} is that of {run}, which was begun as `{then}`: repeat that to go on with it, or "
-            "give every training an id of its own."
+            f"--rdzv-id={name} is the id of {run}, which was started with `{then}`: repeat this command to resume it, "
+            "or choose a new id."
         )
     return run
 
 
 def _is_first_of_nameless() -> bool:
-    """Whether runs of jobs without --rdzv-id can only be those of earlier launchers with the number of ours."""
+    """Whether this is the first attempt of a job without --rdzv-id: matching runs are of earlier launchers."""
     if os.environ["TORCHELASTIC_RUN_ID"] != NO_ID:
         return False
-    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":  # each counts its own restarts
-        raise ValueError("on several machines torchrun needs a --rdzv-id, new for every run: restarts find it by that.")
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":  # each machine counts its own restarts
+        raise ValueError("on several machines torchrun needs a --rdzv-id, new for every run, to find it again.")
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
 
 

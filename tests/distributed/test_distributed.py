@@ -30,7 +30,7 @@ from sb3_mdpo.distributed.group import TorchRanks, environment_seed, seed_genera
 from sb3_mdpo.distributed.launch import attempt_store
 from sb3_mdpo.distributed.reductions import GlobalMeanStd, normalized, powers, variance
 from sb3_mdpo.mdpo import mdpo
-from sb3_mdpo.zoo.torchrun_jobs import JOB, run_to_go_on_with, sign
+from sb3_mdpo.zoo.torchrun_jobs import JOB, resumable_run, sign
 from tests.support.distributed_programs import CASES, N_ENVS, ROLLOUTS, SIZE, TENSORS, Hang, Poison, make_model
 from tests.support.faults import Training, differences
 from tests.support.studies import wait_until
@@ -342,7 +342,7 @@ def test_a_single_process_is_restarted_and_its_job_can_be_started_again(tmp_path
     logs = tmp_path / "logs" / "mdpo"
     before = {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
     other = zoo(tmp_path, machine=machine)
-    assert "--rdzv-id=requeued is that of logs/mdpo/CartPole-v1_1, which was begun as" in output_of(other)
+    assert "--rdzv-id=requeued is the id of logs/mdpo/CartPole-v1_1, which was started with" in output_of(other)
     assert other.returncode != 0
     assert before == {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
     assert "Resuming from step" in succeed(zoo(tmp_path, machine=restarts, seed=()))
@@ -367,35 +367,35 @@ def sign_anew(run: Path) -> None:
 
 
 def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
-    assert run_to_go_on_with() is None  # without checkpoints
+    assert resumable_run() is None  # without checkpoints
     Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
-    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    assert resumable_run() == Path("here/mdpo/Env_1")
     launcher.setattr(sys, "orig_argv", [*sys.orig_argv, "--seed", "2"])
-    with pytest.raises(ValueError, match=r"--rdzv-id=7 is that of here/mdpo/Env_1, which was begun as `.* -f here`: "):
-        run_to_go_on_with()
+    with pytest.raises(ValueError, match=r"--rdzv-id=7 is the id of here/mdpo/Env_1, which was .* -f here`: "):
+        resumable_run()
     launcher.setenv("TORCHELASTIC_RUN_ID", "8")
-    assert run_to_go_on_with() is None
+    assert resumable_run() is None
 
 
 def test_runs_of_jobs_without_an_id(launcher: pytest.MonkeyPatch) -> None:
     Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
     launcher.setenv("TORCHELASTIC_RUN_ID", "none")
     sign_anew(Path("here/mdpo/Env_1"))
-    assert run_to_go_on_with() is None  # perhaps of an earlier process with the launcher's number
+    assert resumable_run() is None  # perhaps of an earlier process with the launcher's number
     launcher.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    assert resumable_run() == Path("here/mdpo/Env_1")
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_1/0/error.json")
-    assert run_to_go_on_with() is None  # of another launcher
+    assert resumable_run() is None  # of another launcher
     sign_anew(Path("here/mdpo/Env_1"))
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_2/0/error.json")
-    assert run_to_go_on_with() == Path("here/mdpo/Env_1")
+    assert resumable_run() == Path("here/mdpo/Env_1")
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_two/attempt_2/0/error.json")
-    assert run_to_go_on_with() is None
+    assert resumable_run() is None
     launcher.setenv("GROUP_WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="on several machines torchrun needs a --rdzv-id"):
-        run_to_go_on_with()
+        resumable_run()
     launcher.delenv("TORCHELASTIC_RUN_ID")
-    assert run_to_go_on_with() is None
+    assert resumable_run() is None
 
 
 def test_only_the_first_process_writes(runs: tuple[Path, Path, str, str]) -> None:

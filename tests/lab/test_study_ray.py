@@ -4,7 +4,6 @@ import tarfile
 import tempfile
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,15 +24,15 @@ STUDY = {
     "num_levels": [8],
     "methods": ["ppo"],
     "seeds": [0, 1],
-    "timesteps": 4096,
+    "timesteps": 2048,
     "hyperparams": {
         "n_envs": 8,
         "n_steps": 32,
         "batch_size": 128,
         "n_epochs": 1,
-        "callback": [{"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 512}}],
+        "callback": [{"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 256}}],
     },
-    "evaluation": {"freq": 2048, "episodes": 4, "n_envs": 4},
+    "evaluation": {"freq": 1024, "episodes": 4, "n_envs": 4},
     "device": "cpu",
 }
 TIMES = ("seconds",)
@@ -91,7 +90,7 @@ def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd)
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=SMALL_STORE) for _ in range(2)]
     begun = tmp_path / "storage"
     opened = tmp_path / "opened"
-    hyperparams = with_callback(512, "Gate", reached=str(tmp_path / "reached"), at_step=1024, opened=str(opened))
+    hyperparams = with_callback(256, "Gate", reached=str(tmp_path / "reached"), at_step=512, opened=str(opened))
 
     def kill_one() -> None:
         wait_until(
@@ -119,7 +118,7 @@ def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd)
     assert not list((tmp_path / "out" / "unfinished").iterdir())
 
 
-def test_a_run_that_fails_on_ray_is_shown_and_the_others_go_on(short_folder, tmp_path, monkeypatch, capfd):
+def test_a_run_that_fails_on_ray_is_shown_and_the_others_continue(short_folder, tmp_path, monkeypatch, capfd):
     """On this machine alone, with half-done runs in the study's own folder."""
     monkeypatch.setenv("RAY_TMPDIR", str(short_folder))
     monkeypatch.setenv("RAY_worker_niceness", "0")
@@ -143,7 +142,7 @@ def test_resources_that_this_machine_does_not_have(monkeypatch):
         _check_resources(parse_study(STUDY | {"resources": {"gpus": 1000}}, "x"))
 
 
-def test_an_interrupted_study_on_ray_ends_its_runs_with_a_last_checkpoint(short_folder, tmp_path):
+def test_an_interrupted_study_on_ray_writes_a_newer_checkpoint(short_folder, tmp_path):
     reached = tmp_path / "reached"
     hyperparams = with_callback(10**9, "Unwritten", reached=str(reached)) | {"n_timesteps": 10**9}
     variant = {"name": "long", "method": "ppo", "hyperparams": hyperparams}
@@ -154,11 +153,17 @@ def test_an_interrupted_study_on_ray_ends_its_runs_with_a_last_checkpoint(short_
         return [int(path.stem.removeprefix("checkpoint_")) for path in files]
 
     environment = {"RAY_TMPDIR": str(short_folder), "RAY_worker_niceness": "0"}
-    wait = partial(wait_until, reached.exists, PATIENCE)
-    code, output = interrupted_study(wait, "run", file, "-o", tmp_path / "out", "--engine", "ray", **environment)
+    before: list[int] = []
+
+    def meanwhile() -> None:
+        wait_until(lambda: reached.exists() and steps(), PATIENCE)
+        before.extend(steps())
+
+    code, output = interrupted_study(meanwhile, "run", file, "-o", tmp_path / "out", "--engine", "ray", **environment)
     assert code == 130, output
     assert "the same command continues" in output
-    assert max(steps()) > 0
+    assert before == [0]  # the only one that save_freq asks for
+    assert max(steps()) > max(before)
 
 
 # ---------------------------------------------------------------- the storage

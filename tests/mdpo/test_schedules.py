@@ -127,7 +127,7 @@ def test_schedules_as_text(text, expected):
     "text", ["2.0", "lin", "lin_", "lin_-1", "lin_1_2", "warmup_1", "warmup_1_0", "warmup_1_2", "cos_1"]
 )
 def test_other_text_is_refused(text):
-    with pytest.raises(ValueError, match=f"distill_coef: '{text}' is no schedule: use lin_X .* or warmup_X_F"):
+    with pytest.raises(ValueError, match=f"distill_coef: '{text}' is not a schedule: use lin_X .* or warmup_X_F"):
         distill_coef_schedule(text)
 
 
@@ -179,5 +179,5 @@ def test_numbers_and_lists_in_the_zoos_files(tmp_path):
 
 
 def test_text_that_is_no_schedule_in_the_zoos_files(tmp_path):
-    with pytest.raises(ValueError, match="'linear' is no schedule"):
+    with pytest.raises(ValueError, match="'linear' is not a schedule"):
         zoo_model(tmp_path, distill_coef="linear")

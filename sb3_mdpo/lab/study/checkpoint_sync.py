@@ -44,7 +44,7 @@ class CheckpointSync:
     def update(self) -> None:
         """Copy what has changed if there is a new checkpoint. Errors are warnings: the next checkpoint tries again."""
         newest = newest_checkpoint(self.work)
-        if newest in (None, self._newest):
+        if newest is None or newest == self._newest:
             return
         self._newest = newest
         try:
