@@ -471,7 +471,7 @@ def processes_in(folder: Path) -> list[str]:
 
 def test_a_command_that_succeeds_without_the_whole_training_has_failed(tmp_path, monkeypatch):
     """As an interrupted training of the zoo does, which saves what it has."""
-    monkeypatch.setattr(PlannedRun, "arguments", lambda *_: ["hyperparams"])
+    monkeypatch.setattr(PlannedRun, "arguments", ["hyperparams"])
     folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
     assert execute(run, folder, 1, "cpu", stopped=lambda: True) == "interrupted"
     assert folder.unfinished(run).is_dir()

@@ -74,13 +74,14 @@ def test_train_writes_tensorboard_folders_named_after_the_algorithm(trained, wor
     assert [path.name for path in (workdir / "tb" / ENV_ID).iterdir()] == ["MDPO_1"]
 
 
-@pytest.mark.parametrize(("n_envs", "log"), [("1", "single"), ("3", "several")])
-def test_enjoy(trained, workdir, n_envs, log):
+def test_enjoy(trained, workdir):
     enjoy = f"rl_zoo3 enjoy --algo mdpo --env {ENV_ID} -f logs --no-render -n 400 --stochastic --device cpu".split()
-    result = command(*enjoy, "--n-envs", n_envs, "--num-threads", "1", "--reward-log", log, cwd=workdir)
-    assert "Mean reward" in result.stdout or n_envs != "1"
-    assert [path.name for path in (workdir / log).iterdir()] == ["monitor.csv"]
-    assert len((workdir / log / "monitor.csv").read_text().splitlines()) > 2
+    result = command(*enjoy, "--reward-log", "single", cwd=workdir)
+    assert "Mean reward" in result.stdout
+    command(*enjoy, "--n-envs", "3", "--reward-log", "several", cwd=workdir)
+    for log in ("single", "several"):
+        assert [path.name for path in (workdir / log).iterdir()] == ["monitor.csv"]
+        assert len((workdir / log / "monitor.csv").read_text().splitlines()) > 2
 
 
 def test_record_video(trained, workdir):

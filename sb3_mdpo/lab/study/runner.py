@@ -44,13 +44,13 @@ def execute(
         work.mkdir(parents=True)
         with replacing(work / CONF) as file:
             file.write(yaml.safe_dump(run.conf).encode())
-        arguments = run.arguments(threads, device)
+        arguments = run.arguments
     else:
-        arguments = ["train", "--resume", str(begun.relative_to(work)), *run.hardware(threads, device)]
+        arguments = ["train", "--resume", str(begun.relative_to(work))]
     command = [sys.executable, "-m", "sb3_mdpo.lab.study.parent_watchdog", sys.executable, "-m", "sb3_mdpo.zoo"]
     with (work / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [*command, *arguments],
+            [*command, *arguments, "--device", device, "--num-threads", str(threads)],
             cwd=work,
             stdin=subprocess.PIPE,
             stdout=log,

@@ -47,17 +47,11 @@ class PlannedRun:
         """The zoo's file of hyperparameters for this run."""
         return {self.env_id: self.hyperparams}
 
-    def arguments(self, threads: int, device: str) -> list[str]:
+    @property
+    def arguments(self) -> list[str]:
         """The zoo's arguments in a folder that holds :attr:`conf`. Only the callback evaluates."""
-        return [
-            *("train", "--algo", "mdpo", "--env", self.env_id, "-conf", CONF, "-f", ".", "--seed", str(self.seed)),
-            *("--eval-freq", "-1"),
-            *self.hardware(threads, device),
-        ]
-
-    @staticmethod
-    def hardware(threads: int, device: str) -> list[str]:
-        return ["--device", device, "--num-threads", str(threads)]
+        conf = ("-conf", CONF, "-f", ".", "--seed", str(self.seed), "--eval-freq", "-1")
+        return ["train", "--algo", "mdpo", "--env", self.env_id, *conf]
 
 
 def plan_runs(study: Study) -> list[PlannedRun]:
