@@ -138,12 +138,6 @@ def test_all_procgen_ids_run_natively_whatever_the_file_or_the_kind_of_vec_env(w
     assert "native_vec_env" in (folder / env_id / "config.yml").read_text()
 
 
-def test_env_kwargs_without_levels_are_pointed_out(workdir):
-    options = ["--eval-freq", "-1", "-f", "levels", "--env-kwargs", "use_backgrounds:False"]
-    result = command("rl_zoo3", *TRAIN, *TINY, *options, cwd=workdir)
-    assert "without num_levels among them, training is on all levels" in result.stdout
-
-
 def test_vec_env_subproc_on_other_environments(workdir):
     train = "rl_zoo3 train --algo mdpo --env Pendulum-v1 -n 100 -f pendulum --eval-freq -1 --vec-env subproc"
     command(*train.split(), "-params", "n_envs:2", "n_steps:50", "batch_size:50", cwd=workdir)
