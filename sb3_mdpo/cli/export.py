@@ -1,4 +1,4 @@
-"""``sb3-mdpo export``. Heavy imports wait until it runs."""
+"""``sb3-mdpo export``. Heavy modules are imported when it runs."""
 
 import argparse
 from contextlib import redirect_stdout
@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: the parser of ``sb3-mdpo export``
-    """
+    """Add the arguments of ``sb3-mdpo export``."""
     parser.add_argument(
         "path", metavar="PATH", type=Path, help="run folder of the zoo, or a file that MDPO.save() wrote"
     )

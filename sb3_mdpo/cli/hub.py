@@ -1,4 +1,4 @@
-"""``sb3-mdpo push`` and ``sb3-mdpo pull``. What they need is imported when they run."""
+"""``sb3-mdpo push`` and ``sb3-mdpo pull``. Heavy modules are imported when they run."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ from sb3_mdpo.utils.optional_dependencies import need
 
 
 def add_push(parser: argparse.ArgumentParser) -> None:
-    """:param parser: the parser of ``sb3-mdpo push``"""
+    """Add the arguments of ``sb3-mdpo push``."""
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="run folder, e.g. logs/mdpo/CartPole-v1_1")
     parser.add_argument("repo_id", metavar="REPO_ID", help="repository on the Hub, e.g. alice/mdpo-CartPole-v1")
     parser.add_argument("--load-best", action="store_true", help="share best_model.zip instead of the last model")
@@ -27,7 +27,7 @@ def add_push(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pull(parser: argparse.ArgumentParser) -> None:
-    """:param parser: the parser of ``sb3-mdpo pull``"""
+    """Add the arguments of ``sb3-mdpo pull``."""
     parser.add_argument("repo_id", metavar="REPO_ID", help="repository on the Hub, e.g. alice/mdpo-CartPole-v1")
     parser.add_argument("-f", "--folder", type=Path, default=Path("logs"), help="the zoo's log folder (default: logs)")
     parser.add_argument("--exp-id", type=int, default=0, help="number of the run (default: 0, the next free one)")

@@ -1,4 +1,4 @@
-"""Arguments of ``sb3-mdpo report``. Its dependencies are imported when it runs."""
+"""``sb3-mdpo report``. Heavy modules are imported when it runs."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from sb3_mdpo.utils.optional_dependencies import need
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
-    """:param parser: the parser of ``sb3-mdpo report``"""
+    """Add the arguments of ``sb3-mdpo report``."""
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="a study's folder or a run folder of rl_zoo3 train")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
     parser.add_argument("--figures", metavar="FOLDER", type=Path, help="also write the charts as PNG and PDF there")

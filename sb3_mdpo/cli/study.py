@@ -1,4 +1,4 @@
-"""Arguments of ``sb3-mdpo study``. Its dependencies are imported when it runs."""
+"""``sb3-mdpo study``. Heavy modules are imported when it runs."""
 
 import argparse
 import sys
@@ -10,13 +10,9 @@ from sb3_mdpo.utils.optional_dependencies import need
 if TYPE_CHECKING:
     from sb3_mdpo.lab.study.runner import Engine
 
-ENGINES = ("local", "ray")
-
 
 def add_study(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: the parser of ``sb3-mdpo study``
-    """
+    """Add the arguments of ``sb3-mdpo study``."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     run = actions.add_parser("run", help="train the missing runs", description="Train the missing runs of a study.")
     status = actions.add_parser("status", help="show its progress", description="Show the progress of a study.")
@@ -27,22 +23,18 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--threads", type=_positive, help="PyTorch's threads in each run (default: the file's)")
     run.add_argument("--device", help="PyTorch device (default: the file's)")
     run.add_argument(
-        "--engine", choices=ENGINES, default=ENGINES[0], help="where the runs are executed (default: this machine)"
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="where the runs are executed (default: this machine)",
     )
     run.add_argument("--address", help="address of the Ray cluster: host:port or auto (default: this machine)")
     run.add_argument(
         "--storage", metavar="URL", help="where Ray's machines keep unfinished runs (default: the study's folder)"
     )
-    run.set_defaults(run=_run)
-    _add_plan(actions)
     schema = actions.add_parser(
         "schema", help="print the JSON schema of study files", description="Print the JSON schema of study files."
     )
-    schema.set_defaults(run=_schema)
-    status.set_defaults(run=_status)
-
-
-def _add_plan(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     plan = actions.add_parser("plan", help="show its costs", description="Show what a study will take.")
     plan.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/paper_matrix.yml")
     throughput = plan.add_mutually_exclusive_group()
@@ -57,7 +49,14 @@ def _add_plan(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     plan.add_argument("--machines", type=_positive, default=1, help="number of machines like this (default: 1)")
     plan.add_argument("--jobs", type=_positive, help="runs at the same time on each (default: the file's)")
     plan.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    plan.set_defaults(run=_plan)
+    parser.set_defaults(run=_study)
+    for action, function in ((run, _run), (status, _status), (plan, _plan), (schema, _schema)):
+        action.set_defaults(function=function)
+
+
+def _study(args: argparse.Namespace) -> None:
+    need("lab", filelock="filelock", pydantic="pydantic")
+    args.function(args)
 
 
 def _rate(text: str) -> tuple[str, float]:
@@ -94,7 +93,6 @@ def _engine(args: argparse.Namespace) -> "Engine":
 
 
 def _run(args: argparse.Namespace) -> None:
-    need("lab", filelock="filelock", pydantic="pydantic")
     engine = _engine(args)
     from sb3_mdpo.lab.study.config import read_study
     from sb3_mdpo.lab.study.study import run_study
@@ -111,7 +109,6 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _status(args: argparse.Namespace) -> None:
-    need("lab", filelock="filelock", pydantic="pydantic")
     from sb3_mdpo.lab.study.config import read_study
     from sb3_mdpo.lab.study.study import study_status
 
@@ -119,10 +116,8 @@ def _status(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    need("lab", filelock="filelock", pydantic="pydantic")
     from sb3_mdpo.lab.study.config import read_study
-    from sb3_mdpo.lab.study.plan import make_plan, measured
-    from sb3_mdpo.lab.study.plan_text import plan_json, plan_table
+    from sb3_mdpo.lab.study.plan import make_plan, measured, plan_json, plan_table
 
     study = read_study(args.file)
     study = study.model_copy(update={"jobs": args.jobs or study.jobs})
@@ -132,7 +127,6 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _schema(_: argparse.Namespace) -> None:
-    need("lab", pydantic="pydantic")
     import json
 
     from sb3_mdpo.lab.study.config import Study

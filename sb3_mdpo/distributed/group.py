@@ -1,5 +1,6 @@
 """The processes started by torchrun."""
 
+import random
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -15,12 +16,11 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.common.ranks import Ranks
-from sb3_mdpo.distributed.normalization import share_statistics
-from sb3_mdpo.distributed.reductions import normalized, powers, variance
-from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
+from sb3_mdpo.distributed.reductions import normalized, powers, share_statistics, variance
 from sb3_mdpo.utils.terminal import one_line
 
 T = TypeVar("T")
+LARGEST_SEED = 2**30  # leaves room for the environments' numbers in the 31 bits that all engines take
 
 
 class LostRankError(RuntimeError):
@@ -30,11 +30,11 @@ class LostRankError(RuntimeError):
 @contextmanager
 def waiting_for(what: str, rank: int, size: int) -> Iterator[None]:
     """
-    :param what: what the other processes are to do or send, for the message
+    Turn the backends' errors into :class:`LostRankError`.
+
+    :param what: what the other processes send, for the message
     :param rank: index of this process
     :param size: number of processes
-    :return: context manager in which they do
-    :raises LostRankError: if they do not
     """
     start = time.monotonic()
     try:
@@ -46,11 +46,35 @@ def waiting_for(what: str, rank: int, size: int) -> Iterator[None]:
         ) from error
 
 
+def seed_generators(entropy: int, rank: int, size: int) -> None:
+    """
+    Seed the global generators of Python, NumPy and torch differently in every process.
+
+    :param entropy: seed of the training
+    :param rank: index of this process
+    :param size: number of processes
+    """
+    of_python, of_numpy, of_torch = np.random.SeedSequence(entropy).spawn(size)[rank].spawn(3)
+    random.seed(int.from_bytes(of_python.generate_state(4).tobytes(), "little"))
+    np.random.seed(of_numpy.generate_state(4))
+    th.manual_seed(int(of_torch.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+def environment_seed(entropy: int, rank: int, n_envs: int) -> int:
+    """
+    The seed to pass to ``VecEnv.seed()``, which adds the environment's index: no two environments of all processes
+    have the same seed.
+
+    :param entropy: seed of the training
+    :param rank: index of this process
+    :param n_envs: environments of each process
+    """
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0] % LARGEST_SEED) + rank * n_envs
+
+
 class TorchRanks(Ranks):
     """
-    The processes of ``torch.distributed``'s default group.
-
-    Tensors travel by the backend of their device: gradients on GPUs by NCCL, everything else by gloo.
+    The processes of ``torch.distributed``'s default group. Gradients on GPUs travel by NCCL, everything else by gloo.
 
     :param rank: index of this process
     :param size: number of processes
@@ -70,28 +94,25 @@ class TorchRanks(Ranks):
             below, above = total // self.size * self.size, -(-total // self.size) * self.size
             nearest = f"{below} or {above}" if below else f"{above}"
             raise ValueError(
-                f"{what}={total} cannot be shared out equally among {self.size} processes: it counts those of all "
-                f"together; use a multiple of {self.size}, e.g. {nearest}."
+                f"{what}={total} is the number in all processes and cannot be divided among {self.size} processes: use "
+                f"a multiple of {self.size}, e.g. {nearest}."
             )
         return total // self.size
 
-    def _sum(self, tensor: th.Tensor, what: str) -> None:
+    def _sum(self, tensor: th.Tensor, what: str) -> th.Tensor:
         with self._waiting_for(what):
             dist.all_reduce(tensor)
+        return tensor
 
     def average(self, tensors: Sequence[th.Tensor]) -> None:
         if not tensors:
             return
-        flat = th.cat([tensor.flatten() for tensor in tensors])
-        self._sum(flat, "the gradients")
-        flat /= self.size
+        flat = self._sum(th.cat([tensor.flatten() for tensor in tensors]), "the gradients") / self.size
         for tensor, mean in zip(tensors, th.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
     def _average_powers(self, series: th.Tensor) -> th.Tensor:
-        averaged = powers(series)
-        self._sum(averaged, "the statistics of the minibatch")
-        return averaged / self.size
+        return self._sum(powers(series), "the statistics of the minibatch") / self.size
 
     def normalize(self, advantages: Sequence[th.Tensor]) -> list[th.Tensor]:
         series = th.stack(list(advantages))
@@ -101,9 +122,7 @@ class TorchRanks(Ranks):
         return variance(self._average_powers(series)).to(series.dtype)
 
     def all_true(self, value: bool) -> bool:
-        stopping = th.tensor([not value], dtype=th.int32)
-        self._sum(stopping, "the end of an environment step")
-        return not stopping.item()
+        return not self._sum(th.tensor([not value], dtype=th.int32), "the end of an environment step").item()
 
     def gather(self, value: T) -> list[T]:
         values: list[Any] = [None] * self.size
@@ -119,7 +138,7 @@ class TorchRanks(Ranks):
 
     def broadcast(self, value: T) -> T:
         values = [value]
-        with self._waiting_for("the message"):
+        with self._waiting_for("the messages"):
             dist.broadcast_object_list(values)
         return values[0]
 
@@ -134,19 +153,19 @@ class TorchRanks(Ranks):
         self._check_device(next(module.parameters()).device)
         with self._waiting_for("the parameters"):
             for tensor in module.state_dict().values():
-                values = tensor.contiguous()  # as all backends want them
+                values = tensor.contiguous()  # required by all backends
                 dist.broadcast(values, src=0)
                 tensor.copy_(values)
 
     def _check_device(self, device: th.device) -> None:
         if device.type == "cuda" and device.index not in (None, self.local_rank):
             raise ValueError(
-                f"device={str(device)!r} is not that of local rank {self.local_rank}, and no two can share one: "
-                "pass device='cuda' and start no more processes than there are GPUs, or device='cpu'."
+                f"device={str(device)!r} is not the GPU of local rank {self.local_rank}, and processes cannot share "
+                "one: pass device='cuda' and start at most as many processes as there are GPUs, or pass device='cpu'."
             )
 
     def spread_seed(self, seed: int | None, env: VecEnv | None) -> None:
-        if seed is None:  # torch's generators all begin alike
+        if seed is None:  # torch's generators all start with the same state
             seed_generators(secrets.randbits(128), self.rank, self.size)
             return
         seed_generators(seed, self.rank, self.size)
@@ -157,9 +176,8 @@ class TorchRanks(Ranks):
         share_statistics(env, self._average_array, self.size)
 
     def _average_array(self, array: NDArray[np.float64]) -> NDArray[np.float64]:
-        tensor = th.as_tensor(array)
-        self._sum(tensor, "the statistics of an environment step")
-        mean: NDArray[np.float64] = tensor.numpy() / self.size
+        total = self._sum(th.as_tensor(array), "the statistics of an environment step")
+        mean: NDArray[np.float64] = total.numpy() / self.size
         return mean
 
     def peers_generator(self) -> np.random.RandomState:
@@ -173,7 +191,7 @@ class TorchRanks(Ranks):
 
 
 def _on_every_rank(callback: Any) -> Any:
-    """The callbacks that say so; evaluating and writing are for the first process alone."""
+    """The callbacks with ``every_rank``; only the first process evaluates and writes."""
     if isinstance(callback, (list, CallbackList)):
         inside = callback if isinstance(callback, list) else callback.callbacks
         return [one for one in map(_on_every_rank, inside) if one is not None]

@@ -60,9 +60,7 @@ def _adapt_test_env(arguments: dict[str, Any]) -> None:
 
 
 def register_search(hyperparams_opt: Any) -> None:
-    """
-    :param hyperparams_opt: ``rl_zoo3.hyperparams_opt``
-    """
+    """Register the search space in ``rl_zoo3.hyperparams_opt``."""
     from sb3_mdpo.zoo.hyperparams_opt import convert_mdpo_params, sample_mdpo_params
 
     hyperparams_opt.HYPERPARAMS_SAMPLER["mdpo"] = sample_mdpo_params
@@ -101,11 +99,8 @@ def extend_experiments(exp_manager: Any) -> None:
 def _adapt_experiment(arguments: dict[str, Any]) -> None:
     if arguments["algo"] == "mdpo" and not arguments["config"]:
         arguments["config"] = str(hyperparams_folder() / "mdpo.yml")
-    if is_native(arguments["env_id"]):
-        _adapt_to_native(arguments)
-
-
-def _adapt_to_native(arguments: dict[str, Any]) -> None:
+    if not is_native(arguments["env_id"]):
+        return
     env_kwargs = arguments["env_kwargs"]
     if env_kwargs and "num_levels" not in env_kwargs:
         print("--env-kwargs replaces those of the hyperparameter file: without num_levels, training is on all levels.")

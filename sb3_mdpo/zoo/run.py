@@ -29,11 +29,11 @@ class Run:
     :param env_kwargs: arguments of the training environments
     """
 
-    settings: Path
+    settings: Path  #: folder inside the run's folder with its configuration, named after the environment
     model_path: Path
-    args: dict[str, Any]
-    hyperparams: dict[str, Any]
-    env_kwargs: dict[str, Any]
+    args: dict[str, Any]  #: of ``rl_zoo3 train``
+    hyperparams: dict[str, Any]  #: of ``config.yml``
+    env_kwargs: dict[str, Any]  #: of the training environments
 
     @property
     def folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""``torchrun ... -m sb3_mdpo.zoo train``: one run of the zoo, on one process or several."""
+"""``torchrun ... -m sb3_mdpo.zoo train``: one run of the zoo on one process or several."""
 
 import os
 import sys

@@ -20,13 +20,11 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab.generalization.trained import open_trained
 from sb3_mdpo.lab.study.config import HYPERPARAMS, Evaluation, Variant, parse_study, read_study
-from sb3_mdpo.lab.study.folder import StudyFolder
-from sb3_mdpo.lab.study.methods import METHODS
-from sb3_mdpo.lab.study.policy_kwargs import Expression, read_policy_kwargs, write_policy_kwargs
-from sb3_mdpo.lab.study.runner import execute, tail
+from sb3_mdpo.lab.study.folder import RUN_COLUMNS, StudyFolder
+from sb3_mdpo.lab.study.methods import METHODS, Expression, read_policy_kwargs
+from sb3_mdpo.lab.study.runner import execute
 from sb3_mdpo.lab.study.runs import CALLBACK, PlannedRun, plan_runs
-from sb3_mdpo.lab.study.status import Progress, remaining_seconds, table
-from sb3_mdpo.lab.study.table import RUN_COLUMNS
+from sb3_mdpo.lab.study.study import Progress, remaining_seconds, table, tail
 from sb3_mdpo.zoo.register import hyperparams_folder
 from tests.support.helpers import assert_same_parameters
 from tests.support.studies import interrupted_study, results, study_command, wait_until, write_study
@@ -157,8 +155,8 @@ def test_mdpo_takes_what_methods_give(method):
         ({"policy_kwargs": "[dict(), dict()]"}, "policy_kwargs has an entry per member"),
         ({"policy": "MlpPolicy"}, "the features extractor has no channels and features_dim to change"),
         ({"policy_kwargs": "dict(features_extractor_class=Mine)"}, "has no channels and features_dim to change"),
-        ({"policy_kwargs": "dict(a="}, "is no dictionary"),
-        ({"policy_kwargs": "64"}, "is no dictionary"),
+        ({"policy_kwargs": "dict(a="}, "is not a dictionary"),
+        ({"policy_kwargs": "64"}, "is not a dictionary"),
     ],
 )
 def test_networks_that_a_method_cannot_change_are_refused(changes, message):
@@ -175,7 +173,7 @@ literals = st.recursive(
 
 @given(st.dictionaries(st.text(), literals, max_size=4))
 def test_policy_kwargs_survive_reading_and_writing(arguments):
-    assert read_policy_kwargs(write_policy_kwargs(arguments)) == arguments
+    assert read_policy_kwargs(repr(arguments)) == arguments
     assert read_policy_kwargs(arguments) == arguments
 
 
@@ -473,7 +471,7 @@ def processes_in(folder: Path) -> list[str]:
 
 def test_a_command_that_succeeds_without_the_whole_training_has_failed(tmp_path, monkeypatch):
     """As an interrupted training of the zoo does, which saves what it has."""
-    monkeypatch.setattr(PlannedRun, "arguments", lambda *_: ["hyperparams"])
+    monkeypatch.setattr(PlannedRun, "arguments", ["hyperparams"])
     folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
     assert execute(run, folder, 1, "cpu", stopped=lambda: True) == "interrupted"
     assert folder.unfinished(run).is_dir()
@@ -483,14 +481,20 @@ def test_a_command_that_succeeds_without_the_whole_training_has_failed(tmp_path,
     assert not folder.complete(run).exists()
 
 
-def test_half_a_run_goes_on_elsewhere_with_the_same_result(finished, tmp_path):
-    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory) -> Path:
+    """Folder of a study with an interrupted run, which nobody may change."""
+    folder, (run, _) = StudyFolder(tmp_path_factory.mktemp("interrupted") / "out"), plan_runs(parse_study(TINY, "x"))
     begun = folder.unfinished(run) / "mdpo" / f"{GRID}_1" / "generalization.csv"
     assert execute(run, folder, 1, "cpu", stopped=begun.exists) == "interrupted"
     assert folder.resumable(run) == begun.parent
-    folder = StudyFolder(folder.path.rename(tmp_path / "elsewhere"))
+    return folder.path
+
+
+def test_an_interrupted_run_is_resumed_elsewhere_with_the_same_result(finished, interrupted, tmp_path):
+    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
+    shutil.copytree(interrupted, folder.path)
     assert execute(run, folder, 1, "cpu") == "done"
-    assert not (tmp_path / "out").exists()
     evaluations = [StudyFolder(path).evaluations(run).read_text().splitlines() for path in (finished, folder.path)]
     assert len({len(lines) for lines in evaluations}) == 1
     assert "Resuming from step" in (folder.complete(run) / "run.log").read_text()
@@ -499,21 +503,19 @@ def test_half_a_run_goes_on_elsewhere_with_the_same_result(finished, tmp_path):
     assert_same_parameters(resumed.policy, alone.policy)
 
 
-def test_half_a_run_with_other_settings_is_started_again(tmp_path):
-    folder, (run, _) = StudyFolder(tmp_path / "out"), plan_runs(parse_study(TINY, "x"))
-    begun = folder.unfinished(run) / "mdpo" / f"{GRID}_1" / "generalization.csv"
-    assert execute(run, folder, 1, "cpu", stopped=begun.exists) == "interrupted"
+def test_an_interrupted_run_with_other_settings_is_started_anew(interrupted, tmp_path):
+    folder = StudyFolder(Path(shutil.copytree(interrupted, tmp_path / "out")))
     (other, _) = plan_runs(parse_study(TINY | {"timesteps": 256}, "x"))
     assert folder.resumable(other) is None
     assert execute(other, folder, 1, "cpu") == "done"
     assert folder.budget(other)[0] == 256
 
 
-def test_a_command_on_a_leash_ends_when_its_owner_is_killed(tmp_path):
+def test_a_watched_command_ends_when_its_parent_is_killed(tmp_path):
     code = (
         "import subprocess, sys, time\n"
-        "leash = [sys.executable, '-m', 'sb3_mdpo.lab.study.parent_watchdog', 'sleep', '300']\n"
-        f"subprocess.Popen(leash, stdin=subprocess.PIPE, cwd={str(tmp_path)!r}, start_new_session=True)\n"
+        "command = [sys.executable, '-m', 'sb3_mdpo.lab.study.parent_watchdog', 'sleep', '300']\n"
+        f"subprocess.Popen(command, stdin=subprocess.PIPE, cwd={str(tmp_path)!r}, start_new_session=True)\n"
         "time.sleep(300)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code])
@@ -524,7 +526,7 @@ def test_a_command_on_a_leash_ends_when_its_owner_is_killed(tmp_path):
 
 
 @pytest.mark.parametrize(("code", "expected"), [("exit 3", 3), ("kill -9 $$", 137)])
-def test_a_leash_passes_the_exit_code_on(code, expected):
+def test_the_watchdog_passes_the_exit_code_on(code, expected):
     command = [sys.executable, "-m", "sb3_mdpo.lab.study.parent_watchdog", "sh", "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.wait(timeout=30) == expected
@@ -536,7 +538,7 @@ def test_a_training_that_is_killed_has_not_failed(tmp_path):
     def kill() -> bool:
         here = folder.unfinished(run).resolve()
         ours = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cwd") if is_link_to(path, here)]
-        if len(ours) == 2:  # the leash and what it holds
+        if len(ours) == 2:  # the watchdog and its command
             os.kill(max(ours), signal.SIGKILL)
         return False
 

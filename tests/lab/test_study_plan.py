@@ -14,11 +14,9 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.callbacks import GeneralizationEvalCallback
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab.study.config import parse_study, read_study
-from sb3_mdpo.lab.study.costs import Costs, costs_of, evaluation_of, kind_of
-from sb3_mdpo.lab.study.plan import makespan, measured
-from sb3_mdpo.lab.study.plan_text import amount, duration
+from sb3_mdpo.lab.study.folder import RUN_COLUMNS
+from sb3_mdpo.lab.study.plan import Costs, amount, costs_of, duration, evaluation_of, kind_of, makespan, measured
 from sb3_mdpo.lab.study.runs import plan_runs
-from sb3_mdpo.lab.study.table import RUN_COLUMNS
 from sb3_mdpo.zoo.hyperparams import preprocess_hyperparams
 from sb3_mdpo.zoo.register import hyperparams_folder
 from tests.support.studies import study_command, write_study

@@ -4,14 +4,13 @@ import tarfile
 import tempfile
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from sb3_mdpo.lab.study.checkpoint_sync import Mirror
+from sb3_mdpo.lab.study.checkpoint_sync import CheckpointSync
 from sb3_mdpo.lab.study.config import Resources, parse_study
 from sb3_mdpo.lab.study.ray_engine import _check_resources
 from sb3_mdpo.lab.study.remote_run import pack, unpack
@@ -25,15 +24,15 @@ STUDY = {
     "num_levels": [8],
     "methods": ["ppo"],
     "seeds": [0, 1],
-    "timesteps": 4096,
+    "timesteps": 2048,
     "hyperparams": {
         "n_envs": 8,
         "n_steps": 32,
         "batch_size": 128,
         "n_epochs": 1,
-        "callback": [{"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 512}}],
+        "callback": [{"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 256}}],
     },
-    "evaluation": {"freq": 2048, "episodes": 4, "n_envs": 4},
+    "evaluation": {"freq": 1024, "episodes": 4, "n_envs": 4},
     "device": "cpu",
 }
 TIMES = ("seconds",)
@@ -91,7 +90,7 @@ def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd)
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=SMALL_STORE) for _ in range(2)]
     begun = tmp_path / "storage"
     opened = tmp_path / "opened"
-    hyperparams = with_callback(512, "Gate", reached=str(tmp_path / "reached"), at_step=1024, opened=str(opened))
+    hyperparams = with_callback(256, "Gate", reached=str(tmp_path / "reached"), at_step=512, opened=str(opened))
 
     def kill_one() -> None:
         wait_until(
@@ -119,7 +118,7 @@ def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd)
     assert not list((tmp_path / "out" / "unfinished").iterdir())
 
 
-def test_a_run_that_fails_on_ray_is_shown_and_the_others_go_on(short_folder, tmp_path, monkeypatch, capfd):
+def test_a_run_that_fails_on_ray_is_shown_and_the_others_continue(short_folder, tmp_path, monkeypatch, capfd):
     """On this machine alone, with half-done runs in the study's own folder."""
     monkeypatch.setenv("RAY_TMPDIR", str(short_folder))
     monkeypatch.setenv("RAY_worker_niceness", "0")
@@ -143,7 +142,7 @@ def test_resources_that_this_machine_does_not_have(monkeypatch):
         _check_resources(parse_study(STUDY | {"resources": {"gpus": 1000}}, "x"))
 
 
-def test_an_interrupted_study_on_ray_ends_its_runs_with_a_last_checkpoint(short_folder, tmp_path):
+def test_an_interrupted_study_on_ray_writes_a_newer_checkpoint(short_folder, tmp_path):
     reached = tmp_path / "reached"
     hyperparams = with_callback(10**9, "Unwritten", reached=str(reached)) | {"n_timesteps": 10**9}
     variant = {"name": "long", "method": "ppo", "hyperparams": hyperparams}
@@ -154,11 +153,17 @@ def test_an_interrupted_study_on_ray_ends_its_runs_with_a_last_checkpoint(short_
         return [int(path.stem.removeprefix("checkpoint_")) for path in files]
 
     environment = {"RAY_TMPDIR": str(short_folder), "RAY_worker_niceness": "0"}
-    wait = partial(wait_until, reached.exists, PATIENCE)
-    code, output = interrupted_study(wait, "run", file, "-o", tmp_path / "out", "--engine", "ray", **environment)
+    before: list[int] = []
+
+    def meanwhile() -> None:
+        wait_until(lambda: reached.exists() and steps(), PATIENCE)
+        before.extend(steps())
+
+    code, output = interrupted_study(meanwhile, "run", file, "-o", tmp_path / "out", "--engine", "ray", **environment)
     assert code == 130, output
     assert "the same command continues" in output
-    assert max(steps()) > 0
+    assert before == [0]  # the only one that save_freq asks for
+    assert max(steps()) > max(before)
 
 
 # ---------------------------------------------------------------- the storage
@@ -181,51 +186,51 @@ def content(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("protocol", ["", "file://", "memory://"])
-def test_a_mirror_is_what_another_machine_goes_on_with(protocol, tmp_path):
+def test_another_machine_resumes_from_the_copy(protocol, tmp_path):
     url = f"{protocol}{tmp_path}/storage/run"
     work = make_work(tmp_path / "here", 1, 2)
-    mirror = Mirror(url, work)
-    mirror.update()
-    Mirror(url, tmp_path / "there").fetch()
+    sync = CheckpointSync(url, work)
+    sync.update()
+    CheckpointSync(url, tmp_path / "there").fetch()
     assert content(tmp_path / "there") == content(work)
 
     make_work(work, 2, 3)  # as with keep=2
     (work / ".run.yml.1.tmp").write_text("half written")
-    mirror.update()
-    Mirror(url, tmp_path / "elsewhere").fetch()
+    sync.update()
+    CheckpointSync(url, tmp_path / "elsewhere").fetch()
     assert content(tmp_path / "elsewhere") == {key: text for key, text in content(work).items() if "tmp" not in key}
 
-    mirror.remove()
-    mirror.remove()
-    Mirror(url, tmp_path / "nowhere").fetch()
+    sync.remove()
+    sync.remove()
+    CheckpointSync(url, tmp_path / "nowhere").fetch()
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_checkpoints_are_copied_after_what_belongs_to_them(tmp_path, monkeypatch):
     work = make_work(tmp_path / "here", 1, 2)
     (work / "zzz").write_text("last by name")
-    mirror = Mirror(str(tmp_path / "storage"), work)
-    put = mirror.fs.mv
+    sync = CheckpointSync(str(tmp_path / "storage"), work)
+    put = sync.fs.mv
     order: list[str] = []
-    monkeypatch.setattr(mirror.fs, "mv", lambda part, target: (order.append(Path(target).name), put(part, target)))
-    mirror.update()
+    monkeypatch.setattr(sync.fs, "mv", lambda part, target: (order.append(Path(target).name), put(part, target)))
+    sync.update()
     assert order[-2:] == ["checkpoint_000000000001.zip", "checkpoint_000000000002.zip"]
     assert set(order[:-2]) == {"monitor.csv", "zzz"}
-    mirror.update()  # no new checkpoint
+    sync.update()  # no new checkpoint
     assert len(order) == 4
 
 
 def test_a_storage_that_fails_later_is_a_warning_and_tried_again(tmp_path):
     work = make_work(tmp_path / "here", 1)
-    mirror = Mirror(str(tmp_path / "storage" / "run"), work)
+    sync = CheckpointSync(str(tmp_path / "storage" / "run"), work)
     (tmp_path / "storage").write_text("no folder")
     with pytest.warns(UserWarning, match=r"checkpoint_000000000001.zip could not be copied"):
-        mirror.update()
-    mirror.update()  # waits for the next checkpoint
+        sync.update()
+    sync.update()  # waits for the next checkpoint
     (tmp_path / "storage").unlink()
     make_work(work, 1, 2)
-    mirror.update()
-    Mirror(mirror.root, tmp_path / "there").fetch()
+    sync.update()
+    CheckpointSync(sync.root, tmp_path / "there").fetch()
     assert content(tmp_path / "there") == content(work)
 
 

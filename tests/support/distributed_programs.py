@@ -17,9 +17,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.common.ranks import Ranks
-from sb3_mdpo.distributed import process_group
+from sb3_mdpo.distributed import launch, process_group
 from sb3_mdpo.mdpo import mdpo
 from tests.support.helpers import silent_logger
+from tests.support.studies import wait_until
 
 SIZE, N_ENVS, ROLLOUTS = 2, 12, 2  # of all processes together
 SETTINGS: dict[str, Any] = {
@@ -173,11 +174,11 @@ def stopped(ranks: Ranks, folder: Path) -> None:
 
 
 def late(ranks: Ranks, folder: Path) -> None:
-    """One is killed the first time."""
+    """Rank 1 is killed the first time."""
     if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         if ranks.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        ranks.gather(None)  # waits in vain
+        ranks.gather(None)
     print(f"all {ranks.gather(ranks.rank)} are here", flush=True)
 
 
@@ -186,11 +187,31 @@ def in_order(ranks: Ranks, folder: Path) -> None:
     equivalence(ranks, folder)
 
 
+def come_late(rank: int, folder: Path) -> None:
+    """After the restart, rank 1 joins when rank 0 has looked for it once, and found the dead one."""
+    looked = folder / "looked"
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        return
+    if rank == 1:
+        wait_until(looked.exists)
+    else:
+        clock: Any = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: looked.touch())
+        launch.time = clock
+
+
+def start_together(rank: int, folder: Path) -> None:
+    """Importing takes a while, and the timeout is short."""
+    (folder / f"ready {rank}").touch()
+    wait_until(lambda: len(list(folder.glob("ready *"))) == SIZE)
+
+
+BEFORE = {"late": come_late, "hang": start_together}
 PROGRAMS = {"in_order": in_order, "hang": disturbed(Hang), "poison": disturbed(Poison), "late": late}
 
 if __name__ == "__main__":
     th.set_num_threads(1)
-    if sys.argv[1] == "late" and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
-        time.sleep(5 * int(os.environ["RANK"]))
+    name, where = sys.argv[1], Path(sys.argv[2])
+    if name in BEFORE:
+        BEFORE[name](int(os.environ["RANK"]), where)
     with process_group(timeout=float(sys.argv[3])) as all_ranks:
-        PROGRAMS[sys.argv[1]](all_ranks, Path(sys.argv[2]))
+        PROGRAMS[name](all_ranks, where)

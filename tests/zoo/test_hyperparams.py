@@ -8,7 +8,7 @@ import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import create_test_env, get_saved_hyperparams
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from sb3_mdpo import MDPO, ImpalaCnnPolicy
 from sb3_mdpo.envs import ProcgenVecEnv
@@ -111,32 +111,26 @@ def test_zoo_trains_on_the_training_levels_and_evaluates_on_unseen_ones(tmp_path
     # Sampled actions as in the paper, rewards normalised in training alone, observations nowhere
     assert manager.deterministic_eval is False
     normalize = model.get_vec_normalize_env()
-    assert (normalize.norm_obs, normalize.norm_reward, normalize.clip_reward, normalize.gamma) == (
-        False,
-        True,
-        10,
-        0.999,
+    assert not normalize.norm_obs
+    assert (normalize.norm_reward, normalize.clip_reward, normalize.gamma) == (True, 10, 0.999)
+    assert not unwrap_vec_normalize(manager.callbacks[-1].eval_env).norm_reward
+
+
+@pytest.mark.parametrize("eval_env_kwargs", [None, {"num_levels": 5}])
+def test_evaluation_is_on_unseen_levels_or_those_that_are_given(tmp_path, eval_env_kwargs):
+    env_kwargs = {"num_levels": 9, "start_level": 4}
+    manager = experiment(
+        tmp_path, "mdpo", "procgen-coinrun-easy-v0", env_kwargs=env_kwargs, eval_env_kwargs=eval_env_kwargs
     )
-    assert not next(e for e in unwrapping(manager.callbacks[-1].eval_env) if isinstance(e, VecNormalize)).norm_reward
-
-
-def unwrapping(env):
-    while env is not env.unwrapped:
-        yield env
-        env = env.venv
-
-
-def test_evaluation_is_on_unseen_levels_whatever_the_command_line_says_of_training(tmp_path):
-    manager = experiment(tmp_path, "mdpo", "procgen-coinrun-easy-v0", env_kwargs={"num_levels": 9, "start_level": 4})
     model, _ = manager.setup_experiment()
     assert model.get_env().unwrapped.options == ProcgenOptions("coinrun", 9, 4, "easy")
-    assert manager.callbacks[-1].eval_env.unwrapped.options == ProcgenOptions("coinrun", 0, 0, "easy")
+    num_levels = 5 if eval_env_kwargs else 0
+    assert manager.callbacks[-1].eval_env.unwrapped.options == ProcgenOptions("coinrun", num_levels, 0, "easy")
 
 
-def test_evaluation_levels_can_be_chosen(tmp_path):
-    manager = experiment(tmp_path, "mdpo", "procgen-coinrun-easy-v0", eval_env_kwargs={"num_levels": 5})
-    manager.setup_experiment()
-    assert manager.callbacks[-1].eval_env.unwrapped.options.num_levels == 5
+def test_env_kwargs_without_levels_are_pointed_out(tmp_path, capsys):
+    experiment(tmp_path, "mdpo", "procgen-coinrun-easy-v0", env_kwargs={"use_backgrounds": False})
+    assert "without num_levels among them, training is on all levels" in capsys.readouterr().out
 
 
 def test_enjoy_and_video_run_on_the_native_environment(tmp_path):
@@ -147,11 +141,7 @@ def test_enjoy_and_video_run_on_the_native_environment(tmp_path):
         hyperparams, stats_path = get_saved_hyperparams(manager.params_path, test_mode=True)
         hyperparams.pop("env_kwargs")
         env = create_test_env(
-            "procgen-bigfish-hard-v0",
-            stats_path=stats_path,
-            hyperparams=hyperparams,
-            env_kwargs=kwargs,
-            should_render=False,
+            "procgen-bigfish-hard-v0", 1, stats_path, hyperparams=hyperparams, env_kwargs=kwargs, should_render=False
         )
         assert isinstance(env.unwrapped, ProcgenVecEnv)
         assert env.render_mode == kwargs.get("render_mode")

@@ -57,7 +57,7 @@ def trained(workdir) -> Path:
     return workdir / "logs" / "mdpo" / f"{ENV_ID}_1"
 
 
-def test_train_writes_model_evaluations_statistics_and_monitor(trained):
+def test_train_writes_model_evaluations_statistics_and_monitor(trained, workdir):
     assert MDPO.load(trained / f"{ENV_ID}.zip").num_timesteps == 512
     assert list(evaluations(trained)) == [256, 512]
     assert (trained / "best_model.zip").exists()
@@ -68,9 +68,7 @@ def test_train_writes_model_evaluations_statistics_and_monitor(trained):
     rows = (trained / "monitor.csv").read_text().splitlines()
     assert rows[1] == "r,l,t,is_success"
     assert len(rows) > 2
-
-
-def test_train_writes_tensorboard_folders_named_after_the_algorithm(trained, workdir):
+    # Folders of TensorBoard are named after the algorithm
     assert [path.name for path in (workdir / "tb" / ENV_ID).iterdir()] == ["MDPO_1"]
 
 
@@ -85,18 +83,13 @@ def test_enjoy(trained, workdir):
 
 
 def test_record_video(trained, workdir):
-    command(
-        "python", "-m", "rl_zoo3.record_video", "--algo", "mdpo", "--env", ENV_ID, "-f", "logs", "-n", "30",
-        cwd=workdir,
-    )  # fmt: skip
+    command(*f"python -m rl_zoo3.record_video --algo mdpo --env {ENV_ID} -f logs -n 30".split(), cwd=workdir)
     (video,) = (trained / "videos").glob("*.mp4")
     assert video.stat().st_size > 1000
 
 
 def test_all_plots(trained, workdir):
-    command(
-        "rl_zoo3", "all_plots", "-a", "mdpo", "-e", ENV_ID, "-f", "logs", "-o", "summary", "--no-display", cwd=workdir
-    )
+    command(*f"rl_zoo3 all_plots -a mdpo -e {ENV_ID} -f logs -o summary --no-display".split(), cwd=workdir)
     summary = pickle.loads((workdir / "summary.pkl").read_bytes())
     assert [list(array) for array in arrays_in(summary) if array.shape == (2,)].count([256, 512]) == 1
 
@@ -107,14 +100,17 @@ def arrays_in(value) -> list[np.ndarray]:
     return [value] if isinstance(value, np.ndarray) else []
 
 
-@pytest.mark.parametrize("y_axis", ["reward", "length", "success"])
-def test_plot_train(trained, workdir, y_axis):
+@pytest.mark.parametrize(
+    ("y_axis", "env_id", "is_drawn"),
+    [
+        *((y_axis, ENV_ID, True) for y_axis in ("reward", "length", "success")),
+        ("reward", "procgen-maze-easy-v0", False),
+    ],
+)
+def test_plot_train(trained, workdir, y_axis, env_id, is_drawn):
     plot = ["rl_zoo3", "plot_train", "-a", "mdpo", "-f", "logs", "-y", y_axis, "--episode-window", "2"]
-    drawn = command(*plot, "-e", ENV_ID, cwd=workdir)
-    nothing = command(*plot, "-e", "procgen-maze-easy-v0", cwd=workdir)
-    # What the command says when there is nothing to draw
-    assert "No artists with labels" in nothing.stdout + nothing.stderr
-    assert "No artists with labels" not in drawn.stdout + drawn.stderr
+    result = command(*plot, "-e", env_id, cwd=workdir)
+    assert ("No artists with labels" not in result.stdout + result.stderr) == is_drawn  # a warning of matplotlib
 
 
 def test_continue_training_with_the_trained_agent(trained, workdir):
@@ -149,20 +145,15 @@ def test_env_kwargs_without_levels_are_pointed_out(workdir):
 
 
 def test_vec_env_subproc_on_other_environments(workdir):
-    command(
-        "rl_zoo3", "train", "--algo", "mdpo", "--env", "Pendulum-v1", "-n", "100", "-f", "pendulum",
-        "--eval-freq", "-1",
-        "--vec-env", "subproc", "-params", "n_envs:2", "n_steps:50", "batch_size:50", cwd=workdir,
-    )  # fmt: skip
+    train = "rl_zoo3 train --algo mdpo --env Pendulum-v1 -n 100 -f pendulum --eval-freq -1 --vec-env subproc"
+    command(*train.split(), "-params", "n_envs:2", "n_steps:50", "batch_size:50", cwd=workdir)
     assert (workdir / "pendulum" / "mdpo" / "Pendulum-v1_1" / "Pendulum-v1.zip").exists()
 
 
 def test_optimize(workdir):
-    result = command(
-        "rl_zoo3", "train", "--algo", "mdpo", "--env", "CartPole-v1", "-n", "100", "-optimize", "--n-trials", "2",
-        "--n-evaluations", "1", "--eval-episodes", "1", "--sampler", "random", "--seed", "6", "--no-optim-plots",
-        "-f", "search", "--num-threads", "1", "-params", "n_envs:2", cwd=workdir,
-    )  # fmt: skip
+    search = "rl_zoo3 train --algo mdpo --env CartPole-v1 -n 100 -optimize --n-trials 2 --n-evaluations 1"
+    options = "--eval-episodes 1 --sampler random --seed 6 --no-optim-plots -f search --num-threads 1"
+    result = command(*search.split(), *options.split(), "-params", "n_envs:2", cwd=workdir)
     assert "distill_coef" in result.stdout
     (report,) = (workdir / "search" / "mdpo").glob("report_CartPole-v1_*.csv")
     columns = report.read_text().splitlines()[0].split(",")
@@ -215,11 +206,12 @@ def test_without_the_hook_mdpo_is_unknown_and_the_module_brings_it_back(workdir)
 
 
 def test_module_says_what_it_can_do(tmp_path):
-    result = started(*MODULE, "trian", cwd=tmp_path, check=False)
+    module = "python -m sb3_mdpo.zoo"
+    result = run(f"{module} trian", tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith("python -m sb3_mdpo.zoo: unknown command 'trian', use one of train, enjoy")
-    assert "record_video" in started(*MODULE, "--help", cwd=tmp_path).stdout
-    folder = started(*MODULE, "hyperparams", cwd=tmp_path).stdout.strip()
+    assert "record_video" in run(f"{module} --help", tmp_path).stdout
+    folder = run(f"{module} hyperparams", tmp_path).stdout.strip()
     assert yaml.safe_load((Path(folder) / "mdpo.yml").read_text())["default"]
 
 

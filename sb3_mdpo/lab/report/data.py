@@ -20,7 +20,7 @@ from sb3_mdpo.lab.statistics.aggregates import REPS
 from sb3_mdpo.lab.statistics.curves import learning_curves
 from sb3_mdpo.lab.statistics.results import SAFE, TASK, check_results, read_csv, read_results
 from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores
-from sb3_mdpo.lab.study.table import RESULTS
+from sb3_mdpo.lab.study.folder import RESULTS
 from sb3_mdpo.zoo.run import Run, read_run
 
 # Method name of a run outside a study

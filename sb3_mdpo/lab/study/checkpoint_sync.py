@@ -12,28 +12,24 @@ from sb3_mdpo.persistence.checkpoints.archive import checkpoints
 from sb3_mdpo.persistence.checkpoints.callback import FOLDER as CHECKPOINTS
 
 
-class Mirror:
+class CheckpointSync:
     """
-    The copy of a run's working folder. Every file is replaced in one step, and checkpoints are copied last, so the copy
-    is always resumable.
+    The copy of a run's working folder. Files are replaced atomically and checkpoints are copied last: the copy is
+    always resumable.
 
-    :param url: folder of the copy, which need not exist: a path, or any URL that fsspec understands
-    :param work: working folder, on this machine
+    :param url: folder of the copy, a path or any URL that fsspec understands
+    :param work: working folder on this machine
     """
 
     def __init__(self, url: str, work: Path) -> None:
         self.fs, self.root = fsspec.core.url_to_fs(url)
-        self.fs.invalidate_cache()  # others write there too
+        self.fs.invalidate_cache()  # other machines write there, too
         self.work = work
         self._newest: Path | None = None
         self._copied: dict[str, tuple[int, int]] = {}
 
     def fetch(self) -> None:
-        """
-        Make the working folder from the copy, if there is one.
-
-        :raises OSError: if it cannot be read
-        """
+        """Make the working folder from the copy, if there is one."""
         if not self.fs.isdir(self.root):
             return
         self.work.mkdir(parents=True)
@@ -46,12 +42,9 @@ class Mirror:
         self._newest = newest_checkpoint(self.work)
 
     def update(self) -> None:
-        """
-        Bring the copy up to date if there is a new checkpoint. If the storage cannot be written, it
-        warns and tries again with the next checkpoint.
-        """
+        """Copy what has changed if there is a new checkpoint. Errors are warnings: the next checkpoint tries again."""
         newest = newest_checkpoint(self.work)
-        if newest in (None, self._newest):
+        if newest is None or newest == self._newest:
             return
         self._newest = newest
         try:
@@ -62,20 +55,16 @@ class Mirror:
                     self.fs.rm_file(f"{self.root}/{name}")
             self._copied = stats
         except OSError as error:
-            warnings.warn(f"{newest.name} could not be copied to {self.root} ({error}).", stacklevel=2)  # type: ignore[union-attr]
+            warnings.warn(f"{newest.name} could not be copied to {self.root} ({error}).", stacklevel=2)
 
     def remove(self) -> None:
-        """
-        Forget the copy.
-
-        :raises OSError: if it cannot be removed
-        """
+        """Delete the copy."""
         if self.fs.isdir(self.root):
             self.fs.rm(self.root, recursive=True)
         self._copied, self._newest = {}, None
 
     def _stats(self) -> dict[str, tuple[int, int]]:
-        """Time and size of every file; the checkpoints come last, the newest at the end."""
+        """Time and size of every file, the newest checkpoint last."""
         files = [path for path in self.work.rglob("*") if path.is_file() and not path.name.startswith(".")]
         files.sort(key=lambda path: (path.parent.name == CHECKPOINTS, path))
         stats = [(path.relative_to(self.work).as_posix(), path.stat()) for path in files]
@@ -84,29 +73,19 @@ class Mirror:
     def _put(self, names: Iterable[str]) -> None:
         for name in names:
             target = f"{self.root}/{name}"
-            part = f"{target}.{uuid.uuid4().hex}.part"  # a lost attempt may not know yet that it is lost, and write too
+            part = f"{target}.{uuid.uuid4().hex}.part"  # an attempt that is thought lost may still write
             self.fs.makedirs(self.fs._parent(target), exist_ok=True)
             self.fs.put_file(str(self.work / name), part)
             self.fs.mv(part, target)
 
 
 def newest_checkpoint(work: Path) -> Path | None:
-    """
-    :param work: working folder of a run
-    :return: its newest checkpoint, if there is one
-    """
+    """The newest checkpoint in the working folder of a run, if there is one."""
     return next((found[0] for folder in work.glob(f"mdpo/*/{CHECKPOINTS}") if (found := checkpoints(folder))), None)
 
 
 def check_storage(url: str) -> None:
-    """
-    Write a file there and remove it.
-
-    :param url: a path, or any URL that fsspec understands
-    :raises OSError: if that does not work
-    :raises ValueError: if fsspec does not know the protocol
-    :raises ImportError: if it needs a package for it
-    """
+    """Write and delete a file; raises ``OSError``, ``ValueError`` or ``ImportError`` if that does not work."""
     fs, root = fsspec.core.url_to_fs(url)
     fs.makedirs(root, exist_ok=True)
     path = f"{root}/.{uuid.uuid4().hex}"

@@ -1,9 +1,11 @@
 """A study on disk.
 
-Complete runs lie in the study's folder under their names, those under way in ``unfinished``, and
-those that ended with an error in ``failed``: what state a run is in is where its folder is.
+The place of a run's folder is its state: complete runs are in the study's folder, unfinished ones in ``unfinished``,
+and those that ended with an error in ``failed``.
 """
 
+import csv
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,46 +18,35 @@ from sb3_mdpo.lab.generalization.table import TABLE, read_table
 from sb3_mdpo.lab.study.runs import CONF, PlannedRun
 from sb3_mdpo.persistence.checkpoints.archive import checkpoints
 from sb3_mdpo.persistence.checkpoints.callback import FOLDER as CHECKPOINTS
+from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.utils.yaml_files import read_mapping
 
 State = Literal["done", "running", "failed", "missing"]
 LOG, LOCK = "run.log", ".lock"
+RESULTS = "results.csv"
+RUN_COLUMNS = ("study", "env_id", "num_levels", "start_level", "method", "seed", "run")
 
 
 class StudyFolder:
-    """
-    :param path: the study's folder, which need not exist yet
-    """
+    """:param path: the study's folder, which need not exist yet"""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def complete(self, run: PlannedRun) -> Path:
-        """
-        :param run: a run
-        :return: its folder once it is complete
-        """
+        """Folder of a complete run."""
         return self.path / run.name
 
     def unfinished(self, run: PlannedRun) -> Path:
-        """
-        :param run: a run
-        :return: its folder while it is under way, and after an interruption
-        """
+        """Folder of a run that is running or was interrupted."""
         return self.path / "unfinished" / run.name
 
     def failed(self, run: PlannedRun) -> Path:
-        """
-        :param run: a run
-        :return: its folder after an error
-        """
+        """Folder of a run that ended with an error."""
         return self.path / "failed" / run.name
 
     def resumable(self, run: PlannedRun) -> Path | None:
-        """
-        :param run: a run
-        :return: the zoo's folder of an interrupted attempt with the settings of today, if it can be resumed
-        """
+        """The zoo's folder in an unfinished run with checkpoints and unchanged settings, if there is one."""
         work = self.unfinished(run)
         conf = work / CONF
         if not conf.is_file() or read_mapping(conf) != yaml.safe_load(yaml.safe_dump(run.conf)):
@@ -63,11 +54,7 @@ class StudyFolder:
         return next((path.parent for path in work.glob(f"mdpo/*/{CHECKPOINTS}") if checkpoints(path)), None)
 
     def state(self, run: PlannedRun, is_running: bool) -> State:
-        """
-        :param run: a run
-        :param is_running: whether the study is being run
-        :return: state of the run
-        """
+        """State of a run, given whether the study is running."""
         if self.complete(run).is_dir():
             return "done"
         if is_running and self.unfinished(run).is_dir():
@@ -75,18 +62,12 @@ class StudyFolder:
         return "failed" if self.failed(run).is_dir() else "missing"
 
     def evaluations(self, run: PlannedRun) -> Path | None:
-        """
-        :param run: a run
-        :return: the file with its evaluations so far, where it is complete or under way and has some
-        """
+        """File with the evaluations of a complete or unfinished run, if there is one."""
         places = [self.complete(run), *self.unfinished(run).glob("mdpo/*")]
         return next((place / TABLE for place in places if (place / TABLE).is_file()), None)
 
     def budget(self, run: PlannedRun) -> tuple[int, float]:
-        """
-        :param run: a run
-        :return: environment steps until its last evaluation, and seconds
-        """
+        """Environment steps and seconds until the last evaluation of a run."""
         path = self.evaluations(run)
         if path is None:
             return 0, 0.0
@@ -94,19 +75,14 @@ class StudyFolder:
         return last["timesteps"] or 0, last["seconds"] or 0.0
 
     def check(self, runs: Sequence[PlannedRun]) -> None:
-        """
-        Check that complete runs are what the study wants today.
-
-        :param runs: runs of the study
-        :raises ValueError: if a complete run was trained with other settings
-        """
+        """Raise ``ValueError`` if a complete run was trained with other settings than the study has now."""
         for run in runs:
             conf = self.complete(run) / CONF
             if not conf.is_file():
                 continue
             then = read_mapping(conf).get(run.env_id)
             if not isinstance(then, dict):
-                raise ValueError(f"{conf} has no hyperparameters of {run.env_id}, which {run.name} was trained on.")
+                raise ValueError(f"{conf} has no hyperparameters of {run.env_id}, the environment of {run.name}.")
             now = yaml.safe_load(yaml.safe_dump(run.hyperparams))
             for key in sorted(then.keys() | now.keys(), key=str):
                 if then.get(key) != now.get(key):
@@ -118,12 +94,7 @@ class StudyFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """
-        Keep others from running the study at the same time.
-
-        :return: context manager
-        :raises OSError: if somebody does already
-        """
+        """Hold the study's lock; raise ``OSError`` if another process holds it."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / LOCK)
         try:
@@ -136,9 +107,7 @@ class StudyFolder:
             lock.release()
 
     def is_running(self) -> bool:
-        """
-        :return: whether the study is being run
-        """
+        """Whether a process is running the study."""
         if not (self.path / LOCK).exists():
             return False
         try:
@@ -146,3 +115,31 @@ class StudyFolder:
                 return False
         except Timeout:
             return True
+
+    def write_results(self, runs: Sequence[PlannedRun]) -> Path:
+        """
+        Write the evaluations of all complete runs to ``results.csv``, with the numbers as the runs wrote them.
+
+        :param runs: the runs of the study, in the order of the table
+        :return: the table
+        :raises ValueError: if the evaluations of the runs have different columns
+        """
+        columns: list[str] = []
+        table: list[list[object]] = []
+        for run in runs:
+            path = self.evaluations(run) if self.complete(run).is_dir() else None
+            if path is None:
+                continue
+            read_table(path)  # raises if it is damaged
+            with path.open(newline="", encoding="utf-8") as evaluations:
+                header, *rows = csv.reader(evaluations)
+            columns = columns or header
+            if header != columns:
+                raise ValueError(f"{path} has the columns {', '.join(header)}, other runs {', '.join(columns)}.")
+            key = (run.study, run.env_id, run.num_levels, run.start_level, run.method, run.seed, run.name)
+            table += [[*key, *row] for row in rows]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([[*RUN_COLUMNS, *columns], *table])
+        with replacing(self.path / RESULTS) as file:
+            file.write(text.getvalue().encode())
+        return self.path / RESULTS

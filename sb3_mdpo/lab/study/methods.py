@@ -4,6 +4,7 @@ All methods are settings of MDPO, which is PPO with the paper's value clipping i
 (docs/deviations.md). They share encoder, environments, normalisation, evaluation and code.
 """
 
+import ast
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +12,13 @@ from typing import Any
 
 from rl_zoo3.utils import get_class_by_name
 
-from sb3_mdpo.lab.study.policy_kwargs import Expression, read_policy_kwargs, write_policy_kwargs
 from sb3_mdpo.mdpo import MDPO
 
 Hyperparams = dict[str, Any]
-# The coefficients of hyperparams/ppo_l2.yml and ppo_dropout.yml, which say where they come from
+# As in hyperparams/ppo_l2.yml and ppo_dropout.yml, which cite the sources
 WEIGHT_DECAY = 1e-4
 DROPOUT = 0.1
-ADAM = {"eps": 1e-5}  # of SB3's policies, as long as they are given no optimizer_kwargs
+ADAM = {"eps": 1e-5}  # the default of SB3's policies, which optimizer_kwargs replace
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,47 @@ class Method:
     adapt: Callable[[Hyperparams], Hyperparams]
 
 
+class Expression(str):
+    """Python source of a value that is not a literal, e.g. ``nn.GELU``; only the zoo evaluates it."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def read_policy_kwargs(written: str | dict[str, Any] | None) -> dict[str, Any]:
+    """
+    Read ``policy_kwargs`` as the zoo's files write them, without executing them.
+
+    :param written: ``"dict(net_arch=[64], activation_fn=nn.GELU)"``, a mapping or None
+    :return: arguments by name; values that are not literals are :class:`Expression`. The zoo evaluates its ``repr``
+    :raises ValueError: if the text is not a dictionary
+    """
+    if not isinstance(written, str):
+        return dict(written or {})
+    try:
+        arguments = _value(ast.parse(written, mode="eval").body)
+    except SyntaxError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise ValueError(f'policy_kwargs: {written!r} is not a dictionary: write "dict(net_arch=[64])", for example.')
+    return arguments
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
+        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key}
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "dict" and not node.args:
+        keywords = {keyword.arg: _value(keyword.value) for keyword in node.keywords}
+        if None not in keywords:  # dict(**others)
+            return keywords
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return Expression(ast.unparse(node))
+
+
 def n_policies(hyperparams: Hyperparams) -> int:
-    """
-    :param hyperparams: hyperparameters as in ``hyperparams/mdpo.yml``
-    :return: how many policies learn
-    """
+    """Number of policies, given hyperparameters as in ``hyperparams/mdpo.yml``."""
     return int(hyperparams.get("n_policies", inspect.signature(MDPO).parameters["n_policies"].default))
 
 
@@ -47,11 +83,11 @@ def _half(hyperparams: Hyperparams) -> Hyperparams:
 
 
 def _ppo(hyperparams: Hyperparams) -> Hyperparams:
-    """One member alone: its share of the environments and of the steps, in as many minibatches of the same size."""
+    """One member: its share of the environments and steps, in as many minibatches of the same size."""
     for key in ("policy", "policy_kwargs"):
         value = hyperparams.get(key)
         if isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("[")):
-            raise ValueError(f"{key} has an entry per member, of which PPO has one: give one for all.")
+            raise ValueError(f"{key} has an entry per member, but PPO has one member: give one for all.")
     members = n_policies(hyperparams)
     share, rest = divmod(hyperparams["n_envs"], members)
     if rest:
@@ -70,7 +106,7 @@ def _ppo_l2(hyperparams: Hyperparams) -> Hyperparams:
     kwargs = read_policy_kwargs(ppo.get("policy_kwargs"))
     usual = {} if "optimizer_class" in kwargs else ADAM
     kwargs["optimizer_kwargs"] = (kwargs.get("optimizer_kwargs") or usual) | {"weight_decay": WEIGHT_DECAY}
-    return ppo | {"policy_kwargs": write_policy_kwargs(kwargs)}
+    return ppo | {"policy_kwargs": repr(kwargs)}
 
 
 def _ppo_dropout(hyperparams: Hyperparams) -> Hyperparams:
@@ -86,7 +122,7 @@ def _ppo_2x_width(hyperparams: Hyperparams) -> Hyperparams:
 
 
 def _with_extractor(hyperparams: Hyperparams, **changes: Callable[[Any], Any]) -> Hyperparams:
-    """With arguments of the features extractor changed from what the file says, or from their defaults."""
+    """Change arguments of the features extractor, starting from the file's or from the defaults."""
     kwargs = read_policy_kwargs(hyperparams.get("policy_kwargs"))
     given = kwargs.get("features_extractor_kwargs") or {}
     known = _extractor_defaults(hyperparams["policy"], kwargs) | given
@@ -96,12 +132,12 @@ def _with_extractor(hyperparams: Hyperparams, **changes: Callable[[Any], Any]) -
             f"{', '.join(sorted(known)) or 'nothing'}): leave the method out, or use a policy like ImpalaCnnPolicy."
         )
     kwargs["features_extractor_kwargs"] = given | {name: change(known[name]) for name, change in changes.items()}
-    return hyperparams | {"policy_kwargs": write_policy_kwargs(kwargs)}
+    return hyperparams | {"policy_kwargs": repr(kwargs)}
 
 
 def _extractor_defaults(policy: str, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
     if isinstance(policy_kwargs.get("features_extractor_class"), Expression):
-        return {}  # known to the zoo alone: what it takes is what the file gives
+        return {}  # only the zoo can evaluate it
     policy_class = MDPO.policy_aliases.get(policy) or get_class_by_name(policy)
     extractor = inspect.signature(policy_class).parameters["features_extractor_class"].default
     parameters = inspect.signature(extractor).parameters.values()

@@ -1,8 +1,7 @@
 """``python -m sb3_mdpo.lab.study.parent_watchdog COMMAND ...``: a command that ends with its parent process.
 
-Its standard input is a pipe that the runner of a study holds open. When that closes, because the runner
-closes it or because the runner has died, the command is terminated.
-Standard library only: there is one of these beside every run.
+Its standard input is a pipe that the runner of a study holds open. If it closes, or the runner dies, the command is
+terminated. Imports only the standard library, as there is a watchdog beside every run.
 """
 
 import os

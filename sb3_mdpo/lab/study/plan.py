@@ -1,57 +1,126 @@
-"""What a study will take before it is run: counts, and time at a known throughput."""
+"""The costs of a study before it is run: steps, samples and evaluations, and time at a known throughput."""
 
 import csv
 import heapq
+import inspect
 import io
+import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import yaml
+from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_mdpo.lab.study.config import Study
-from sb3_mdpo.lab.study.costs import Costs, costs_of, kind_of
-from sb3_mdpo.lab.study.runs import PlannedRun, plan_runs
-from sb3_mdpo.lab.study.table import RESULTS
+from sb3_mdpo.lab.study.folder import RESULTS
+from sb3_mdpo.lab.study.methods import n_policies
+from sb3_mdpo.lab.study.runs import CALLBACK, PlannedRun, plan_runs
+from sb3_mdpo.mdpo import MDPO
+from sb3_mdpo.utils.terminal import text_table
 from sb3_mdpo.utils.yaml_files import read_text
+from sb3_mdpo.zoo.hyperparams import distill_coef_schedule
+
+UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+HEADER = ("method", "runs", "steps", "per policy", "images", "evaluations", "time", "disk")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a run takes."""
+
+    timesteps: int  #: of all policies together, in whole rollouts
+    timesteps_per_policy: int
+    trained_images: int  #: as in :class:`~sb3_mdpo.common.budget.Budget`; an upper bound with ``target_kl``
+    rollouts: int
+    evaluations: int
+
+
+def costs_of(run: PlannedRun) -> Costs:
+    """Count what a run takes."""
+    members, per_rollout = n_policies(run.hyperparams), steps_per_rollout(run)
+    rollouts = -(-run.n_timesteps // per_rollout)
+    timesteps = rollouts * per_rollout
+    passes = rollouts * members + _teaching(run, rollouts) * members * _teachers(run, members)
+    images = int(_setting(run, "n_epochs")) * (per_rollout // members) * passes
+    return Costs(timesteps, timesteps // members, images, rollouts, _evaluations(run, rollouts))
+
+
+def steps_per_rollout(run: PlannedRun) -> int:
+    """Environment steps of all policies together from one update to the next."""
+    return int(run.hyperparams.get("n_envs", 1)) * int(_setting(run, "n_steps"))
+
+
+def evaluation_of(run: PlannedRun) -> dict[str, Any]:
+    """Arguments of a run's evaluation callback."""
+    arguments: dict[str, Any] = run.hyperparams["callback"][-1][CALLBACK]
+    return arguments
+
+
+def kind_of(run: PlannedRun) -> str:
+    """A text that is equal for runs with equal costs, which do not depend on seeds, levels and games."""
+    spec = gym.spec(run.env_id)
+    evaluation = evaluation_of(run) | {"env_id": None, "train_levels": None, "start_level": None}
+    kwargs = run.hyperparams["env_kwargs"] | {"num_levels": None, "start_level": None}
+    same = run.hyperparams | {"callback": evaluation, "env_kwargs": kwargs}
+    return str(yaml.safe_dump([run.method, str(spec.entry_point), sorted(spec.kwargs), same]))
+
+
+def _setting(run: PlannedRun, name: str) -> Any:
+    return run.hyperparams.get(name, inspect.signature(MDPO).parameters[name].default)
+
+
+def _teachers(run: PlannedRun, members: int) -> int:
+    """Peers of a member in a minibatch that receive a gradient of its KL."""
+    if _setting(run, "detach_peers"):
+        return 0
+    return min(1, members - 1) if _setting(run, "distill_mode") == "random" else members - 1
+
+
+def _teaching(run: PlannedRun, rollouts: int) -> int:
+    """Updates in which ``distill_coef`` is not 0."""
+    coef = _setting(run, "distill_coef")
+    schedule = FloatSchedule(distill_coef_schedule(coef) if isinstance(coef, str) else coef)
+    per_rollout = steps_per_rollout(run)
+    progress = (max(1 - done * per_rollout / run.n_timesteps, 0.0) for done in range(1, rollouts + 1))  # as MDPO
+    return sum(schedule(remaining) != 0 for remaining in progress)
+
+
+def _evaluations(run: PlannedRun, rollouts: int) -> int:
+    """Before training, after updates that passed a multiple of the frequency, and at the end."""
+    freq, per_rollout = evaluation_of(run)["eval_freq"], steps_per_rollout(run)
+    passed = [done * per_rollout // freq for done in range(rollouts + 1)]
+    during: int = sum(later > before for before, later in pairwise(passed[:-1]))
+    return 1 + during + 1
 
 
 @dataclass(frozen=True)
 class Group:
-    """
-    Runs with equal costs.
-
-    :param runs: the runs
-    :param costs: counts of each run
-    :param seconds: duration of each run, None if unknown
-    :param disk: bytes of each complete run, None if unknown
-    """
+    """Runs with equal costs."""
 
     runs: tuple[PlannedRun, ...]
     costs: Costs
-    seconds: float | None
-    disk: int | None
+    seconds: float | None  #: duration of each run, None if unknown
+    disk: int | None  #: bytes of each complete run, None if unknown
 
 
 @dataclass(frozen=True)
 class Plan:
-    """
-    :param groups: the runs, grouped by equal costs
-    :param order: names of the runs in the order in which the study starts them
-    :param machines: number of machines
-    :param jobs: runs at the same time on each machine
-    """
+    """What a study will take."""
 
     groups: tuple[Group, ...]
-    order: tuple[str, ...]
+    order: tuple[str, ...]  #: names of the runs in the order in which the study starts them
     machines: int
-    jobs: int
+    jobs: int  #: runs at the same time on each machine
 
     def wall_seconds(self, machines: int) -> float | None:
-        """
-        :param machines: number of machines
-        :return: seconds until the last run is complete, None if unknown
-        """
+        """Seconds until the last run is complete on so many machines, None if unknown."""
         seconds = {run.name: group.seconds for group in self.groups for run in group.runs}
         known = [value for name in self.order if (value := seconds[name]) is not None]
         return makespan(known, machines * self.jobs) if len(known) == len(self.order) else None
@@ -65,12 +134,15 @@ def make_plan(
     :param machines: number of machines
     :param rates: environment steps per second, evaluations included, by method; the empty name is for all others
     :param sizes: bytes of a complete run by method
-    :return: what the study will take
     :raises ValueError: if a run cannot be made from the study, a throughput is missing, or a rate names an unknown
         method
     """
     if rates:
-        _check_rates(rates, study)
+        methods = [variant.name for variant in study.methods]
+        if missing := [method for method in methods if not {method, ""} & rates.keys()]:
+            raise ValueError(f"the throughput of {', '.join(missing)} is not known: state it (--steps-per-second).")
+        if unknown := rates.keys() - {*methods, ""}:
+            raise ValueError(f"the study has no method {', '.join(sorted(unknown))}; it has {', '.join(methods)}.")
     kinds: dict[str, list[PlannedRun]] = {}
     all_runs = plan_runs(study)
     for run in all_runs:
@@ -83,22 +155,14 @@ def make_plan(
     return Plan(tuple(groups), tuple(run.name for run in all_runs), machines, study.jobs)
 
 
-def _check_rates(rates: Mapping[str, float], study: Study) -> None:
-    methods = [variant.name for variant in study.methods]
-    if missing := [method for method in methods if not {method, ""} & rates.keys()]:
-        raise ValueError(f"the throughput of {', '.join(missing)} is not known: state it (--steps-per-second).")
-    if unknown := rates.keys() - {*methods, ""}:
-        raise ValueError(f"the study has no method {', '.join(sorted(unknown))}; it has {', '.join(methods)}.")
-
-
 def measured(folder: Path, study: Study) -> tuple[dict[str, float], dict[str, int]]:
     """
-    Measurements of an earlier study, over its complete runs in environments of the study to plan.
+    Measure throughput and size in the complete runs of an earlier study, in the environments of the study to plan.
 
     :param folder: folder of a study that was run
     :param study: the study to plan
     :return: environment steps per second, evaluations included, and bytes of a complete run, both by method
-    :raises ValueError: if it is not such a folder, or has no run of a method of the study
+    :raises ValueError: if the folder has no run of a method of the study
     """
     table = folder / RESULTS
     if not table.is_file():
@@ -110,15 +174,13 @@ def measured(folder: Path, study: Study) -> tuple[dict[str, float], dict[str, in
                 last[row["run"]] = (row["method"], float(row["timesteps"]), float(row["seconds"]))
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{table} is not a table of a study ({error!r}).") from error
-    steps: dict[str, float] = {}
-    seconds: dict[str, float] = {}
-    sizes: dict[str, int] = {}
-    n_runs = Counter(method for method, *_ in last.values())
+    steps, seconds = defaultdict[str, float](float), defaultdict[str, float](float)
+    sizes, n_runs = Counter[str](), Counter[str]()
     for name, (method, timesteps, time) in last.items():
-        steps[method] = steps.get(method, 0.0) + timesteps
-        seconds[method] = seconds.get(method, 0.0) + time
-        files = (path for path in (folder / name).rglob("*") if path.is_file())
-        sizes[method] = sizes.get(method, 0) + sum(path.stat().st_size for path in files)
+        n_runs[method] += 1
+        steps[method] += timesteps
+        seconds[method] += time
+        sizes[method] += sum(path.stat().st_size for path in (folder / name).rglob("*") if path.is_file())
     rates = {method: steps[method] / seconds[method] for method in steps if seconds[method]}
     methods = [variant.name for variant in study.methods]
     if missing := [method for method in methods if not 0 < rates.get(method, 0) < math.inf]:
@@ -132,12 +194,72 @@ def measured(folder: Path, study: Study) -> tuple[dict[str, float], dict[str, in
 
 
 def makespan(seconds: Iterable[float], slots: int) -> float:
-    """
-    :param seconds: durations of the jobs, in the order in which they are started
-    :param slots: number of jobs at the same time
-    :return: when the last job ends if each starts as soon as a slot is free
-    """
+    """When the last of the jobs ends, if they start in this order, each as soon as one of the slots is free."""
     free = [0.0] * slots
     for duration in seconds:
         heapq.heapreplace(free, free[0] + duration)
     return max(free)
+
+
+def plan_table(plan: Plan) -> str:
+    """One line per kind of run with the costs of one run, then the totals."""
+    return "\n".join([text_table(HEADER, map(_row, plan.groups)), "", *_totals(plan)])
+
+
+def plan_json(plan: Plan) -> str:
+    """The plan as JSON, in bytes and seconds."""
+    groups = [
+        {
+            "method": group.runs[0].method,
+            "runs": [run.name for run in group.runs],
+            **vars(group.costs),
+            "seconds": group.seconds,
+            "disk": group.disk,
+        }
+        for group in plan.groups
+    ]
+    wall = {str(machines): plan.wall_seconds(machines) for machines in sorted({1, plan.machines})}
+    return json.dumps({"jobs": plan.jobs, "wall_seconds": wall, "groups": groups}, indent=1)
+
+
+def _row(group: Group) -> tuple[str, ...]:
+    costs = group.costs
+    return (
+        group.runs[0].method,
+        str(len(group.runs)),
+        amount(costs.timesteps),
+        amount(costs.timesteps_per_policy),
+        amount(costs.trained_images),
+        str(costs.evaluations),
+        duration(group.seconds),
+        "-" if group.disk is None else f"{amount(group.disk)}B",
+    )
+
+
+def _totals(plan: Plan) -> list[str]:
+    steps = sum(len(group.runs) * group.costs.timesteps for group in plan.groups)
+    images = sum(len(group.runs) * group.costs.trained_images for group in plan.groups)
+    disk = sum(len(group.runs) * (group.disk or 0) for group in plan.groups)
+    lines = [f"In all: {len(plan.order)} runs, {amount(steps)} environment steps, {amount(images)} images trained on"]
+    if all(group.disk is not None for group in plan.groups):
+        lines[0] += f", {amount(disk)}B of disk"
+    if any(group.seconds is None for group in plan.groups):
+        return [*lines, "Time: state the throughput (--steps-per-second) or read it from a study (--measured)"]
+    for machines in sorted({1, plan.machines}):
+        where = "1 machine" if machines == 1 else f"{machines} machines"
+        lines.append(f"On {where}, {plan.jobs} at a time on each: {duration(plan.wall_seconds(machines))}")
+    return lines
+
+
+def amount(number: float) -> str:
+    """A number of at least 0 with three digits and its unit."""
+    for size, unit in UNITS:
+        if number >= 0.9995 * size:
+            scaled = number / size
+            return f"{scaled:.{0 if scaled >= 99.95 else 1 if scaled >= 9.995 else 2}f} {unit}"
+    return f"{number:.0f} "
+
+
+def duration(seconds: float | None) -> str:
+    """Days, hours, minutes and seconds."""
+    return "-" if seconds is None else str(timedelta(seconds=round(seconds)))

@@ -1,4 +1,4 @@
-"""The runs of a study as tasks of a Ray cluster, which schedules them and tries again when a machine is lost."""
+"""Execute the runs of a study as tasks of a Ray cluster, which retries them if a machine is lost."""
 
 import shutil
 from collections.abc import Generator, Sequence
@@ -8,10 +8,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from sb3_mdpo.lab.study.checkpoint_sync import Mirror, check_storage
+from sb3_mdpo.lab.study.checkpoint_sync import CheckpointSync, check_storage
 from sb3_mdpo.lab.study.config import Study
 from sb3_mdpo.lab.study.folder import LOG, StudyFolder
-from sb3_mdpo.lab.study.remote_run import KilledError, attempt, unpack
+from sb3_mdpo.lab.study.remote_run import KilledError, remote_run, unpack
 from sb3_mdpo.lab.study.runner import Engine, Outcome
 from sb3_mdpo.lab.study.runs import PlannedRun
 from sb3_mdpo.utils.atomic import replacing
@@ -22,11 +22,11 @@ SECONDS_TO_END = 60.0
 
 def on_ray(address: str = HERE, storage: str | None = None) -> Engine:
     """
-    :param address: of the cluster, as ``ray.init()`` takes it: ``host:port``, ``auto`` for the one that runs here,
-        ``local`` for one of this machine alone
-    :param storage: where unfinished runs are kept: a path that all machines see, or any URL that fsspec understands.
-        None for the folder ``unfinished`` of the study, which must then be such a path
-    :return: what executes runs there
+    :param address: of the cluster, as in ``ray.init()``: ``host:port``, ``auto`` for the one that is running here,
+        ``local`` for this machine alone
+    :param storage: folder of the unfinished runs: a path that all machines see, or any URL that fsspec understands;
+        by default the folder ``unfinished`` of the study, which all machines must see
+    :return: the engine for :func:`~sb3_mdpo.lab.study.study.run_study`
     """
     return partial(run_all_on_ray, address=address, storage=storage)
 
@@ -35,16 +35,10 @@ def run_all_on_ray(
     study: Study, runs: Sequence[PlannedRun], folder: StudyFolder, address: str, storage: str | None
 ) -> Generator[tuple[PlannedRun, Outcome], None, None]:
     """
-    Execute runs, each as a task. Their folders come home through Ray and appear in the study's folder one by one.
+    Execute each run as a task, see :func:`~sb3_mdpo.lab.study.runner.run_all`. Ray transfers their folders.
 
-    :param study: the study, whose resources, threads and device are used
-    :param runs: the runs
-    :param folder: the study's folder
-    :param address: see :func:`on_ray`
-    :param storage: see :func:`on_ray`
-    :return: each run with how it ended, as they end. When nobody wants the rest any more, those under way are ended
-    :raises ValueError: if this machine alone does not have the resources of a run, or its device is a GPU and it
-        asks for none
+    :raises ValueError: if this machine alone does not have the resources of a run, or the device is a GPU and
+        ``resources`` has none
     :raises OSError: if the storage cannot be written, or there is no cluster
     """
     if study.device.startswith("cuda") and not study.resources.gpus:
@@ -61,7 +55,13 @@ def run_all_on_ray(
     try:
         if address == HERE:
             _check_resources(study)
-        task = _task(study)
+        resources = study.resources
+        task = ray.remote(
+            num_cpus=resources.cpus or study.threads,
+            num_gpus=resources.gpus,
+            max_retries=resources.retries,
+            retry_exceptions=[KilledError, OSError],
+        )(remote_run)
         tasks = {task.options(name=run.name).remote(run, storage, study.threads, study.device): run for run in runs}
         pending = list(tasks)
         while pending:
@@ -70,44 +70,33 @@ def run_all_on_ray(
     finally:
         for unwanted in pending:
             ray.cancel(unwanted)
-        if pending:  # trainings write a checkpoint when they are ended
+        if pending:  # trainings end with a checkpoint
             ray.wait(pending, num_returns=len(pending), timeout=SECONDS_TO_END, fetch_local=False)
         ray.shutdown()
 
 
-def _task(study: Study) -> Any:
-    resources = study.resources
-    options = {
-        "num_cpus": resources.cpus or study.threads,
-        "num_gpus": resources.gpus,
-        "max_retries": resources.retries,
-        "retry_exceptions": [KilledError, OSError],
-    }
-    return ray.remote(**options)(attempt)
-
-
 def _check_resources(study: Study) -> None:
-    """Elsewhere, machines may join later: Ray waits for them and reports it."""
-    there_are = ray.cluster_resources()
+    """Only for this machine: other machines may join a cluster later, and Ray reports that it waits."""
+    available = ray.cluster_resources()
     wanted = {"CPU": study.resources.cpus or study.threads, "GPU": study.resources.gpus}
     for kind, number in wanted.items():
-        if number > there_are.get(kind, 0):
+        if number > available.get(kind, 0):
             raise ValueError(
-                f"a run wants {number:g} {kind}s, but Ray finds {there_are.get(kind, 0):g} on this machine: change "
+                f"a run wants {number:g} {kind}s, but Ray finds {available.get(kind, 0):g} on this machine: change "
                 f"resources: {{{kind.lower()}s: ...}} in the study file, or name a cluster that has them (--address)."
             )
 
 
 def _bring_home(ended: Any, run: PlannedRun, folder: StudyFolder, storage: str) -> Outcome:
-    """Put a run in its place in the study's folder; only here is a run counted, however often it was tried."""
+    """Move a run to its place in the study's folder."""
     shutil.rmtree(folder.failed(run), ignore_errors=True)
     outcome: Outcome
     try:
         outcome, packed = ray.get(ended)
-    except RayError as error:  # all attempts were lost; the next start resumes from the last checkpoint
+    except RayError as error:  # no retries left; the next start resumes from the last checkpoint
         with replacing(folder.failed(run) / LOG) as log:
             log.write(f"{error}\n".encode())
         return "failed"
     unpack(packed, folder.complete(run) if outcome == "done" else folder.failed(run))
-    Mirror(f"{storage}/{run.name}", folder.unfinished(run)).remove()
+    CheckpointSync(f"{storage}/{run.name}", folder.unfinished(run)).remove()
     return outcome

@@ -1,58 +1,55 @@
-"""One attempt at a run on some machine of a cluster."""
+"""Train one run on a machine of a cluster."""
 
 import io
 import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sb3_mdpo.lab.study.checkpoint_sync import Mirror
+from sb3_mdpo.lab.study.checkpoint_sync import CheckpointSync
 from sb3_mdpo.lab.study.folder import StudyFolder
 from sb3_mdpo.lab.study.runner import Outcome, execute
 from sb3_mdpo.lab.study.runs import PlannedRun
 
 
 class KilledError(Exception):
-    """The training was killed from outside, as machines do that are short of memory or about to be taken away."""
+    """The training was killed, e.g. because the machine is out of memory or shuts down."""
 
 
-def attempt(run: PlannedRun, storage: str, threads: int, device: str) -> tuple[Outcome, bytes]:
+def remote_run(run: PlannedRun, storage: str, threads: int, device: str) -> tuple[Outcome, bytes]:
     """
-    Train one run in a temporary folder of this machine, from the last checkpoint that an earlier attempt left in the
-    storage. No two attempts share a folder: one that is thought lost may still be writing.
+    Train one run in a temporary folder, from the last checkpoint in the storage. Attempts do not share a folder: one
+    that is thought lost may still be writing.
 
     :param run: the run
-    :param storage: where unfinished runs are kept: a path that all machines see, or any URL that fsspec understands
+    :param storage: folder of the unfinished runs: a path that all machines see, or any URL that fsspec understands
     :param threads: PyTorch's threads
     :param device: PyTorch device
-    :return: how it ended, and its folder as :func:`pack` packs it
+    :return: its outcome, and its folder, packed
     :raises KilledError: if the training was killed
     :raises OSError: if the storage cannot be read
     """
     with TemporaryDirectory(prefix="sb3_mdpo_") as scratch:
         folder = StudyFolder(Path(scratch))
-        mirror = Mirror(f"{storage}/{run.name}", folder.unfinished(run))
-        mirror.fetch()
+        sync = CheckpointSync(f"{storage}/{run.name}", folder.unfinished(run))
+        sync.fetch()
         if folder.resumable(run) is None:
-            mirror.remove()  # of other settings, or without a checkpoint
+            sync.remove()  # other settings, or no checkpoint
 
-        def keep() -> bool:
-            mirror.update()
+        def sync_only() -> bool:
+            sync.update()
             return False
 
         try:
-            outcome = execute(run, folder, threads, device, stopped=keep)
+            outcome = execute(run, folder, threads, device, stopped=sync_only)
         finally:
-            mirror.update()  # an interrupted training ends with a checkpoint
+            sync.update()  # an interrupted training ends with a checkpoint
         if outcome == "interrupted":
             raise KilledError(f"The training of {run.name} was killed.")
         return outcome, pack(folder.complete(run) if outcome == "done" else folder.failed(run))
 
 
 def pack(folder: Path) -> bytes:
-    """
-    :param folder: a folder
-    :return: all that is in it
-    """
+    """The content of a folder as a tar archive."""
     memory = io.BytesIO()
     with tarfile.open(fileobj=memory, mode="w") as archive:
         archive.add(folder, arcname=".")
@@ -60,12 +57,7 @@ def pack(folder: Path) -> bytes:
 
 
 def unpack(packed: bytes, place: Path) -> None:
-    """
-    Put a folder in its place, complete or not at all.
-
-    :param packed: from :func:`pack`
-    :param place: the folder, which does not exist yet
-    """
+    """Extract what :func:`pack` returned to a new folder, completely or not at all."""
     place.parent.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=place.parent, prefix=".unpacked_") as unpacked:
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:

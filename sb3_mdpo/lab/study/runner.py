@@ -1,4 +1,4 @@
-"""A single run, from nothing to its folder, and a pool of them."""
+"""Execute runs on this machine."""
 
 import os
 import shutil
@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 from typing import Literal
 
 import yaml
@@ -28,15 +27,15 @@ def execute(
     run: PlannedRun, folder: StudyFolder, threads: int, device: str, stopped: Callable[[], bool] = lambda: False
 ) -> Outcome:
     """
-    Train one run with the zoo's own command, in a process of its own, from the last checkpoint of an earlier attempt
-    if there is one. Its folder appears in the study when it is complete.
+    Train one run with the zoo's command in another process, from the last checkpoint if there is one, and move its
+    folder to its place in the study.
 
     :param run: the run
     :param folder: the study's folder
     :param threads: PyTorch's threads
     :param device: PyTorch device
-    :param stopped: asked now and then whether to give up
-    :return: how it ended; a training that was killed counts as interrupted and can resume
+    :param stopped: polled: whether to interrupt the run
+    :return: how it ended; a run that was killed is interrupted and can be resumed
     """
     work = folder.unfinished(run)
     begun = folder.resumable(run)
@@ -45,19 +44,19 @@ def execute(
         work.mkdir(parents=True)
         with replacing(work / CONF) as file:
             file.write(yaml.safe_dump(run.conf).encode())
-        arguments = run.arguments(threads, device)
+        arguments = run.arguments
     else:
-        arguments = ["train", "--resume", str(begun.relative_to(work)), *run.hardware(threads, device)]
+        arguments = ["train", "--resume", str(begun.relative_to(work))]
     command = [sys.executable, "-m", "sb3_mdpo.lab.study.parent_watchdog", sys.executable, "-m", "sb3_mdpo.zoo"]
     with (work / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [*command, *arguments],
+            [*command, *arguments, "--device", device, "--num-threads", str(threads)],
             cwd=work,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(threads)},
-            start_new_session=True,  # Ctrl-C is for the runner: the zoo would save half a training as if it were whole
+            start_new_session=True,  # Ctrl-C must not reach the zoo, which would save half a training as a complete one
         )
     assert process.stdin is not None
     try:
@@ -68,22 +67,22 @@ def execute(
             except subprocess.TimeoutExpired:
                 if stopped():
                     return "interrupted"
-    finally:  # whatever it is, an interrupt too
+    finally:  # also if interrupted
         process.stdin.close()
         process.wait()
     if code < 0 or code > KILLED:
         return "interrupted"
     shutil.rmtree(folder.failed(run), ignore_errors=True)
-    # An interrupted training of the zoo saves its model and succeeds, too early
+    # The zoo exits with 0 after an interruption, too
     if code != 0 or folder.budget(run)[0] < run.n_timesteps:
         folder.failed(run).parent.mkdir(exist_ok=True)
         work.rename(folder.failed(run))
         return "failed"
-    (produced,) = work.glob("mdpo/*")  # the run folder as the zoo knows it, mdpo/<env>_1
+    (produced,) = work.glob("mdpo/*")  # the zoo's run folder, mdpo/<env>_1
     for path in produced.iterdir():
         path.rename(work / path.name)
     shutil.rmtree(work / "mdpo")
-    shutil.rmtree(work / CHECKPOINTS, ignore_errors=True)  # not needed any more
+    shutil.rmtree(work / CHECKPOINTS, ignore_errors=True)
     work.rename(folder.complete(run))
     return "done"
 
@@ -92,13 +91,12 @@ def run_all(
     study: Study, runs: Sequence[PlannedRun], folder: StudyFolder
 ) -> Generator[tuple[PlannedRun, Outcome], None, None]:
     """
-    Execute runs, several at a time, on this machine.
+    Execute runs, ``study.jobs`` at a time. Closing the iterator, or an interrupt, ends the running ones.
 
-    :param study: the study, whose jobs, threads and device are used
+    :param study: the study, for jobs, threads and device
     :param runs: the runs
     :param folder: the study's folder
-    :return: each run with how it ended, as they end. When nobody wants the rest any more (the iterator is closed, or
-        an interrupt), those under way are ended
+    :return: each run and its outcome, as they end
     """
     stop = threading.Event()
     pool = ThreadPoolExecutor(study.jobs)
@@ -109,13 +107,3 @@ def run_all(
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-
-
-def tail(log: Path, n_lines: int = 8) -> str:
-    """
-    :param log: text file
-    :param n_lines: number of lines
-    :return: its last lines that are not empty
-    """
-    lines = [line.rstrip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return "\n".join(lines[-n_lines:])

@@ -1,8 +1,7 @@
-"""The runs of a study: what each is called, and what the zoo is told."""
+"""The runs of a study: their names, hyperparameters and the zoo's command line."""
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import yaml
 
@@ -11,31 +10,23 @@ from sb3_mdpo.lab.study.methods import METHODS, Hyperparams, n_policies
 from sb3_mdpo.zoo.register import hyperparams_folder
 
 CALLBACK = "sb3_mdpo.callbacks.GeneralizationEvalCallback"
-EVALUATIONS = 20  # during a training, unless the study says how often
+EVALUATIONS = 20  # during a training, by default
 CONF = "run.yml"
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """
-    One training.
-
-    :param study: name of the study
-    :param env_id: Gymnasium id
-    :param method: name of the method's variant
-    :param seed: seed of the training
-    :param hyperparams: what the zoo reads: hyperparameters, arguments of the environments, callbacks
-    """
+    """One training."""
 
     study: str
     env_id: str
-    method: str
+    method: str  #: name of the method's variant
     seed: int
-    hyperparams: Hyperparams
+    hyperparams: Hyperparams  #: as in the zoo's files
 
     @property
     def name(self) -> str:
-        """The run's name, which is its folder's."""
+        """Name of the run and its folder."""
         return f"{self.env_id.replace('/', '-')}_{self.num_levels}_{self.method}_{self.seed}"
 
     @property
@@ -56,33 +47,17 @@ class PlannedRun:
         """The zoo's file of hyperparameters for this run."""
         return {self.env_id: self.hyperparams}
 
-    def arguments(self, threads: int, device: str) -> list[str]:
-        """
-        :param threads: PyTorch's threads
-        :param device: PyTorch device
-        :return: arguments of the zoo in a folder that holds :attr:`conf`. It evaluates nothing by itself: the
-            callback does
-        """
-        return [
-            *("train", "--algo", "mdpo", "--env", self.env_id, "-conf", CONF, "-f", ".", "--seed", str(self.seed)),
-            *("--eval-freq", "-1"),
-            *self.hardware(threads, device),
-        ]
-
-    @staticmethod
-    def hardware(threads: int, device: str) -> list[str]:
-        """
-        :param threads: PyTorch's threads
-        :param device: PyTorch device
-        :return: arguments of the zoo for them
-        """
-        return ["--device", device, "--num-threads", str(threads)]
+    @property
+    def arguments(self) -> list[str]:
+        """The zoo's arguments in a folder that holds :attr:`conf`. Only the callback evaluates."""
+        conf = ("-conf", CONF, "-f", ".", "--seed", str(self.seed), "--eval-freq", "-1")
+        return ["train", "--algo", "mdpo", "--env", self.env_id, *conf]
 
 
 def plan_runs(study: Study) -> list[PlannedRun]:
     """
     :param study: the study
-    :return: its runs, those of the first seed first, so that a study under way can be compared already
+    :return: its runs, those of the first seed first, so that an unfinished study can already be compared
     :raises ValueError: if a method cannot be made from the hyperparameters
     """
     entries: dict[str, Hyperparams] = yaml.safe_load((hyperparams_folder() / "mdpo.yml").read_text())
@@ -106,21 +81,16 @@ def _hyperparams(
     except ValueError as error:
         raise ValueError(f"methods: {variant.name} on {env_id}: {error}") from error
     hyperparams["n_timesteps"] = int(hyperparams["n_timesteps"])
-    levels = {
-        "num_levels": num_levels or entries[env_id]["env_kwargs"]["num_levels"],
-        "start_level": study.start_level,
-    }
+    train_levels = num_levels or entries[env_id]["env_kwargs"]["num_levels"]
+    levels = {"num_levels": train_levels, "start_level": study.start_level}
     hyperparams["env_kwargs"] = (hyperparams.get("env_kwargs") or {}) | levels
     freq = study.evaluation.freq or max(1, base["n_timesteps"] // EVALUATIONS)
     # After the same number of steps per policy in all methods
     freq = max(1, freq * n_policies(hyperparams) // n_policies(base))
-    evaluation = vars(study.evaluation) | {"eval_freq": freq, "env_id": env_id, "start_level": levels["start_level"]}
-    evaluation["train_levels"] = levels["num_levels"]
+    evaluation = vars(study.evaluation) | {"eval_freq": freq, "env_id": env_id, "start_level": study.start_level}
+    evaluation["train_levels"] = train_levels
     del evaluation["freq"]
-    hyperparams["callback"] = [*_callbacks(hyperparams), {CALLBACK: evaluation}]
-    return hyperparams
-
-
-def _callbacks(hyperparams: Hyperparams) -> list[Any]:
     callback = hyperparams.get("callback") or []
-    return callback if isinstance(callback, list) else [callback]
+    others = callback if isinstance(callback, list) else [callback]
+    hyperparams["callback"] = [*others, {CALLBACK: evaluation}]
+    return hyperparams

@@ -1,29 +1,23 @@
-"""``sb3-mdpo study``: run what is missing of a study, and tell how far it is."""
+"""``sb3-mdpo study``: run what is missing of a study, and show its progress."""
 
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sb3_mdpo.lab.study.config import Study
-from sb3_mdpo.lab.study.folder import LOG, StudyFolder
-from sb3_mdpo.lab.study.runner import Engine, run_all, tail
-from sb3_mdpo.lab.study.runs import plan_runs
-from sb3_mdpo.lab.study.status import progress_of, remaining_seconds, table
-from sb3_mdpo.lab.study.table import write_results
+from sb3_mdpo.lab.study.folder import LOG, State, StudyFolder
+from sb3_mdpo.lab.study.runner import Engine, run_all
+from sb3_mdpo.lab.study.runs import PlannedRun, plan_runs
 from sb3_mdpo.utils.atomic import replacing
+from sb3_mdpo.utils.terminal import text_table
 
 COPY = "study.yml"
-
-
-def folder_of(study: Study, output: Path | None) -> StudyFolder:
-    """
-    :param study: the study
-    :param output: its folder, None for the default
-    :return: its folder
-    """
-    return StudyFolder(output or Path("studies") / study.name)
+STATES: tuple[State, ...] = ("done", "running", "failed", "missing")
 
 
 def run_study(
@@ -37,22 +31,22 @@ def run_study(
     engine: Engine = run_all,
 ) -> int:
     """
-    Train the runs of a study that are not complete, those that failed before included, and collect all evaluations
-    in ``results.csv``, which is there from the first complete run on.
+    Train the runs of a study that are not complete, including those that failed before, and collect all evaluations in
+    ``results.csv`` as the runs complete.
 
     :param study: the study
-    :param file: its file, of which the folder gets a copy
+    :param file: its file, which is copied to the folder
     :param output: its folder, ``studies/<name>`` by default
     :param jobs: runs at the same time, instead of the study's number
     :param threads: PyTorch's threads in each, instead of the study's number
     :param device: PyTorch device, instead of the study's
-    :param engine: what executes the runs: this machine by default, or
+    :param engine: executes the runs: on this machine by default, or
         :func:`~sb3_mdpo.lab.study.ray_engine.on_ray`
-    :return: how many runs failed
+    :return: number of failed runs
     :raises ValueError: if a complete run was trained with other settings than the study has now
-    :raises OSError: if somebody runs the study already
+    :raises OSError: if another process is running the study
     """
-    folder = folder_of(study, output)
+    folder = StudyFolder(output or Path("studies") / study.name)
     runs = plan_runs(study)
     folder.check(runs)
     with folder.lock():
@@ -67,29 +61,39 @@ def run_study(
         with bar, closing(outcomes):
             for run, outcome in outcomes:
                 if outcome == "done":
-                    write_results(folder, runs)
+                    folder.write_results(runs)
                     bar.update()
                 else:
                     n_failed += 1
-                    # What a signal has ended is not wrong: the next start goes on with it
+                    # A killed run stays unfinished: the next start resumes it
                     log = (folder.failed(run) if outcome == "failed" else folder.unfinished(run)) / LOG
                     ended = "failed" if outcome == "failed" else "was killed"
                     bar.write(f"{run.name} {ended}, the end of {log}:\n{tail(log)}\n")
         n_done = len(runs) - n_failed
-        results = f", evaluations are in {write_results(folder, runs)}" if n_done else ""
+        results = f", evaluations are in {folder.write_results(runs)}" if n_done else ""
     print(f"{n_done} of {len(runs)} runs are complete{results}.")
     return n_failed
+
+
+def tail(log: Path, n_lines: int = 8) -> str:
+    """The last lines of a text file that are not empty."""
+    lines = [line.rstrip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return "\n".join(lines[-n_lines:])
 
 
 def study_status(study: Study, output: Path | None = None, jobs: int | None = None) -> str:
     """
     :param study: the study
     :param output: its folder, ``studies/<name>`` by default
-    :param jobs: runs at the same time that the remaining time is estimated for, instead of the study's number
-    :return: for people: what is complete, under way, failed and missing, and about how long the rest takes
+    :param jobs: runs at the same time, for the remaining time, instead of the study's number
+    :return: complete, running, failed and missing runs as text, and an estimate of the remaining time
     """
-    folder = folder_of(study, output)
-    progress = progress_of(folder, plan_runs(study))
+    folder = StudyFolder(output or Path("studies") / study.name)
+    is_running = folder.is_running()
+    progress = []
+    for run in plan_runs(study):
+        state = folder.state(run, is_running)
+        progress.append(Progress(run, state, *(folder.budget(run) if state in ("done", "running") else ())))
     lines = [table(progress)]
     lines += [f"failed: {folder.failed(one.run) / LOG}" for one in progress if one.state == "failed"]
     if any(one.missing_timesteps for one in progress):
@@ -98,3 +102,53 @@ def study_status(study: Study, output: Path | None = None, jobs: int | None = No
             "remaining: not known yet" if seconds is None else f"remaining: about {timedelta(seconds=round(seconds))}"
         )
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run, its state, and environment steps and seconds until its last evaluation."""
+
+    run: PlannedRun
+    state: State
+    timesteps: int = 0
+    seconds: float = 0.0
+
+    @property
+    def missing_timesteps(self) -> int:
+        return 0 if self.state == "done" else max(0, self.run.n_timesteps - self.timesteps)
+
+
+def remaining_seconds(progress: Sequence[Progress], jobs: int) -> float | None:
+    """
+    Estimate the remaining time from the seconds per environment step of each method so far, or of all methods if a
+    method has not started.
+
+    :param progress: all runs
+    :param jobs: runs at the same time
+    :return: seconds, None if nothing has been evaluated yet
+    """
+    steps: Counter[str] = Counter()
+    seconds: Counter[str] = Counter()
+    for one in progress:
+        for key in (one.run.method, ""):
+            steps[key] += one.timesteps
+            seconds[key] += one.seconds  # type: ignore[assignment]
+    if not steps[""]:
+        return None
+
+    def rate(method: str) -> float:
+        key = method if steps[method] else ""
+        return seconds[key] / steps[key]
+
+    work = [one.missing_timesteps * rate(one.run.method) for one in progress]
+    return max(sum(work) / jobs, *work) if work else 0.0
+
+
+def table(progress: Sequence[Progress]) -> str:
+    """Number of runs in each state, one line per environment, number of levels and method."""
+    counts: dict[tuple[str, str, str], Counter[State]] = {}
+    for one in progress:
+        key = (one.run.env_id, str(one.run.num_levels), one.run.method)
+        counts.setdefault(key, Counter())[one.state] += 1
+    rows = [(*key, *(str(count[state] or "-") for state in STATES)) for key, count in counts.items()]
+    return text_table(("environment", "levels", "method", *STATES), rows, left=(0, 2))
