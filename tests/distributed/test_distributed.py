@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
+from sb3_mdpo.distributed.normalization import GlobalMeanStd
+from sb3_mdpo.distributed.rendezvous import attempt_store
+from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
 from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -26,10 +29,8 @@ from sb3_mdpo.common.buffers import normalize_advantages
 from sb3_mdpo.common.ranks import ALONE
 from sb3_mdpo.distributed import process_group
 from sb3_mdpo.distributed.group import TorchRanks
-from sb3_mdpo.distributed.normalization import GlobalMeanStd
 from sb3_mdpo.distributed.reductions import normalized, powers, variance
-from sb3_mdpo.distributed.rendezvous import attempt_store
-from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
+from sb3_mdpo.mdpo import mdpo
 from sb3_mdpo.zoo.torchrun_jobs import JOB, run_to_resume, sign
 from tests.support.distributed_programs import CASES, N_ENVS, ROLLOUTS, SIZE, TENSORS, Hang, Poison, make_model
 from tests.support.faults import Training, differences
