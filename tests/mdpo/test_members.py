@@ -24,6 +24,7 @@ def cartpole(n_envs: int):
     return make_vec_env("CartPole-v1", n_envs=n_envs, seed=0)
 
 
+@pytest.mark.expensive
 def test_any_number_of_policies_learns():
     """
     Three policies with random peers; two with all peers learn in ``test_run.py``. Random play gets about 22 on
