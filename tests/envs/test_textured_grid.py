@@ -365,15 +365,15 @@ def test_the_zoo_trains_it_natively_and_evaluates_on_unseen_levels(tmp_path):
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "--vec-env subproc makes no difference" in result.stdout
-    run = tmp_path / "logs" / "mdpo" / "TexturedGrid-v0_1"
-    trained = open_trained(run)
+    folder = tmp_path / "logs" / "mdpo" / "TexturedGrid-v0_1"
+    trained = open_trained(folder)
     assert isinstance(trained.model, MDPO)
     assert isinstance(trained.model.policy.members[1], StridedCnnPolicy)
     assert (trained.env_id, trained.env_kwargs) == ("TexturedGrid-v0", {"num_levels": 400, "start_level": 0})
     assert trained.model.num_timesteps == 2048
     # One file of episodes for all 64 environments: they ran natively
-    assert [path.name for path in run.glob("*monitor.csv")] == ["monitor.csv"]
-    with np.load(run / "evaluations.npz") as data:
+    assert [path.name for path in folder.glob("*monitor.csv")] == ["monitor.csv"]
+    with np.load(folder / "evaluations.npz") as data:
         assert data["timesteps"].tolist() == [1024, 2048]
         assert set(data["results"].ravel()) <= {0.0, 1.0}
         assert data["successes"].shape == (2, 10)
