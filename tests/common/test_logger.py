@@ -259,8 +259,8 @@ def wandb_run(tmp_path_factory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     # A forked process runs no exit functions, with which wandb would write the rest
     (folder / "track.py").write_text("import wandb\nfrom rl_zoo3.cli import main\n\nmain()\nwandb.finish()\n")
     result = run(
-        "python track.py train --algo mdpo --env CartPole-v1 -n 300 --track --eval-freq -1 --device cpu --num-threads 1 "
-        "--seed 1 -params n_envs:2 n_steps:50 batch_size:50 n_epochs:1 distill_coef:0.5 n_policies:2",
+        "python track.py train --algo mdpo --env CartPole-v1 -n 300 --track --eval-freq -1 --device cpu "
+        "--num-threads 1 --seed 1 -params n_envs:2 n_steps:50 batch_size:50 n_epochs:1 distill_coef:0.5 n_policies:2",
         cwd=folder,
         env={"WANDB_MODE": "offline", "WANDB_DIR": str(folder), "MPLBACKEND": "Agg"},
     )
