@@ -3,10 +3,7 @@
 import csv
 import json
 import math
-import os
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from sb3_mdpo import MDPO
+from tests.support.commands import run
 from tests.support.helpers import TINY, both
 
 N_ENVS = 4
@@ -258,14 +256,14 @@ def wandb_run(tmp_path_factory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     :return: its configuration, and the rows of its history
     """
     folder = tmp_path_factory.mktemp("wandb")
-    environ = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(folder), "MPLBACKEND": "Agg"}
-    options = ["--track", "--eval-freq", "-1", "--device", "cpu", "--num-threads", "1", "--seed", "1"]
-    parameters = ["n_envs:2", "n_steps:50", "batch_size:50", "n_epochs:1", "distill_coef:0.5", "n_policies:2"]
-    rl_zoo3 = str(Path(sys.executable).with_name("rl_zoo3"))
-    result = subprocess.run(
-        [rl_zoo3, "train", "--algo", "mdpo", "--env", "CartPole-v1", "-n", "300", *options, "-params", *parameters],
-        cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    # A forked process runs no exit functions, with which wandb would write the rest
+    (folder / "track.py").write_text("import wandb\nfrom rl_zoo3.cli import main\n\nmain()\nwandb.finish()\n")
+    result = run(
+        "python track.py train --algo mdpo --env CartPole-v1 -n 300 --track --eval-freq -1 --device cpu "
+        "--num-threads 1 --seed 1 -params n_envs:2 n_steps:50 batch_size:50 n_epochs:1 distill_coef:0.5 n_policies:2",
+        cwd=folder,
+        env={"WANDB_MODE": "offline", "WANDB_DIR": str(folder), "MPLBACKEND": "Agg"},
+    )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     config: dict[str, Any] = {}

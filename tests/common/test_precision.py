@@ -215,16 +215,9 @@ def test_rollouts_and_updates_have_the_same_precision():
     assert metrics[:, METRICS.index("clip_fraction")].max() == 0
 
 
-def test_bfloat16_learns_the_image_task(tmp_path):
-    """As in float32: 4 of 8 by chance, more than 7 learned; see test_image_task_is_solved for the margin."""
-    from stable_baselines3.common.evaluation import evaluate_policy
-
-    model = MDPO(
-        "ImpalaCnnPolicy", make_vec_env(BrightSideEnv, n_envs=8, seed=0), n_steps=64, batch_size=64, n_epochs=4,
-        learning_rate=2e-3, gamma=0.5, policy_kwargs=SMALL, seed=0, device="cpu", precision="bf16",
-    ).learn(8_192)  # fmt: skip
-    for policy in model.policy.members:
-        assert evaluate_policy(policy, make_vec_env(BrightSideEnv, n_envs=4, seed=1), n_eval_episodes=48)[0] > 7
+def test_precision_is_saved_with_the_model(tmp_path):
+    """That a model learns in bfloat16 is tested in ``test_run.py::test_image_task_is_solved``."""
+    model = images(precision="bf16")
     model.save(tmp_path / "model")
     loaded = MDPO.load(tmp_path / "model")
     assert loaded.precision == "bf16"
@@ -247,16 +240,28 @@ def test_copies_of_a_policy_have_weights_of_their_own(copied):
     assert not twin.members[0].extract_features(th.as_tensor(x)).any()
 
 
+class Linear(BaseFeaturesExtractor):
+    """The least to compile."""
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, 4)
+        self.linear = nn.Linear(3 * 36 * 36, 4)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return th.relu(self.linear(observations.flatten(1)))
+
+
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
-def test_compiled_equals_eager():
-    eager = images()
-    compiled = weights_of(eager, images(compile=True))
+@pytest.mark.expensive
+def test_compiled_equals_eager_and_is_saved(tmp_path):
+    """In rollouts and in updates."""
+    eager, compiled = (
+        images(policy_kwargs={"features_extractor_class": Linear}, compile=compile) for compile in (False, True)
+    )
+    weights_of(eager, compiled)
     assert all(extractor._compiled_call_impl is not None for extractor in features_extractors(compiled.policy))
     assert_same_step(step(compiled, chunk_size=32), step(eager, chunk_size=32), rtol=1e-3)
-
-
-def test_compiled_models_save_and_load(tmp_path):
-    images(compile=True).save(tmp_path / "model")
+    compiled.save(tmp_path / "model")
     assert MDPO.load(tmp_path / "model", device="cpu").compile
 
 

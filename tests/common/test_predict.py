@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_mdpo import MDPO
 from tests.support.envs import maker
-from tests.support.helpers import seeded
+from tests.support.helpers import both, seeded
 
 TINY: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 0, "device": "cpu"}
 SMALL = {"net_arch": [8]}
@@ -188,7 +188,7 @@ def test_the_first_member_predicts_what_ppo_does():
     np.testing.assert_array_equal(actions[1], actions[0])
 
 
-@pytest.mark.parametrize("algorithm", [PPO, MDPO])
+@both
 def test_what_reset_of_a_gym_environment_returns_is_refused(algorithm):
     env = gym.make("CartPole-v1")
     model = algorithm("MlpPolicy", make_vec_env("CartPole-v1", n_envs=2), policy_kwargs=SMALL, **TINY)

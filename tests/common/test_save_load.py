@@ -19,7 +19,7 @@ import sb3_mdpo
 from sb3_mdpo import MDPO
 from sb3_mdpo.common.save_util import FORMAT_VERSION
 from sb3_mdpo.utils.atomic import replacing
-from tests.support.helpers import assert_same_parameters, parameters, seeded
+from tests.support.helpers import assert_same_parameters, both, parameters, seeded
 
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 2}
 
@@ -131,7 +131,7 @@ def test_parameters_must_match_unless_told_otherwise(model):
         assert th.equal(p, before[f"members.1.{name}"])
 
 
-@pytest.mark.parametrize("algorithm", [PPO, MDPO])
+@both
 def test_objects_can_be_replaced_on_loading(algorithm, tmp_path):
     algorithm("MlpPolicy", make_env(), learning_rate=1e-3, **TINY).save(tmp_path / "model")
     loaded = algorithm.load(tmp_path / "model", custom_objects={"learning_rate": 0.5, "clip_range": 0.1})
@@ -159,7 +159,7 @@ def test_loading_without_an_environment_is_enough_to_predict(model, tmp_path):
     loaded.learn(64)
 
 
-@pytest.mark.parametrize("algorithm", [PPO, MDPO])
+@both
 def test_attributes_can_be_left_out_or_taken_in(algorithm, tmp_path):
     model = algorithm("MlpPolicy", make_env(), **TINY)
     model.note = "mine"
@@ -177,31 +177,11 @@ def test_attributes_can_be_left_out_or_taken_in(algorithm, tmp_path):
     algorithm.load(tmp_path / "model")
 
 
-@pytest.mark.parametrize("algorithm", [PPO, MDPO])
+@both
 def test_counting_goes_on_or_starts_anew(algorithm):
     model = algorithm("MlpPolicy", make_env(), **TINY).learn(64)
     assert model.learn(64, reset_num_timesteps=False).num_timesteps == 128
     assert model.learn(64).num_timesteps == 64
-
-
-def test_the_environment_can_be_exchanged(model):
-    env = make_env()
-    model.set_env(env)
-    assert model.get_env() is env
-    model.learn(64)
-
-
-@pytest.mark.parametrize("algorithm", [PPO, MDPO])
-def test_an_environment_with_other_spaces_or_another_number_is_refused(algorithm, tmp_path):
-    model = algorithm("MlpPolicy", make_env(), **TINY)
-    model.save(tmp_path / "model")
-    others = make_vec_env("Pendulum-v1", n_envs=4)
-    with pytest.raises(ValueError, match="Observation spaces do not match"):
-        model.set_env(others)
-    with pytest.raises(ValueError, match="Observation spaces do not match"):
-        algorithm.load(tmp_path / "model", env=others)
-    with pytest.raises(AssertionError, match="number of environments"):
-        model.set_env(make_env(6))
 
 
 def test_the_file_ends_in_zip_and_folders_are_made(model, tmp_path):

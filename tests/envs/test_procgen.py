@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -18,6 +19,9 @@ import sb3_mdpo.envs  # noqa: F401  (registers the ids)
 from sb3_mdpo import MDPO
 from sb3_mdpo.envs import ProcgenVecEnv, native_vec_env
 from sb3_mdpo.envs.procgen_options import GAMES, GAMES_OF_MODE, ProcgenOptions
+from tests.support.commands import run
+
+SMALL = {"features_extractor_kwargs": {"channels": (4, 4), "features_dim": 8}}
 
 # In a process of their own: Procgen's engine ends the process at what it does not accept
 MODES_OF_GAMES = """
@@ -33,9 +37,9 @@ print("all started")
 """
 
 
-def python(code: str, **env: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=300, check=False)
+def in_a_fork(code: str, folder: Path) -> subprocess.CompletedProcess:
+    (folder / "code.py").write_text(code)
+    return run("python code.py", cwd=folder)
 
 
 def rollout(env, n_steps: int, seed: int = 0) -> list:
@@ -43,17 +47,17 @@ def rollout(env, n_steps: int, seed: int = 0) -> list:
     return [env.step(rng.integers(0, 15, env.num_envs)) for _ in range(n_steps)]
 
 
-def test_all_games_start_in_all_of_their_modes():
+def test_all_games_start_in_all_of_their_modes(tmp_path):
     assert [len(games) for games in GAMES_OF_MODE.values()] == [16, 16, 4, 6, 8]
-    result = python(MODES_OF_GAMES)
+    result = in_a_fork(MODES_OF_GAMES, tmp_path)
     assert result.stdout == "all started\n", result.stderr
 
 
-def test_a_mode_that_a_game_does_not_have_is_refused_before_the_engine_ends_the_process():
+def test_a_mode_that_a_game_does_not_have_is_refused_before_the_engine_ends_the_process(tmp_path):
     code = (
-        "from procgen import ProcgenGym3Env as E; E(num=1, env_name='bigfish', distribution_mode='extreme').observe()"
+        "from procgen import ProcgenGym3Env as E\nE(num=1, env_name='bigfish', distribution_mode='extreme').observe()"
     )
-    assert python(code).returncode != 0
+    assert in_a_fork(code, tmp_path).returncode != 0
     with pytest.raises(ValueError, match="bigfish has no distribution_mode 'extreme'"):
         ProcgenVecEnv(1, "bigfish", distribution_mode="extreme")
 
@@ -292,17 +296,8 @@ def test_ids():
     assert env.unwrapped.gym_env.options == ProcgenOptions("maze", num_levels=0, distribution_mode="hard")
 
 
-def test_importing_and_making_prints_nothing():
-    code = (
-        "import sb3_mdpo.envs, gymnasium as gym; from sb3_mdpo import MDPO;"
-        "e = gym.make('procgen-coinrun-v0'); e.reset(seed=0); e.step(0);"
-        "MDPO('MlpPolicy', 'CartPole-v1')"
-    )
-    result = python(code, SB3_MDPO_NO_ZOO_HOOK="1")
-    assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
-
-
-def test_without_procgen_everything_else_works_and_asking_for_it_says_what_to_install():
+def test_imports_print_nothing_and_procgen_is_optional():
+    """In a new interpreter: first without Procgen, then with it. Only the two errors are printed."""
     code = """
 import sys
 sys.modules["procgen"] = None  # what an import of a missing package looks like
@@ -315,13 +310,20 @@ for make in (lambda: ProcgenVecEnv(2, "coinrun"), lambda: gym.make("procgen-coin
         make()
     except ImportError as error:
         print(error)
+del sys.modules["procgen"]
+env = gym.make("procgen-coinrun-v0")
+env.reset(seed=0)
+env.step(0)
 """
-    result = python(code)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, "SB3_MDPO_NO_ZOO_HOOK": "1"}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
     message = (
         "Procgen is not installed: run pip install 'sb3-mdpo[procgen]'. There are wheels for "
         "Python 3.10 (procgen), 3.11 and 3.12 (procgen-mirror), and none for later versions."
     )
-    assert result.stdout.splitlines() == [message] * 2, result.stderr
+    assert (result.stdout.splitlines(), result.stderr, result.returncode) == ([message] * 2, "", 0)
 
 
 def test_single_environments_are_swapped_for_a_native_one(tmp_path):
@@ -384,7 +386,7 @@ def test_mdpo_trains_on_the_native_environment():
     env = VecNormalize(
         VecMonitor(ProcgenVecEnv(4, "bigfish", num_levels=500, seed=0)), norm_obs=False, clip_reward=10.0, gamma=0.999
     )
-    model = MDPO("ImpalaCnnPolicy", env, n_steps=32, batch_size=32, n_epochs=1, seed=0).learn(256)
+    model = MDPO("ImpalaCnnPolicy", env, n_steps=32, batch_size=32, n_epochs=1, seed=0, policy_kwargs=SMALL).learn(256)
     assert model.num_timesteps == 256
     unseen = VecMonitor(ProcgenVecEnv(2, "bigfish", seed=1))
     mean, _ = evaluate_policy(model, unseen, n_eval_episodes=2, deterministic=False)
@@ -392,16 +394,16 @@ def test_mdpo_trains_on_the_native_environment():
 
 
 def test_mdpo_trains_on_copies_of_a_single_environment():
-    model = MDPO("ImpalaCnnPolicy", "procgen-coinrun-easy-v0", n_steps=32, batch_size=32, n_epochs=1).learn(64)
+    env_id = "procgen-coinrun-easy-v0"
+    model = MDPO("ImpalaCnnPolicy", env_id, n_steps=32, batch_size=32, n_epochs=1, policy_kwargs=SMALL).learn(64)
     assert model.n_envs == 2
 
 
 def test_two_runs_on_procgen_with_one_seed_are_identical():
     def weights() -> np.ndarray:
         env = VecMonitor(ProcgenVecEnv(4, "starpilot", num_levels=10, num_threads=2))
-        kwargs = {"features_extractor_kwargs": {"channels": (4, 4)}}
         model = MDPO(
-            "ImpalaCnnPolicy", env, n_steps=16, batch_size=16, n_epochs=1, seed=4, policy_kwargs=kwargs, device="cpu"
+            "ImpalaCnnPolicy", env, n_steps=16, batch_size=16, n_epochs=1, seed=4, policy_kwargs=SMALL, device="cpu"
         ).learn(128)
         env.close()
         return np.concatenate([p.detach().numpy().ravel() for p in model.policy.parameters()])

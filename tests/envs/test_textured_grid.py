@@ -1,10 +1,6 @@
 """The textured grid: levels, rules, the native environment, the single one, and the zoo."""
 
 import argparse
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -21,6 +17,7 @@ from sb3_mdpo import MDPO, StridedCnnPolicy
 from sb3_mdpo.envs import TexturedGridVecEnv, has_levels, make_levels, native_vec_env
 from sb3_mdpo.envs.grid_levels import LAYOUTS, levels_of, random_below, random_word
 from sb3_mdpo.lab.generalization.trained import open_trained
+from tests.support.commands import run
 
 UP, DOWN, LEFT, RIGHT = range(4)
 AGENT, GOAL = 255, 0
@@ -360,25 +357,23 @@ def test_single_environments_are_swapped_for_a_native_one():
 
 
 def test_the_zoo_trains_it_natively_and_evaluates_on_unseen_levels(tmp_path):
-    train = [str(Path(sys.executable).with_name("rl_zoo3")), "train", "--algo", "mdpo", "--env", "TexturedGrid-v0"]
-    tiny = ["-n", "2048", "-params", "n_steps:16", "batch_size:256", "n_epochs:1"]
-    evaluation = ["--eval-freq", "1024", "--eval-episodes", "10", "--n-eval-envs", "4", "--vec-env", "subproc"]
-    command = [*train, *tiny, *evaluation, "--seed", "3", "--num-threads", "1", "--device", "cpu"]
-    environ = {**os.environ, "COLUMNS": "200"}
-    result = subprocess.run(
-        command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False
+    result = run(
+        "rl_zoo3 train --algo mdpo --env TexturedGrid-v0 -n 2048 -params n_steps:16 batch_size:256 n_epochs:1 "
+        "--eval-freq 1024 --eval-episodes 10 --n-eval-envs 4 --vec-env subproc --seed 3 --num-threads 1 --device cpu",
+        cwd=tmp_path,
+        env={"COLUMNS": "200"},
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "--vec-env subproc has no effect" in result.stdout
-    run = tmp_path / "logs" / "mdpo" / "TexturedGrid-v0_1"
-    trained = open_trained(run)
+    folder = tmp_path / "logs" / "mdpo" / "TexturedGrid-v0_1"
+    trained = open_trained(folder)
     assert isinstance(trained.model, MDPO)
     assert isinstance(trained.model.policy.members[1], StridedCnnPolicy)
     assert (trained.env_id, trained.env_kwargs) == ("TexturedGrid-v0", {"num_levels": 400, "start_level": 0})
     assert trained.model.num_timesteps == 2048
     # One file of episodes for all 64 environments: they ran natively
-    assert [path.name for path in run.glob("*monitor.csv")] == ["monitor.csv"]
-    with np.load(run / "evaluations.npz") as data:
+    assert [path.name for path in folder.glob("*monitor.csv")] == ["monitor.csv"]
+    with np.load(folder / "evaluations.npz") as data:
         assert data["timesteps"].tolist() == [1024, 2048]
         assert set(data["results"].ravel()) <= {0.0, 1.0}
         assert data["successes"].shape == (2, 10)

@@ -34,35 +34,42 @@ def test_ids_and_single_environments_get_as_many_copies_as_policies(env):
     assert model.num_timesteps == 96
 
 
-def test_default_arguments_learn_as_they_stand():
+def test_default_arguments_learn():
     model = MDPO("MlpPolicy", "CartPole-v1").learn(10)
     assert model.num_timesteps == 2 * 2048
 
 
+@pytest.mark.expensive
 def test_cartpole_is_solved():
-    """Random play gets about 22; PPO with these settings is near 500 at half the steps per policy."""
+    """Random play gets about 22; every member got 500 after these steps with each of three seeds."""
     env = make_vec_env("CartPole-v1", n_envs=16, seed=0)
     # The zoo's tuned settings for PPO, for each of two policies
     model = MDPO(
         "MlpPolicy", env, n_steps=32, batch_size=256, gae_lambda=0.8, gamma=0.98, n_epochs=20, seed=0,
         learning_rate=LinearSchedule(0.001, 0, 1), clip_range=LinearSchedule(0.2, 0, 1), device="cpu",
-    ).learn(120_000)  # fmt: skip
+    ).learn(70_000)  # fmt: skip
     eval_env = make_vec_env("CartPole-v1", n_envs=8, seed=1)
     for policy in model.policy.members:
         mean, _ = evaluate_policy(policy, eval_env, n_eval_episodes=16)
         assert mean > 400
 
 
-def test_image_task_is_solved():
-    """Not knowing the side gets 4 of 8; 7 is far beyond what chance gives in 48 episodes (sd of the mean 0.2)."""
+@pytest.mark.expensive
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_image_task_is_solved(precision):
+    """
+    Not knowing the side gets 4 of 8; 7 is far beyond what chance gives in 48 episodes (sd of the mean 0.2).
+
+    Every member got 8 after three quarters of these steps, with three seeds in either precision.
+    """
     env = make_vec_env(BrightSideEnv, n_envs=8, seed=0)
     kwargs = {"features_extractor_kwargs": {"channels": (4, 8), "features_dim": 16}}
     model = MDPO(
-        "ImpalaCnnPolicy", env, n_steps=64, batch_size=64, n_epochs=4, learning_rate=2e-3, gamma=0.5,
-        policy_kwargs=kwargs, seed=0, device="cpu",
-    ).learn(8_192)  # fmt: skip
+        "ImpalaCnnPolicy", env, n_steps=32, batch_size=64, n_epochs=4, learning_rate=3e-3, gamma=0.5,
+        policy_kwargs=kwargs, seed=0, device="cpu", precision=precision,
+    ).learn(4_096)  # fmt: skip
     for policy in model.policy.members:
-        mean, _ = evaluate_policy(policy, make_vec_env(BrightSideEnv, n_envs=4, seed=1), n_eval_episodes=48)
+        mean, _ = evaluate_policy(policy, make_vec_env(BrightSideEnv, n_envs=8, seed=1), n_eval_episodes=48)
         assert mean > 7
 
 

@@ -15,10 +15,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_mdpo import MDPO
-from tests.support.helpers import collect, seeded, silent_logger
+from tests.support.helpers import both, collect, seeded, silent_logger
 
 TINY: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 0, "device": "cpu"}
-both = pytest.mark.parametrize("algorithm", [PPO, MDPO])
 envs = pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
 sharing = pytest.mark.parametrize("share", [True, False], ids=["shared", "separate"])
 
