@@ -107,7 +107,8 @@ class TorchRanks(Ranks):
     def average(self, tensors: Sequence[th.Tensor]) -> None:
         if not tensors:
             return
-        flat = self._sum(th.cat([tensor.flatten() for tensor in tensors]), "the gradients") / self.size
+        flat = self._sum(th.cat([tensor.flatten() for tensor in tensors]), "the gradients")
+        flat /= self.size
         for tensor, mean in zip(tensors, th.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
