@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sb3_mdpo import MDPO
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab.generalization.trained import open_trained
-from sb3_mdpo.lab.study.config import HYPERPARAMS, Evaluation, Variant, parse_study, read_study
+from sb3_mdpo.lab.study.config import HYPERPARAMS, EvaluationSettings, Variant, parse_study, read_study
 from sb3_mdpo.lab.study.folder import RUN_COLUMNS, StudyFolder
 from sb3_mdpo.lab.study.methods import METHODS, Expression, read_policy_kwargs
 from sb3_mdpo.lab.study.runner import execute
@@ -184,7 +184,7 @@ def test_defaults_of_a_study():
     study = parse_study(MINIMAL, "from_the_file")
     assert (study.name, study.num_levels, study.start_level, study.timesteps) == ("from_the_file", None, 0, None)
     assert (study.jobs, study.threads, study.device) == (1, 1, "auto")
-    assert study.evaluation == Evaluation(freq=None, episodes=256, n_envs=None, deterministic=False)
+    assert study.evaluation == EvaluationSettings(freq=None, episodes=256, n_envs=None, deterministic=False)
     (run,) = plan_runs(study)
     assert run.name == f"{GRID}_400_mdpo_0"
     assert run.n_timesteps == 409_600

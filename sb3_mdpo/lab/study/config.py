@@ -125,7 +125,7 @@ class _Keys(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class Evaluation(_Keys):
+class EvaluationSettings(_Keys):
     """How often and on how much policies are evaluated."""
 
     freq: Positive | None = Field(default=None, description="environment steps of mdpo in all; default: training / 20")
@@ -134,7 +134,7 @@ class Evaluation(_Keys):
     deterministic: bool = Field(default=False, description="the most probable actions instead of sampled ones")
 
     @model_validator(mode="after")
-    def _check(self) -> "Evaluation":
+    def _check(self) -> "EvaluationSettings":
         if self.episodes < max(2, self.n_envs or 0):
             raise ValueError(
                 f"{self.episodes} episodes must be at least 2, and no less than n_envs ({self.n_envs}): each "
@@ -194,7 +194,7 @@ class Study(_Keys):
     seeds: Entries[Seed]
     timesteps: Positive | None = Field(default=None, description="steps of mdpo in all; default: mdpo.yml's")
     hyperparams: Hyperparams = Field(default={}, description="replace those of mdpo.yml, for all methods")
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     jobs: Positive = Field(default=1, description="runs at the same time")
     threads: Positive = Field(default=1, description="PyTorch's threads in each run")
     device: Text = Field(default="auto", description="PyTorch device")
@@ -266,7 +266,7 @@ MESSAGES = {
     "string_type": "must be text",
     "string_pattern_mismatch": "becomes part of a folder's name: use letters, digits and . _ + -",
 }
-MODELS: dict[str, type[BaseModel]] = {"evaluation": Evaluation, "resources": Resources, "methods": Variant}
+MODELS: dict[str, type[BaseModel]] = {"evaluation": EvaluationSettings, "resources": Resources, "methods": Variant}
 
 
 def _one_error(error: ValidationError) -> str:
