@@ -14,9 +14,6 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
-from sb3_mdpo.distributed.normalization import GlobalMeanStd
-from sb3_mdpo.distributed.rendezvous import attempt_store
-from sb3_mdpo.distributed.seeds import environment_seed, seed_generators
 from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -28,8 +25,9 @@ from sb3_mdpo.callbacks import ResumableCheckpointCallback
 from sb3_mdpo.common.buffers import normalize_advantages
 from sb3_mdpo.common.ranks import ALONE
 from sb3_mdpo.distributed import process_group
-from sb3_mdpo.distributed.group import TorchRanks
-from sb3_mdpo.distributed.reductions import normalized, powers, variance
+from sb3_mdpo.distributed.group import TorchRanks, environment_seed, seed_generators
+from sb3_mdpo.distributed.launch import attempt_store
+from sb3_mdpo.distributed.reductions import GlobalMeanStd, normalized, powers, variance
 from sb3_mdpo.mdpo import mdpo
 from sb3_mdpo.zoo.torchrun_jobs import JOB, run_to_resume, sign
 from tests.support.distributed_programs import CASES, N_ENVS, ROLLOUTS, SIZE, TENSORS, Hang, Poison, make_model
@@ -322,8 +320,8 @@ def test_a_single_process_is_restarted_and_its_job_can_be_started_again(tmp_path
     assert killed.returncode != 0
     logs = tmp_path / "logs" / "mdpo"
     before = {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
-    other = zoo(tmp_path, machine=machine, seed=("--seed", "2"))
-    assert "--rdzv-id=requeued belongs to logs/mdpo/CartPole-v1_1, which was started with" in output_of(other)
+    other = zoo(tmp_path, machine=machine)
+    assert "--rdzv-id=requeued is the id of logs/mdpo/CartPole-v1_1, which was started with" in output_of(other)
     assert other.returncode != 0
     assert before == {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
     assert "Resuming from step" in succeed(zoo(tmp_path, machine=restarts, seed=()))
@@ -352,9 +350,7 @@ def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
     Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
     assert run_to_resume() == Path("here/mdpo/Env_1")
     launcher.setattr(sys, "orig_argv", [*sys.orig_argv, "--seed", "2"])
-    with pytest.raises(
-        ValueError, match=r"--rdzv-id=7 belongs to here/mdpo/Env_1, which was started with `.* -f here`: use "
-    ):
+    with pytest.raises(ValueError, match=r"--rdzv-id=7 is the id of here/mdpo/Env_1, which was .* -f here`: "):
         run_to_resume()
     launcher.setenv("TORCHELASTIC_RUN_ID", "8")
     assert run_to_resume() is None

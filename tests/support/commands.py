@@ -70,7 +70,6 @@ def _execute(argv: list[str], cwd: Path, env: dict[str, str], outputs: list[Path
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(cwd)
     os.environ.update(env)
-    sys.orig_argv = argv  # which rl-zoo3 writes to command.txt
     th.set_num_threads(1)  # the networks of the tests are too small to share among threads
     if argv[:2] == ["python", "-m"]:
         sys.argv = argv[2:]

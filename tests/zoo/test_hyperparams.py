@@ -130,7 +130,7 @@ def test_evaluation_is_on_unseen_levels_or_those_that_are_given(tmp_path, eval_e
 
 def test_env_kwargs_without_levels_are_pointed_out(tmp_path, capsys):
     experiment(tmp_path, "mdpo", "procgen-coinrun-easy-v0", env_kwargs={"use_backgrounds": False})
-    assert "without num_levels among them, training is on all levels" in capsys.readouterr().out
+    assert "without num_levels, training is on all levels" in capsys.readouterr().out
 
 
 def test_enjoy_and_video_run_on_the_native_environment(tmp_path):
