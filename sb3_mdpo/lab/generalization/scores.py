@@ -54,6 +54,24 @@ def paper_returns() -> dict[str, dict[str, float]]:
     return {method: {row["game"]: float(row[method]) for row in rows} for method in rows[0] if method != "game"}
 
 
+def paper_return(env_id: str, num_levels: int, start_level: int, method: str) -> float | None:
+    """
+    :param env_id: Gymnasium id
+    :param num_levels: number of training levels
+    :param start_level: first training level
+    :param method: name of a method
+    :return: the return on unseen levels that the paper (arXiv 2501.02481) reports for this method in this setting:
+        Procgen hard, 500 training levels, 5e7 steps per policy; read off its figure: approximate, 3 seeds, 8 of the
+        16 games. None in all other settings
+    """
+    if (num_levels, start_level) != (500, 0) or not is_procgen(env_id):
+        return None
+    kwargs = gym.spec(env_id).kwargs
+    if kwargs["distribution_mode"] != "hard":
+        return None
+    return paper_returns().get(method, {}).get(kwargs["env_name"])
+
+
 def _read(name: str) -> list[dict[str, str]]:
     text = (files("sb3_mdpo.lab.generalization") / "data" / name).read_text()
     return list(csv.DictReader(text.splitlines()))

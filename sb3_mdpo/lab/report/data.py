@@ -12,7 +12,7 @@ import pandas as pd
 from stable_baselines3.common.monitor import get_monitor_files
 
 from sb3_mdpo.common.save_util import ZIP_ERRORS
-from sb3_mdpo.lab.generalization.table import TABLE
+from sb3_mdpo.lab.generalization.results import TABLE
 from sb3_mdpo.lab.report.comparison import Comparison, compare
 from sb3_mdpo.lab.report.method_style import Style, method_styles
 from sb3_mdpo.lab.report.runs import RunFiles, find_run_folder

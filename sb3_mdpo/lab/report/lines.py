@@ -6,10 +6,10 @@ from typing import Literal
 
 import pandas as pd
 
+from sb3_mdpo.lab.generalization.scores import paper_return
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.method_style import Style
 from sb3_mdpo.lab.statistics.results import TASK
-from sb3_mdpo.lab.statistics.tables import paper_return
 
 Task = tuple[str, int, int]
 MARKED = 40  # longer lines are drawn without markers

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
 from sb3_mdpo.lab.generalization.evaluation import check_seed
-from sb3_mdpo.lab.generalization.intervals import CONFIDENCE, confidence_interval
 from sb3_mdpo.lab.generalization.policies import all_policies
+from sb3_mdpo.lab.generalization.results import CONFIDENCE, confidence_interval
 from sb3_mdpo.lab.generalization.trained import TrainedModel
 from sb3_mdpo.lab.perturbations.images import COLOR_PERTURBATIONS, image_perturbations
 from sb3_mdpo.lab.perturbations.renderings import RENDERINGS

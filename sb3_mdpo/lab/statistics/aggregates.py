@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rliable import library, metrics
 
-from sb3_mdpo.lab.generalization.intervals import CONFIDENCE
+from sb3_mdpo.lab.generalization.results import CONFIDENCE
 from sb3_mdpo.lab.statistics.scores import ScoreMatrices
 
 REPS = 2000

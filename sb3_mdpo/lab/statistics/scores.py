@@ -50,6 +50,17 @@ def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.D
     return groups[MEASURES].mean().assign(evaluations=groups.size()).reset_index()
 
 
+def task_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param scores: table of :func:`final_scores`
+    :return: one row per task, method and ``policies``: the number of seeds as ``n_seeds``, the mean over seeds of
+        each measure, and its standard deviation as ``*_std`` (NaN for one seed)
+    """
+    groups = scores.groupby([*TASK, "method", "policies"], sort=False)
+    means, deviations = groups[MEASURES].mean(), groups[MEASURES].std(ddof=1).add_suffix("_std")
+    return pd.concat([groups.size().rename("n_seeds"), means, deviations], axis=1).reset_index()
+
+
 def member_means(results: pd.DataFrame) -> pd.DataFrame:
     """
     :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
