@@ -56,10 +56,6 @@ def paper_returns() -> dict[str, dict[str, float]]:
 
 def paper_return(env_id: str, num_levels: int, start_level: int, method: str) -> float | None:
     """
-    :param env_id: Gymnasium id
-    :param num_levels: number of training levels
-    :param start_level: first training level
-    :param method: name of a method
     :return: the return on unseen levels that the paper (arXiv 2501.02481) reports for this method in this setting:
         Procgen hard, 500 training levels, 5e7 steps per policy; read off its figure: approximate, 3 seeds, 8 of the
         16 games. None in all other settings

@@ -48,11 +48,8 @@ class Comparison:
 
 def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
     """
-    :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
-    :param reps: repetitions of the bootstrap
-    :param seed: its seed
-    :return: the comparison; without intervals if there are too few seeds or the methods have different ones, and with
-        nothing but a note if scores cannot be compared
+    Compare the members; without intervals if there are too few seeds or the methods have different ones, and with
+    nothing but a note if scores cannot be compared.
     """
     scores = final_scores(results)
     members, ensembles = (scores[scores["policies"] == policies] for policies in (MEMBERS, ENSEMBLE))

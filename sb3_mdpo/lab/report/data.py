@@ -31,10 +31,7 @@ SMOOTHING = 100  # episodes, as in SB3's own statistics
 @dataclass(frozen=True)
 class ReportData:
     """
-    :param name: title of the report
-    :param folder: folder of the study or the run
     :param results: one row per evaluation and policy; None for a run without evaluations on training and unseen levels
-    :param runs: the runs
     :param training: returns that the zoo logged for a single run: columns ``series``, ``timesteps``, ``mean_return``
     :param reps: repetitions of the bootstrap
     """

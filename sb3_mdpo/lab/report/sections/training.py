@@ -6,10 +6,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sb3_mdpo.lab.generalization.scores import paper_return
-from sb3_mdpo.lab.report.charts import line_chart, text
+from sb3_mdpo.lab.report.charts import interval_plot, line_chart, text
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.formatting import numbers, plus_minus, task_names
-from sb3_mdpo.lab.report.interval_plot import interval_plot
 from sb3_mdpo.lab.report.lines import learning_lines, method_lines, tasks, with_interval
 from sb3_mdpo.lab.statistics.results import TASK, task_name
 from sb3_mdpo.lab.statistics.scores import MEMBERS, task_table
