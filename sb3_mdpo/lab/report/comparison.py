@@ -65,11 +65,14 @@ def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
         common = common_seeds(members)
         points = None if common.empty else _meaningful(point_aggregates(score_matrices(common, column)), label)
         return Comparison(label, str(error), points)
+    of_ensembles = None
+    if not ensembles.empty:
+        of_ensembles = _meaningful(aggregate_scores(score_matrices(ensembles, column), reps, seed), label)
     several = len(matrices.scores) > 1
     return Comparison(
         label=label,
         aggregates=_meaningful(aggregates, label),
-        ensembles=_ensembles(ensembles, column, label, reps, seed),
+        ensembles=of_ensembles,
         improvement=probability_of_improvement(matrices, first_method(matrices), reps, seed) if several else None,
         profiles=performance_profiles(matrices, _thresholds(matrices), reps, seed),
         efficiency=sample_efficiency(results, column, reps, seed),
@@ -79,12 +82,6 @@ def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
 def first_method(matrices: ScoreMatrices) -> str:
     """:return: the method that is compared with all others: mdpo if it is there"""
     return "mdpo" if "mdpo" in matrices.scores else next(iter(matrices.scores))
-
-
-def _ensembles(ensembles: pd.DataFrame, column: str, label: str, reps: int, seed: int) -> pd.DataFrame | None:
-    if ensembles.empty:
-        return None
-    return _meaningful(aggregate_scores(score_matrices(ensembles, column), reps, seed), label)
 
 
 def _meaningful(aggregates: pd.DataFrame, label: str) -> pd.DataFrame:

@@ -95,7 +95,9 @@ def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}: give a study's folder or a run folder of rl_zoo3 train.")
     if (folder / RESULTS).is_file():
-        return _read_study(folder, reps)
+        results = read_results(folder / RESULTS)
+        name = " and ".join(results["study"].dropna().unique()) or folder.resolve().name
+        return _report_data(name, folder, results, lambda run: _folder_of(folder, run), reps)
     try:
         run = read_run(folder)
     except ValueError as error:
@@ -105,27 +107,13 @@ def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
     return _read_single(run, reps)
 
 
-def _read_study(folder: Path, reps: int) -> ReportData:
-    results = read_results(folder / RESULTS)
-    name = " and ".join(results["study"].dropna().unique()) or folder.resolve().name
-    return _report_data(name, folder, results, lambda run: _folder_of(folder, run), reps)
-
-
 def _report_data(
     name: str, folder: Path, results: pd.DataFrame, folder_of: Callable[[str], Path | None], reps: int
 ) -> ReportData:
-    rows = results[[*TASK, "method", "seed", "run"]].drop_duplicates()
+    rows = results[["run", "method", *TASK, "seed"]].drop_duplicates().itertuples(index=False)
     runs = tuple(
-        RunFiles(
-            name=row.run,
-            method=row.method,
-            env_id=row.env_id,
-            num_levels=int(row.num_levels),
-            start_level=int(row.start_level),
-            seed=int(row.seed),
-            folder=folder_of(row.run),
-        )
-        for row in rows.itertuples()
+        RunFiles(name, method, env_id, int(levels), int(start), int(seed), folder_of(name))
+        for name, method, env_id, levels, start, seed in rows
     )
     return ReportData(name, folder, results, runs, reps=reps)
 

@@ -104,7 +104,6 @@ def _embed(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
 
 def named_policies(trained: Sequence[TrainedModel]) -> dict[str, ActorCriticPolicy]:
     """
-    :param trained: models of the same environment, at least one
     :return: the members of all models: ``policy 0`` and so on, if there are several models after the last parts of
         their paths that differ, e.g. ``mdpo/procgen-coinrun-easy-v0_1 policy 0``
     :raises ValueError: if the models are of different environments, or one is given twice

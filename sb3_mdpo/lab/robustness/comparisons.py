@@ -15,30 +15,23 @@ CHUNK_SIZE = 512  # images that are perturbed at once
 
 
 def kl_divergence(log_p: th.Tensor, log_q: th.Tensor) -> th.Tensor:
-    """
-    :param log_p: log probabilities, shape ``(..., A)``
-    :param log_q: log probabilities, shape that broadcasts with it
-    :return: ``KL(p || q)`` in nats, shape ``(...)``; actions with ``p = 0`` add nothing
-    """
+    """``KL(p || q)`` in nats, of log probabilities ``(..., A)``; actions with ``p = 0`` add nothing."""
     p = log_p.exp()
     return th.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=-1)
 
 
 def total_variation(log_p: th.Tensor, log_q: th.Tensor) -> th.Tensor:
-    """
-    :param log_p: log probabilities, shape ``(..., A)``
-    :param log_q: log probabilities, shape that broadcasts with it
-    :return: ``sum |p - q| / 2``, from 0 to 1, shape ``(...)``
-    """
+    """``sum |p - q| / 2``, from 0 to 1, shape ``(...)``, of log probabilities ``(..., A)``."""
     return (log_p.exp() - log_q.exp()).abs().sum(dim=-1) / 2
 
 
 @dataclass(frozen=True)
 class Comparison:
     """
-    :param perturbation: name of the perturbation
-    :param strength: its strength, None if it has none
-    :param original: log probabilities of the actions, shape ``(N, A)``
+    Log probabilities of the actions under one perturbation.
+
+    :param strength: None if it has none
+    :param original: shape ``(N, A)``
     :param perturbed: the same for the perturbed images, shape ``(draws, N, A)``
     """
 
@@ -75,10 +68,7 @@ def compare_renderings(
 
 
 def missing_renderings(states: SampledStates) -> dict[str, str]:
-    """
-    :param states: sampled states
-    :return: renderings in which these states cannot be drawn, and why
-    """
+    """Renderings in which these states cannot be drawn, and why."""
     if states.engine_states is None:
         return dict.fromkeys(RENDERINGS, "only Procgen's native engine, without generated assets, can save its states")
     if not np.array_equal(draw_states(states.engine_states), states.observations):

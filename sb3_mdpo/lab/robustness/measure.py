@@ -32,21 +32,9 @@ HEADER = ("policy", "perturbation", "strength", "KL", "95% interval", "max", "TV
 @dataclass(frozen=True)
 class RobustnessRow:
     """
-    One policy under one perturbation at one strength. Intervals are Student's t intervals of the mean over
-    environments, because states of one environment are not independent.
-
-    :param policy: ``policy 0`` and so on, or ``ensemble``
-    :param perturbation: name of the perturbation
-    :param strength: its strength, None if it has none
-    :param n: number of states
-    :param kl_mean: mean over states and draws of ``KL(original || perturbed)``, in nats
-    :param kl_low: lower end of its interval
-    :param kl_high: upper end of its interval
-    :param kl_max: maximum over states and draws
-    :param tv_mean: mean of the total variation
-    :param tv_low: lower end of its interval
-    :param tv_high: upper end of its interval
-    :param tv_max: maximum over states and draws
+    One policy under one perturbation at one strength, over ``n`` states: mean, interval and maximum over states and
+    draws of ``KL(original || perturbed)`` in nats and of the total variation. Intervals are Student's t intervals of
+    the mean over environments, because states of one environment are not independent.
     """
 
     policy: str
@@ -74,15 +62,11 @@ class Robustness:
     rows: tuple[RobustnessRow, ...]
 
     def to_json(self) -> str:
-        """
-        :return: a JSON document with ``settings`` and ``rows``
-        """
+        """:return: a JSON document with ``settings`` and ``rows``"""
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
 
     def to_text(self) -> str:
-        """
-        :return: a table with one line per row, then what was omitted and why
-        """
+        """:return: a table with one line per row, then what was omitted and why"""
         rows = []
         for row in self.rows:
             kl = (f"{row.kl_mean:.3g}", f"{row.kl_low:.3g} to {row.kl_high:.3g}", f"{row.kl_max:.3g}")
