@@ -162,12 +162,7 @@ def _check_spaces(model: OnPolicyAlgorithm, env: VecEnv, env_id: str) -> None:
 
 
 class ObservationSample:
-    """
-    A uniform sample of a stream of observations of unknown length (reservoir sampling, Vitter's algorithm R).
-
-    :param size: number of observations to keep
-    :param seed: seed of the sample
-    """
+    """A uniform sample of a stream of observations of unknown length (reservoir sampling, Vitter's algorithm R)."""
 
     def __init__(self, size: int, seed: int) -> None:
         self.size = size

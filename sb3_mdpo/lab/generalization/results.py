@@ -27,14 +27,7 @@ COLUMNS: Final = (
 
 
 def confidence_interval(returns: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """
-    Student's t interval of the mean.
-
-    :param returns: independent returns, at least two
-    :param confidence: confidence level
-    :return: its ends
-    :raises ValueError: if there are fewer than two returns
-    """
+    """Ends of Student's t interval of the mean of at least two independent returns."""
     if len(returns) < 2:
         raise ValueError(f"{len(returns)} episode(s) give no interval: evaluate at least 2.")
     half = stats.t.ppf((1 + confidence) / 2, len(returns) - 1) * stats.sem(returns)
@@ -74,9 +67,8 @@ class LevelsResult:
 @dataclass(frozen=True)
 class PolicyResult:
     """
-    :param policy: ``"policy 0"`` and so on, or ``"ensemble"``
-    :param training: result on the training levels
-    :param unseen: result on levels drawn from all levels
+    Results of ``"policy 0"`` and so on, or ``"ensemble"``, on the training levels and on levels drawn from all levels.
+
     :param kl: mean over peers of ``KL(peer || policy)`` on observations of unseen levels, None for the ensemble and
         if there is no peer
     """

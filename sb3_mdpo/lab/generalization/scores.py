@@ -16,9 +16,7 @@ def score_range(env_id: str) -> tuple[float, float] | None:
     Returns with the scores 0 and 1. For Procgen these are the constants of its paper (arXiv 1912.01588, appendix C), in
     which 0 is the return of policies trained without observations.
 
-    :param env_id: Gymnasium id
-    :return: lowest and highest return, None for Procgen's extreme, memory and exploration modes, and for other
-        environments
+    :return: None for Procgen's extreme, memory and exploration modes, and for other environments
     """
     if env_id in UNIT_RETURNS:
         return 0.0, 1.0

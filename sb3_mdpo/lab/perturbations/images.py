@@ -22,12 +22,8 @@ COLOR_PERTURBATIONS = ("saturation", "hue")
 @dataclass(frozen=True)
 class Perturbation:
     """
-    One way to change images, at one strength.
-
-    :param name: name of the perturbation
-    :param strength: its strength, None if it has none
-    :param function: from images in [0, 1], shape ``(B, C, H, W)``, to ``(draws, B, C, H, W)``. The same images give the
-        same result every time
+    One way to change images, at one strength (None if it has none). The function goes from images in [0, 1], shape
+    ``(B, C, H, W)``, to ``(draws, B, C, H, W)``. The same images give the same result every time.
     """
 
     name: str
@@ -35,11 +31,7 @@ class Perturbation:
     function: Callable[[th.Tensor], th.Tensor]
 
     def __call__(self, images: th.Tensor, frame_channels: int | None = None) -> th.Tensor:
-        """
-        :param images: images in [0, 1], shape ``(B, C, H, W)``
-        :param frame_channels: channels of one frame if ``C`` holds several; each frame is changed alike
-        :return: the changed images, shape ``(draws, B, C, H, W)``
-        """
+        """Changed images, shape ``(draws, B, C, H, W)``; each frame of ``frame_channels`` channels is changed alike."""
         frames = images.reshape(-1, frame_channels or images.shape[1], *images.shape[2:])
         return self.function(frames).reshape(-1, *images.shape)
 

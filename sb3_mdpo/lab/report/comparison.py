@@ -31,9 +31,7 @@ class Comparison:
     :param label: ``"normalised score"`` or ``"return"``
     :param note: why there are no intervals, None if there are
     :param aggregates: aggregates of the members, with ``low`` and ``high`` if there are intervals
-    :param ensembles: aggregates of the ensembles
     :param improvement: probabilities that the first method is better than each of the others
-    :param profiles: performance profiles
     :param efficiency: interquartile mean during training
     """
 
@@ -68,20 +66,16 @@ def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
     of_ensembles = None
     if not ensembles.empty:
         of_ensembles = _meaningful(aggregate_scores(score_matrices(ensembles, column), reps, seed), label)
+    first = "mdpo" if "mdpo" in matrices.scores else next(iter(matrices.scores))
     several = len(matrices.scores) > 1
     return Comparison(
         label=label,
         aggregates=_meaningful(aggregates, label),
         ensembles=of_ensembles,
-        improvement=probability_of_improvement(matrices, first_method(matrices), reps, seed) if several else None,
+        improvement=probability_of_improvement(matrices, first, reps, seed) if several else None,
         profiles=performance_profiles(matrices, _thresholds(matrices), reps, seed),
         efficiency=sample_efficiency(results, column, reps, seed),
     )
-
-
-def first_method(matrices: ScoreMatrices) -> str:
-    """:return: the method that is compared with all others: mdpo if it is there"""
-    return "mdpo" if "mdpo" in matrices.scores else next(iter(matrices.scores))
 
 
 def _meaningful(aggregates: pd.DataFrame, label: str) -> pd.DataFrame:

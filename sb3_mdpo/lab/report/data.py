@@ -75,19 +75,19 @@ class ReportData:
 
     def examples(self) -> list[RunFiles]:
         """:return: for each method the run with a folder on the first task, with the lowest seed"""
-        here = [run for run in self.runs if run.folder is not None]
         tasks = list(dict.fromkeys(run.task for run in self.runs))
         first: dict[str, RunFiles] = {}
-        for run in sorted(here, key=lambda run: (tasks.index(run.task), run.seed)):
-            first.setdefault(run.method, run)
+        for run in sorted(self.runs, key=lambda run: (tasks.index(run.task), run.seed)):
+            if run.folder is not None:
+                first.setdefault(run.method, run)
         return [first[method] for method in self.methods if method in first]
 
 
 def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
     """
-    :param folder: a study's folder, with ``results.csv``, or a run folder of ``rl_zoo3 train``
+    Read a study's folder, with ``results.csv``, or a run folder of ``rl_zoo3 train``.
+
     :param reps: repetitions of the bootstrap
-    :return: the report's data
     :raises ValueError: if the folder is neither of them, or a file in it cannot be read
     """
     if reps < 1:

@@ -18,11 +18,8 @@ MARKED = 40  # longer lines are drawn without markers
 @dataclass(frozen=True)
 class Line:
     """
-    :param rows: table with the columns of the horizontal axes, ``estimate`` and, for a band, ``low`` and ``high``
-    :param style: colour and marker
-    :param method: name in the legend
-    :param label: name in the tooltip
-    :param dash: only a solid line has a band and an entry in the legend
+    Rows with ``estimate`` and, for a band, ``low`` and ``high``; ``method`` is the name in the legend, ``label`` that
+    in the tooltip. Only a solid line has a band and an entry in the legend.
     """
 
     rows: pd.DataFrame

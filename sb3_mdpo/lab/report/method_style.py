@@ -10,23 +10,14 @@ COLORS = (
 )
 # Names in plotly and in matplotlib. Seven, so that a colour used again comes with another marker
 MARKERS = (
-    ("circle", "o"),
-    ("square", "s"),
-    ("diamond", "D"),
-    ("triangle-up", "^"),
-    ("triangle-down", "v"),
-    ("cross", "P"),
-    ("x", "X"),
+    *(("circle", "o"), ("square", "s"), ("diamond", "D"), ("triangle-up", "^")),
+    *(("triangle-down", "v"), ("cross", "P"), ("x", "X")),
 )
 
 
 @dataclass(frozen=True)
 class Style:
-    """
-    :param color: as ``#rrggbb``
-    :param symbol: the marker's name in plotly
-    :param marker: the marker's name in matplotlib
-    """
+    """A color as ``#rrggbb``, and the marker's names in plotly and in matplotlib."""
 
     color: str
     symbol: str

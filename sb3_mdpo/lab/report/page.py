@@ -14,11 +14,7 @@ from sb3_mdpo.lab.report.sections import SECTIONS
 
 
 def make_page(data: ReportData, progress: bool = False) -> str:
-    """
-    :param data: the report's data
-    :param progress: whether to show a progress bar
-    :return: an HTML page that needs no other file and no network
-    """
+    """:return: an HTML page that needs no other file and no network"""
     templates = Environment(
         loader=PackageLoader("sb3_mdpo.lab.report", ""),
         autoescape=True,

@@ -75,7 +75,10 @@ def analyse_features(
         },
         policies=[_measure(name, own, made_by) for name, own in progress(features.items(), desc="Measures")],
         cka=cka,
-        embeddings={name: _embed(own, seed) for name, own in progress(tsne_features.items(), desc="t-SNE")},
+        embeddings={
+            name: embed(own.reshape(-1, own.shape[2]), seed).reshape(*own.shape[:2], 2)
+            for name, own in progress(tsne_features.items(), desc="t-SNE")
+        },
         versions=versions,
         images=frames,
         frame_channels=channels,
@@ -95,11 +98,6 @@ def _measure(name: str, features: NDArray[np.float32], made_by: Sequence[str]) -
         effective_rank(features[:, 0]),
         features.shape[2],
     )
-
-
-def _embed(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
-    n_observations, n_versions, dim = features.shape
-    return embed(features.reshape(-1, dim), seed).reshape(n_observations, n_versions, 2)
 
 
 def named_policies(trained: Sequence[TrainedModel]) -> dict[str, ActorCriticPolicy]:

@@ -44,8 +44,6 @@ class Alignment:
 class FeatureAnalysis:
     """
     :param settings: models and arguments of the analysis
-    :param policies: measures of each policy
-    :param cka: alignment of each pair of policies
     :param embeddings: t-SNE of each policy by name, shape ``(observations, versions, 2)``
     :param versions: name of the perturbation of each version, ``"none"`` for the first
     :param images: observations of the saliency maps, shape ``(N, channels, height, width)``

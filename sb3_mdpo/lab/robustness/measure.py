@@ -156,11 +156,8 @@ def total_variation(log_p: th.Tensor, log_q: th.Tensor) -> th.Tensor:
 @dataclass(frozen=True)
 class Comparison:
     """
-    Log probabilities of the actions under one perturbation.
-
-    :param strength: None if it has none
-    :param original: shape ``(N, A)``
-    :param perturbed: the same for the perturbed images, shape ``(draws, N, A)``
+    Log probabilities of the actions in the same states, shape ``(N, A)``, and with perturbed images, shape
+    ``(draws, N, A)``; ``strength`` is None for a perturbation that has none.
     """
 
     perturbation: str
