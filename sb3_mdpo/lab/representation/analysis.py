@@ -15,8 +15,7 @@ from tqdm import tqdm
 from sb3_mdpo.lab.generalization.evaluation import check_seed
 from sb3_mdpo.lab.generalization.policies import members_of
 from sb3_mdpo.lab.generalization.trained import TrainedModel
-from sb3_mdpo.lab.perturbations import image_perturbations
-from sb3_mdpo.lab.perturbations.images import RANDOM_CONVOLUTION
+from sb3_mdpo.lab.perturbations.images import RANDOM_CONVOLUTION, image_perturbations
 from sb3_mdpo.lab.representation.embedding import embed
 from sb3_mdpo.lab.representation.features import UNCHANGED, collect_observations, features_of_versions
 from sb3_mdpo.lab.representation.measures import distance_ratio, effective_rank, linear_cka

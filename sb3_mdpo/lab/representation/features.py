@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from sb3_mdpo.lab.generalization.policies import members_of
 from sb3_mdpo.lab.generalization.trained import TrainedModel
-from sb3_mdpo.lab.perturbations import Perturbation
+from sb3_mdpo.lab.perturbations.images import Perturbation
 from sb3_mdpo.lab.state_sampling import check_can_be_perturbed, sample_states, to_tensor
 
 BATCH_SIZE = 32
