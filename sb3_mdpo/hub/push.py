@@ -35,8 +35,8 @@ from sb3_mdpo.hub.repository import (
     connection_errors,
 )
 from sb3_mdpo.hub.settings import KEYS, read_settings
-from sb3_mdpo.lab.generalization.intervals import CONFIDENCE
 from sb3_mdpo.lab.generalization.policies import acting_policy
+from sb3_mdpo.lab.generalization.results import CONFIDENCE
 from sb3_mdpo.lab.generalization.trained import check_device
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.zoo.run import ARGS, CONFIG, Run, read_run

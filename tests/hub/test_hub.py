@@ -19,7 +19,7 @@ from sb3_mdpo.hub.evaluation import evaluate_run, training_levels
 from sb3_mdpo.hub.normalization import statistics_to_json
 from sb3_mdpo.hub.redaction import plain, plain_command, without_places
 from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization
-from sb3_mdpo.lab.generalization.intervals import confidence_interval
+from sb3_mdpo.lab.generalization.results import confidence_interval
 from sb3_mdpo.zoo.run import Run, read_run
 from tests.support.hub_commands import command, files_in, refused
 

@@ -15,17 +15,17 @@ from torch import nn
 
 from sb3_mdpo.envs import ProcgenVecEnv
 from sb3_mdpo.envs.procgen_options import GAMES
-from sb3_mdpo.lab.perturbations import (
+from sb3_mdpo.lab.perturbations import renderings
+from sb3_mdpo.lab.perturbations.images import (
+    STRENGTHS,
     brightness,
     contrast,
     convolve,
     hue,
     image_perturbations,
     random_filters,
-    renderings,
     saturation,
 )
-from sb3_mdpo.lab.perturbations.images import STRENGTHS
 from sb3_mdpo.lab.perturbations.procgen_state import read_state
 from sb3_mdpo.lab.perturbations.renderings import (
     BACKGROUNDS,

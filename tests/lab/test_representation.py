@@ -26,7 +26,7 @@ from sb3_mdpo.cli.main import main
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab import state_sampling
 from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
-from sb3_mdpo.lab.perturbations import image_perturbations
+from sb3_mdpo.lab.perturbations.images import image_perturbations
 from sb3_mdpo.lab.representation.analysis import analyse_features, named_policies
 from sb3_mdpo.lab.representation.embedding import draw_embeddings, embed
 from sb3_mdpo.lab.representation.features import (

@@ -19,14 +19,15 @@ from sb3_mdpo.lab.generalization.policies import all_policies
 from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
 from sb3_mdpo.lab.perturbations.images import STRENGTHS, Perturbation
 from sb3_mdpo.lab.perturbations.renderings import RENDERINGS, draw_states
-from sb3_mdpo.lab.robustness.comparisons import (
+from sb3_mdpo.lab.robustness.measure import (
     Comparison,
     compare_images,
     kl_divergence,
+    make_row,
+    measure_robustness,
     missing_renderings,
     total_variation,
 )
-from sb3_mdpo.lab.robustness.measure import make_row, measure_robustness
 from sb3_mdpo.lab.state_sampling import SampledStates, log_probabilities, play, sample_states, sampling_steps
 from tests.support.envs import RandomSpacesEnv
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rliable import metrics
 
+from sb3_mdpo.lab.generalization.scores import paper_return
 from sb3_mdpo.lab.statistics.aggregates import (
     aggregate_scores,
     improvement_probability,
@@ -24,8 +25,8 @@ from sb3_mdpo.lab.statistics.scores import (
     member_means,
     score_column,
     score_matrices,
+    task_table,
 )
-from sb3_mdpo.lab.statistics.tables import paper_return, task_table
 from tests.support.results import BIGFISH, COINRUN, synthetic_results
 
 MATRIX = np.array([[0.0, 0.8], [0.2, 1.6]])  # two seeds on two tasks

@@ -12,8 +12,7 @@ from sb3_mdpo.common.budget import Budget, BudgetMeter
 from sb3_mdpo.envs.layers import monitor_folder
 from sb3_mdpo.lab.generalization.evaluation import MakeEnv, check_episodes, check_levels, evaluate_generalization
 from sb3_mdpo.lab.generalization.policies import ENSEMBLE
-from sb3_mdpo.lab.generalization.results import GeneralizationResult
-from sb3_mdpo.lab.generalization.table import TABLE, read_table, write_table
+from sb3_mdpo.lab.generalization.results import TABLE, GeneralizationResult, read_table, write_table
 from sb3_mdpo.utils.atomic import replacing
 
 
@@ -118,7 +117,13 @@ class GeneralizationEvalCallback(EventCallback):
 
     @property
     def _table(self) -> Path:
-        return _folder(self.log_path, self.training_env) / TABLE
+        folder = monitor_folder(self.training_env) if self.log_path is None else Path(self.log_path)
+        if folder is None:
+            raise ValueError(
+                "The training environments write no monitor file, so the folder of generalization.csv is not known: "
+                "pass log_path to GeneralizationEvalCallback."
+            )
+        return folder / TABLE
 
     @property
     def _best_model(self) -> Path:
@@ -229,16 +234,6 @@ def _same(env_id: str, other: str | None) -> bool:
         return env_id == other
     one, two = gym.spec(env_id), gym.spec(other)
     return (one.entry_point, one.kwargs) == (two.entry_point, two.kwargs)
-
-
-def _folder(log_path: str | Path | None, env: VecEnv) -> Path:
-    folder = monitor_folder(env) if log_path is None else Path(log_path)
-    if folder is None:
-        raise ValueError(
-            "The training environments write no monitor file, so the folder of generalization.csv is not known: pass "
-            "log_path to GeneralizationEvalCallback."
-        )
-    return folder
 
 
 def _check_no_other_writes(best_model: Path, callbacks: BaseCallback | None) -> None:

@@ -1,26 +1,27 @@
 """Returns of a model's policies on training levels and on unseen levels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from numbers import Integral
 from typing import Any, Final
 
 import numpy as np
+import torch as th
 from numpy.typing import NDArray
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, has_levels, make_levels
 from sb3_mdpo.envs.procgen_options import SEED_RANGE
-from sb3_mdpo.lab.generalization.divergence import ObservationSample, kl_from_peers
 from sb3_mdpo.lab.generalization.policies import all_policies, members_of
 from sb3_mdpo.lab.generalization.results import GeneralizationResult, LevelsResult, PolicyResult
 from sb3_mdpo.lab.generalization.scores import normalized_score
+from sb3_mdpo.mdpo.losses import distillation_kl
 from sb3_mdpo.utils.random_state import undisturbed
 
 MakeEnv = Callable[..., VecEnv]
@@ -30,12 +31,7 @@ KL_OBSERVATIONS: Final = 256
 
 
 def check_levels(env_id: str, train_levels: int | None) -> int:
-    """
-    :param env_id: Gymnasium id
-    :param train_levels: number of training levels
-    :return: this number
-    :raises ValueError: if there are no levels to choose from, or none are unseen
-    """
+    """Return the number of training levels; raise ValueError if there are no levels to choose from, or none unseen."""
     if not has_levels(env_id):
         raise ValueError(
             f"{env_id} has no levels to choose from, so none are unseen: evaluate a model of an environment with "
@@ -50,13 +46,7 @@ def check_levels(env_id: str, train_levels: int | None) -> int:
 
 
 def check_episodes(episodes: int, n_envs: int | None, seed: int) -> int:
-    """
-    :param episodes: number of episodes
-    :param n_envs: number of environments, None for one per episode but at most 32
-    :param seed: seed
-    :return: number of environments
-    :raises ValueError: if one of them is out of range
-    """
+    """Return the number of environments; raise ValueError if a number is out of range."""
     if episodes < 2:
         raise ValueError(f"{episodes} episode(s) give no interval: evaluate at least 2.")
     n_envs = min(MAX_ENVS, episodes) if n_envs is None else n_envs
@@ -169,3 +159,43 @@ def _check_spaces(model: OnPolicyAlgorithm, env: VecEnv, env_id: str) -> None:
             "with stacked frames or normalized observations, pass a make_env that makes environments with the same "
             "wrappers, e.g. open_trained(folder).make_env for a run folder of the zoo."
         ) from error
+
+
+class ObservationSample:
+    """A uniform sample of a stream of observations of unknown length (reservoir sampling, Vitter's algorithm R)."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self.kept: list[NDArray[Any]] = []
+        self._seen = 0
+        self._rng = np.random.default_rng(seed)
+
+    def add(self, observation: NDArray[Any]) -> None:
+        """Offer the next observation; it is copied if it is kept."""
+        self._seen += 1
+        if len(self.kept) < self.size:
+            self.kept.append(observation.copy())
+        elif (place := int(self._rng.integers(self._seen))) < self.size:
+            self.kept[place] = observation.copy()
+
+
+def kl_from_peers(
+    members: Mapping[str, ActorCriticPolicy], observations: Mapping[str, NDArray[Any]]
+) -> dict[str, float | None]:
+    """
+    The mutual distillation term (:func:`~sb3_mdpo.mdpo.losses.distillation_kl`) on each member's own observations.
+
+    :param members: policies by name
+    :param observations: observations of each member, shape ``(B, ...)``
+    :return: for each member the mean over peers and observations of ``KL(peer || member)``; None without peers
+    """
+    if len(members) < 2:
+        return dict.fromkeys(members)
+    kls: dict[str, float | None] = {}
+    for name, member in members.items():
+        with th.no_grad():
+            states, _ = member.obs_to_tensor(observations[name])
+            on_states = {other: policy.get_distribution(states) for other, policy in members.items()}
+            own = on_states.pop(name)
+            kls[name] = float(distillation_kl(own, list(on_states.values())))
+    return kls

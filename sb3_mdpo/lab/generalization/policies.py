@@ -12,20 +12,14 @@ ENSEMBLE: Final = "ensemble"
 
 
 def members_of(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
-    """
-    :param model: MDPO, or another actor-critic algorithm of SB3
-    :return: its policies by name: ``policy 0`` and so on
-    """
+    """:return: the policies of MDPO or another actor-critic algorithm by name: ``policy 0`` and so on"""
     if not isinstance(model, MDPO):
         return {"policy 0": model.policy}
     return {f"policy {k}": member for k, member in enumerate(model.policy.members)}
 
 
 def all_policies(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
-    """
-    :param model: MDPO, or another actor-critic algorithm of SB3
-    :return: its policies by name, and if there are several the average of their action distributions as ``ensemble``
-    """
+    """:return: the members by name, and if there are several the average of their distributions as ``ensemble``"""
     members = members_of(model)
     if not isinstance(model, MDPO) or len(members) == 1:
         return members
@@ -35,17 +29,11 @@ def all_policies(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
 
 
 def acting_policy(model: MDPO) -> str:
-    """
-    :param model: trained model
-    :return: name of the policy that ``predict()`` uses
-    """
+    """:return: name of the policy that ``predict()`` uses"""
     return ENSEMBLE if model.predict_with == ENSEMBLE else f"policy {model.predict_with}"
 
 
 def acting_policies(model: MDPO) -> dict[str, BasePolicy]:
-    """
-    :param model: trained model
-    :return: its members, and the ensemble if ``predict()`` uses it
-    """
+    """:return: the members, and the ensemble if ``predict()`` uses it"""
     acting = {*members_of(model), acting_policy(model)}
     return {name: policy for name, policy in all_policies(model).items() if name in acting}

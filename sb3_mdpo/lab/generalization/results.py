@@ -1,19 +1,37 @@
 """Results of an evaluation on training and unseen levels, as text and as files."""
 
+import csv
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from scipy import stats
 
-from sb3_mdpo.lab.generalization.intervals import CONFIDENCE, confidence_interval
-from sb3_mdpo.lab.generalization.table import write_table
 from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.utils.terminal import text_table
 
+CONFIDENCE = 0.95
 HEADER = ("policy", "levels", "return", f"{CONFIDENCE:.0%} interval", "normalized", "success", "KL")
+TABLE: Final = "generalization.csv"
+# One row per evaluation and policy. Returns are means over episodes with their standard errors; undefined values are
+# empty
+COLUMNS: Final = (
+    *("timesteps", "timesteps_per_policy", "trained_images", "seconds", "policy", "episodes"),
+    *("training_return", "training_stderr", "training_normalized", "training_success"),
+    *("unseen_return", "unseen_stderr", "unseen_normalized", "unseen_success", "gap", "kl"),
+)
+
+
+def confidence_interval(returns: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Ends of Student's t interval of the mean of at least two independent returns."""
+    if len(returns) < 2:
+        raise ValueError(f"{len(returns)} episode(s) give no interval: evaluate at least 2.")
+    half = stats.t.ppf((1 + confidence) / 2, len(returns) - 1) * stats.sem(returns)
+    return float(np.mean(returns) - half), float(np.mean(returns) + half)
 
 
 @dataclass(frozen=True)
@@ -49,9 +67,8 @@ class LevelsResult:
 @dataclass(frozen=True)
 class PolicyResult:
     """
-    :param policy: ``"policy 0"`` and so on, or ``"ensemble"``
-    :param training: result on the training levels
-    :param unseen: result on levels drawn from all levels
+    Results of ``"policy 0"`` and so on, or ``"ensemble"``, on the training levels and on levels drawn from all levels.
+
     :param kl: mean over peers of ``KL(peer || policy)`` on observations of unseen levels, None for the ensemble and
         if there is no peer
     """
@@ -67,9 +84,7 @@ class PolicyResult:
         return self.training.mean - self.unseen.mean
 
     def row(self) -> dict[str, str | int | float | None]:
-        """
-        :return: the columns of a results table
-        """
+        """:return: the columns of a results table"""
         row: dict[str, str | int | float | None] = {"policy": self.policy, "episodes": len(self.unseen.returns)}
         for levels, result in (("training", self.training), ("unseen", self.unseen)):
             row |= {
@@ -109,9 +124,7 @@ class GeneralizationResult:
         return tuple(result for result in self.policies if result.policy.startswith("policy "))
 
     def to_text(self) -> str:
-        """
-        :return: a table of at most 80 columns
-        """
+        """:return: a table of at most 80 columns"""
         last = self.start_level + self.train_levels - 1
         lines = (
             f"{self.env_id}: training levels {self.start_level} to {last}, and unseen levels",
@@ -165,3 +178,36 @@ def _text_rows(policy: PolicyResult) -> Iterator[tuple[str, ...]]:
     scores = policy.training.normalized, policy.unseen.normalized
     normalized = "" if scores[0] is None or scores[1] is None else f"{scores[0] - scores[1]:.3f}"
     yield ("", "gap", f"{policy.gap:.2f}", "", normalized, "", "")
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = COLUMNS) -> None:
+    """Write values by column, None if undefined, to a CSV file."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(columns))
+    writer.writeheader()
+    writer.writerows(rows)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Values by column of a file of :func:`write_table`, None if undefined; at least one row."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if missing := set(COLUMNS) - set(reader.fieldnames or ()):
+                raise ValueError(f"it has no column {', '.join(sorted(missing))}")
+            rows = [{name: _value(name, row[name]) for name in COLUMNS} for row in reader]
+    except (csv.Error, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} is not a table of evaluations: {error}.") from error
+    if not rows:
+        raise ValueError(f"{path} is not a table of evaluations: it has no rows.")
+    return rows
+
+
+def _value(name: str, text: str | None) -> str | int | float | None:
+    if text is None:
+        raise ValueError(f"a row ends before {name}")
+    if text == "" or name == "policy":
+        return text or None
+    return int(text) if name in ("timesteps", "timesteps_per_policy", "trained_images", "episodes") else float(text)

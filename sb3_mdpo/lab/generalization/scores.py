@@ -16,9 +16,7 @@ def score_range(env_id: str) -> tuple[float, float] | None:
     Returns with the scores 0 and 1. For Procgen these are the constants of its paper (arXiv 1912.01588, appendix C), in
     which 0 is the return of policies trained without observations.
 
-    :param env_id: Gymnasium id
-    :return: lowest and highest return, None for Procgen's extreme, memory and exploration modes, and for other
-        environments
+    :return: None for Procgen's extreme, memory and exploration modes, and for other environments
     """
     if env_id in UNIT_RETURNS:
         return 0.0, 1.0
@@ -52,6 +50,20 @@ def paper_returns() -> dict[str, dict[str, float]]:
     """
     rows = _read("test_return_hard500.csv")
     return {method: {row["game"]: float(row[method]) for row in rows} for method in rows[0] if method != "game"}
+
+
+def paper_return(env_id: str, num_levels: int, start_level: int, method: str) -> float | None:
+    """
+    :return: the return on unseen levels that the paper (arXiv 2501.02481) reports for this method in this setting:
+        Procgen hard, 500 training levels, 5e7 steps per policy; read off its figure: approximate, 3 seeds, 8 of the
+        16 games. None in all other settings
+    """
+    if (num_levels, start_level) != (500, 0) or not is_procgen(env_id):
+        return None
+    kwargs = gym.spec(env_id).kwargs
+    if kwargs["distribution_mode"] != "hard":
+        return None
+    return paper_returns().get(method, {}).get(kwargs["env_name"])
 
 
 def _read(name: str) -> list[dict[str, str]]:

@@ -51,13 +51,6 @@ class TrainedModel:
         return make_levels(self.env_id, n_envs, seed, **kwargs)
 
 
-def _algo_of(path: Path) -> str:
-    settings = read_plain_settings(path)
-    if not {"n_epochs", "clip_range"} <= settings.keys():
-        raise ValueError(f"{path} was not saved by MDPO or PPO: use a model of one of them.")
-    return "mdpo" if "n_policies" in settings else "ppo"
-
-
 def check_device(device: th.device | str) -> None:
     """Raise ValueError if PyTorch does not know the device."""
     try:
@@ -89,8 +82,11 @@ def open_trained(
             raise ValueError(f"{path} does not say what it was trained on: pass its environment's id as well (--env).")
         if load_best:
             raise ValueError(f"{path} is a model: load_best is for run folders.")
+        settings = read_plain_settings(path)
+        if not {"n_epochs", "clip_range"} <= settings.keys():
+            raise ValueError(f"{path} was not saved by MDPO or PPO: use a model of one of them.")
+        algo = "mdpo" if "n_policies" in settings else "ppo"
         model_path = path
-        algo = _algo_of(path)
         env_kwargs: dict[str, Any] = {}
     else:
         run = read_run(path, load_best)

@@ -7,8 +7,6 @@ from functools import partial
 import torch as th
 from torch import nn
 
-from sb3_mdpo.lab.perturbations.photometric import brightness, contrast, hue, saturation
-
 RANDOM_CONVOLUTION = "random convolution"
 KERNEL_SIZE = 3
 # Factors, of which 1 changes nothing; shifts of the hue in turns of the color wheel
@@ -18,24 +16,14 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     "saturation": (0.0, 0.5, 1.5, 2.0),
     "hue": (-0.25, -0.1, 0.1, 0.25, 0.5),
 }
-PHOTOMETRIC: dict[str, Callable[[th.Tensor, float], th.Tensor]] = {
-    "brightness": brightness,
-    "contrast": contrast,
-    "saturation": saturation,
-    "hue": hue,
-}
 COLOR_PERTURBATIONS = ("saturation", "hue")
 
 
 @dataclass(frozen=True)
 class Perturbation:
     """
-    One way to change images, at one strength.
-
-    :param name: name of the perturbation
-    :param strength: its strength, None if it has none
-    :param function: from images in [0, 1], shape ``(B, C, H, W)``, to ``(draws, B, C, H, W)``. The same images give the
-        same result every time
+    One way to change images, at one strength (None if it has none). The function goes from images in [0, 1], shape
+    ``(B, C, H, W)``, to ``(draws, B, C, H, W)``. The same images give the same result every time.
     """
 
     name: str
@@ -43,11 +31,7 @@ class Perturbation:
     function: Callable[[th.Tensor], th.Tensor]
 
     def __call__(self, images: th.Tensor, frame_channels: int | None = None) -> th.Tensor:
-        """
-        :param images: images in [0, 1], shape ``(B, C, H, W)``
-        :param frame_channels: channels of one frame if ``C`` holds several; each frame is changed alike
-        :return: the changed images, shape ``(draws, B, C, H, W)``
-        """
+        """Changed images, shape ``(draws, B, C, H, W)``; each frame of ``frame_channels`` channels is changed alike."""
         frames = images.reshape(-1, frame_channels or images.shape[1], *images.shape[2:])
         return self.function(frames).reshape(-1, *images.shape)
 
@@ -82,9 +66,8 @@ def _photometric(name: str, strength: float, images: th.Tensor) -> th.Tensor:
 
 def random_filters(draws: int, channels: int, generator: th.Generator) -> th.Tensor:
     """
-    Weights as in network randomization (Lee et al. 2020, arXiv 1910.05396): Gaussian with Glorot variance
-    (``xavier_normal_``), without bias. The authors' TensorFlow cuts the Gaussian at two standard deviations, PyTorch
-    does not.
+    Weights as in network randomization (Lee et al. 2020, arXiv 1910.05396): Gaussian with Glorot variance, no bias.
+    The authors' TensorFlow cuts the Gaussian at two standard deviations, PyTorch does not.
 
     :param draws: number of convolutions
     :param channels: channels of an image, in and out
@@ -99,13 +82,71 @@ def random_filters(draws: int, channels: int, generator: th.Generator) -> th.Ten
 
 def convolve(images: th.Tensor, filters: th.Tensor) -> th.Tensor:
     """
-    Apply every convolution to every image, with zero padding. The output is **not** clipped, as in network
-    randomization: about half of it is negative.
-
-    :param images: shape ``(B, C, H, W)``
-    :param filters: shape ``(draws, C, C, 3, 3)``
-    :return: shape ``(draws, B, C, H, W)``
+    Apply every convolution to every image, with zero padding. The output, shape ``(draws, B, C, H, W)``, is **not**
+    clipped, as in network randomization: about half of it is negative.
     """
     batch, channels, height, width = images.shape
     flat = nn.functional.conv2d(images, filters.flatten(0, 1).to(images), padding="same")
     return flat.reshape(batch, len(filters), channels, height, width).transpose(0, 1)
+
+
+# The formulas of torchvision's transforms.functional for float tensors in [0, 1], clipped to [0, 1]
+# ITU-R 601-2, as in PIL and torchvision
+LUMA = (0.2989, 0.587, 0.114)
+
+
+def brightness(images: th.Tensor, factor: float) -> th.Tensor:
+    """Images ``(B, C, H, W)`` times a factor that is not negative: 0 gives black, 1 the same images."""
+    return _blend(images, th.zeros_like(images), factor)
+
+
+def contrast(images: th.Tensor, factor: float) -> th.Tensor:
+    """Contrast of images with one or three channels: 0 gives each image's mean luminance everywhere."""
+    return _blend(images, grayscale(images).mean(dim=(1, 2, 3), keepdim=True), factor)
+
+
+def saturation(images: th.Tensor, factor: float) -> th.Tensor:
+    """Saturation of RGB images: 0 gives shades of grey, 1 the same images."""
+    return _blend(images, grayscale(images), factor)
+
+
+def hue(images: th.Tensor, shift: float) -> th.Tensor:
+    """RGB images with all hues shifted, in turns of the color wheel, -0.5 to 0.5."""
+    hues, saturations, values = rgb_to_hsv(images)
+    return hsv_to_rgb(hues + shift, saturations, values)
+
+
+def grayscale(images: th.Tensor) -> th.Tensor:
+    """Luminance, shape ``(B, 1, H, W)``, of images with one or three channels."""
+    if images.shape[1] == 1:
+        return images
+    weights = th.tensor(LUMA).to(images)
+    return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
+
+
+def rgb_to_hsv(images: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+    """Hue in turns (0 for shades of grey), saturation and value, shape ``(B, H, W)`` each."""
+    red, green, blue = images.unbind(dim=1)
+    values = images.amax(dim=1)
+    chroma = values - images.amin(dim=1)
+    divisor = th.where(chroma == 0, 1, chroma)
+    sixths = th.where(
+        values == red,
+        (green - blue) / divisor,
+        th.where(values == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    return (sixths / 6).remainder(1), chroma / th.where(values == 0, 1, values), values
+
+
+def hsv_to_rgb(hues: th.Tensor, saturations: th.Tensor, values: th.Tensor) -> th.Tensor:
+    """Images, shape ``(B, 3, H, W)``, from hues in turns (any real number), saturations and values."""
+    sixths = th.stack([(offset + 6 * hues).remainder(6) for offset in (5, 3, 1)], dim=1)
+    missing = th.minimum(sixths, 4 - sixths).clamp(0, 1)  # share of the chroma that each channel lacks
+    return values[:, None] * (1 - saturations[:, None] * missing)
+
+
+def _blend(images: th.Tensor, others: th.Tensor, factor: float) -> th.Tensor:
+    return (factor * images + (1 - factor) * others).clamp(0, 1)
+
+
+PHOTOMETRIC = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}

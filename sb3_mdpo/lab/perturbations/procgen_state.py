@@ -23,13 +23,7 @@ ENTITY_NUMBERS = 31
 
 @dataclass(frozen=True)
 class ProcgenState:
-    """
-    State of one environment, from ``get_state()`` of the engine.
-
-    :param data: the engine's bytes
-    :param game: one of the 16 games
-    :param places: offset of each number in bytes
-    """
+    """State of one environment: the bytes of ``get_state()``, the game, and the offset of each number in bytes."""
 
     data: bytes
     game: str
@@ -39,10 +33,7 @@ class ProcgenState:
         return _number(self.data, self.places[name])
 
     def with_values(self, **values: int) -> bytes:
-        """
-        :param values: new numbers by name, e.g. ``use_backgrounds=0``
-        :return: the state with these numbers
-        """
+        """The bytes with new numbers by name, e.g. ``use_backgrounds=0``."""
         data = bytearray(self.data)
         for name, value in values.items():
             struct.pack_into("<i", data, self.places[name], value)
@@ -51,9 +42,9 @@ class ProcgenState:
 
 def read_state(data: bytes) -> ProcgenState:
     """
-    :param data: the engine's bytes
-    :return: the state, with the offsets of its drawing options and of its background's index
-    :raises ValueError: if it is not a state, or not in the format of Procgen 0.10.7
+    Read the offsets of the drawing options and of the background's index.
+
+    :raises ValueError: if the bytes are not a state, or not in the format of Procgen 0.10.7
     """
     try:
         state = _read(data)

@@ -45,9 +45,8 @@ def with_monochrome_assets(state: bytes) -> bytes:
 
 def with_background(state: bytes, index: int) -> bytes:
     """
-    :param state: a state of Procgen's engine
-    :param index: one of the game's backgrounds, from 0 to ``BACKGROUNDS[game] - 1``
-    :return: the same state, drawn on this background
+    The same engine state, drawn on one of the game's backgrounds, ``0`` to ``BACKGROUNDS[game] - 1``.
+
     :raises ValueError: if there is no such background, for which the engine would end the process
     """
     parsed = read_state(state)
@@ -64,9 +63,7 @@ def other_backgrounds(state: bytes) -> list[int]:
 
 def why_not(rendering: str, state: bytes) -> str | None:
     """
-    :param rendering: one of :data:`RENDERINGS`
-    :param state: a state of Procgen's engine
-    :return: why the state cannot be rendered in another way by it, None if it can
+    :return: why the state cannot be rendered in another way by one of :data:`RENDERINGS`, None if it can
     :raises ValueError: if there is no rendering of that name
     """
     if rendering not in RENDERINGS:
@@ -90,8 +87,7 @@ def render(rendering: str, states: Sequence[bytes], draws: int, generator: th.Ge
     :param states: ``B`` states of one game
     :param draws: largest number of other backgrounds per state, drawn without replacement
     :param generator: source of randomness of the backgrounds, on the CPU
-    :return: images, shape ``(draws, B, 64, 64, 3)``; one draw for renderings without randomness, and at most as many as
-        there are other backgrounds
+    :return: images, shape ``(draws, B, 64, 64, 3)``; one draw for renderings without randomness
     :raises ValueError: if a state cannot be rendered in another way by it
     """
     for state in states:
@@ -104,11 +100,7 @@ def render(rendering: str, states: Sequence[bytes], draws: int, generator: th.Ge
 
 
 def draw_states(states: Sequence[bytes]) -> NDArray[Any]:
-    """
-    :param states: ``B`` states of one game
-    :return: images of an engine, shape ``(B, 64, 64, 3)``
-    :raises ValueError: if there are none, or they are of several games
-    """
+    """Images of an engine, shape ``(B, 64, 64, 3)``, of ``B`` states of one game."""
     games = {read_state(state).game for state in states}
     if len(games) != 1:
         raise ValueError(f"States of {', '.join(sorted(games)) or 'no game'}: pass states of one game.")

@@ -7,8 +7,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 from markupsafe import Markup, escape
+from plotly.subplots import make_subplots
 
 from sb3_mdpo.lab.report.lines import Line
+from sb3_mdpo.lab.report.method_style import Style
 from sb3_mdpo.lab.statistics.results import BUDGETS
 
 AXES = dict(
@@ -17,10 +19,7 @@ AXES = dict(
 
 
 def text(value: object) -> str:
-    """
-    :param value: a name from a file
-    :return: it, escaped for a text of a figure
-    """
+    """A name from a file, escaped for a text of a figure."""
     return str(escape(value))
 
 
@@ -29,7 +28,6 @@ def line_chart(lines: Iterable[Line], title: str, axes: Mapping[str, str] = AXES
     :param lines: lines; the solid ones have a band and an entry in the legend
     :param title: title of the vertical axis
     :param axes: column -> title of the horizontal axes; with several of them there is a menu to choose one
-    :return: the figure
     """
     figure, first = go.Figure(), next(iter(axes))
     values: dict[str, list[list[float]]] = {axis: [] for axis in axes}
@@ -77,13 +75,43 @@ def line_chart(lines: Iterable[Line], title: str, axes: Mapping[str, str] = AXES
 
 
 def error_bars(rows: pd.DataFrame, **more: Any) -> dict[str, Any]:
-    """
-    :param rows: a table with ``estimate``, ``low`` and ``high``
-    :param more: other properties of the bars
-    :return: plotly's ``error_x`` or ``error_y``
-    """
+    """Plotly's ``error_x`` or ``error_y`` from ``estimate``, ``low`` and ``high``."""
     ends = {"array": rows["high"] - rows["estimate"], "arrayminus": rows["estimate"] - rows["low"]}
     return {side: lengths.tolist() for side, lengths in ends.items()} | {"symmetric": False} | more
+
+
+def interval_plot(groups: Mapping[str, pd.DataFrame], styles: Mapping[str, Style]) -> go.Figure:
+    """
+    Draw groups (title -> rows with ``method``, ``estimate``, ``low`` and ``high``) one below the other: side by side
+    they would not fit a phone.
+    """
+    lines = [len(rows) for rows in groups.values()]
+    height = 40 + sum(70 + 26 * count for count in lines)
+    figure = make_subplots(
+        rows=len(groups),
+        subplot_titles=[text(title) for title in groups],
+        row_heights=lines,
+        vertical_spacing=50 / height if len(groups) > 1 else 0,
+    )
+    for place, rows in enumerate(groups.values(), start=1):
+        for method, style in styles.items():
+            for row in rows[rows["method"] == method].itertuples():
+                name = text(method)
+                figure.add_scatter(
+                    x=[row.estimate],
+                    y=[name],
+                    error_x=error_bars(rows.loc[[row.Index]], color=style.color, thickness=2),
+                    marker={"color": style.color, "symbol": style.symbol, "size": 10},
+                    mode="markers",
+                    name=name,
+                    showlegend=False,
+                    hovertemplate=f"{name}: %{{x:.3f}} ({row.low:.3f} to {row.high:.3f})<extra></extra>",
+                    row=place,
+                    col=1,
+                )
+    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_annotations(font_size=14)
+    return figure.update_layout(height=height)
 
 
 def chart(figure: go.Figure, anchor: str, height: int | None = None) -> Markup:
@@ -91,7 +119,6 @@ def chart(figure: go.Figure, anchor: str, height: int | None = None) -> Markup:
     :param figure: a figure of plotly whose texts are escaped
     :param anchor: id of its element
     :param height: in pixels, by default that of the figure, or 420; the width is that of the page
-    :return: the chart, for a page that contains plotly.js
     """
     height = height or figure.layout.height or 420
     figure.update_layout(

@@ -31,9 +31,7 @@ class Comparison:
     :param label: ``"normalised score"`` or ``"return"``
     :param note: why there are no intervals, None if there are
     :param aggregates: aggregates of the members, with ``low`` and ``high`` if there are intervals
-    :param ensembles: aggregates of the ensembles
     :param improvement: probabilities that the first method is better than each of the others
-    :param profiles: performance profiles
     :param efficiency: interquartile mean during training
     """
 
@@ -48,11 +46,8 @@ class Comparison:
 
 def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
     """
-    :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
-    :param reps: repetitions of the bootstrap
-    :param seed: its seed
-    :return: the comparison; without intervals if there are too few seeds or the methods have different ones, and with
-        nothing but a note if scores cannot be compared
+    Compare the members; without intervals if there are too few seeds or the methods have different ones, and with
+    nothing but a note if scores cannot be compared.
     """
     scores = final_scores(results)
     members, ensembles = (scores[scores["policies"] == policies] for policies in (MEMBERS, ENSEMBLE))
@@ -68,26 +63,19 @@ def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
         common = common_seeds(members)
         points = None if common.empty else _meaningful(point_aggregates(score_matrices(common, column)), label)
         return Comparison(label, str(error), points)
+    of_ensembles = None
+    if not ensembles.empty:
+        of_ensembles = _meaningful(aggregate_scores(score_matrices(ensembles, column), reps, seed), label)
+    first = "mdpo" if "mdpo" in matrices.scores else next(iter(matrices.scores))
     several = len(matrices.scores) > 1
     return Comparison(
         label=label,
         aggregates=_meaningful(aggregates, label),
-        ensembles=_ensembles(ensembles, column, label, reps, seed),
-        improvement=probability_of_improvement(matrices, first_method(matrices), reps, seed) if several else None,
+        ensembles=of_ensembles,
+        improvement=probability_of_improvement(matrices, first, reps, seed) if several else None,
         profiles=performance_profiles(matrices, _thresholds(matrices), reps, seed),
         efficiency=sample_efficiency(results, column, reps, seed),
     )
-
-
-def first_method(matrices: ScoreMatrices) -> str:
-    """:return: the method that is compared with all others: mdpo if it is there"""
-    return "mdpo" if "mdpo" in matrices.scores else next(iter(matrices.scores))
-
-
-def _ensembles(ensembles: pd.DataFrame, column: str, label: str, reps: int, seed: int) -> pd.DataFrame | None:
-    if ensembles.empty:
-        return None
-    return _meaningful(aggregate_scores(score_matrices(ensembles, column), reps, seed), label)
 
 
 def _meaningful(aggregates: pd.DataFrame, label: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 from stable_baselines3.common.monitor import get_monitor_files
 
 from sb3_mdpo.common.save_util import ZIP_ERRORS
-from sb3_mdpo.lab.generalization.table import TABLE
+from sb3_mdpo.lab.generalization.results import TABLE
 from sb3_mdpo.lab.report.comparison import Comparison, compare
 from sb3_mdpo.lab.report.method_style import Style, method_styles
 from sb3_mdpo.lab.report.runs import RunFiles, find_run_folder
@@ -31,10 +31,7 @@ SMOOTHING = 100  # episodes, as in SB3's own statistics
 @dataclass(frozen=True)
 class ReportData:
     """
-    :param name: title of the report
-    :param folder: folder of the study or the run
     :param results: one row per evaluation and policy; None for a run without evaluations on training and unseen levels
-    :param runs: the runs
     :param training: returns that the zoo logged for a single run: columns ``series``, ``timesteps``, ``mean_return``
     :param reps: repetitions of the bootstrap
     """
@@ -78,19 +75,19 @@ class ReportData:
 
     def examples(self) -> list[RunFiles]:
         """:return: for each method the run with a folder on the first task, with the lowest seed"""
-        here = [run for run in self.runs if run.folder is not None]
         tasks = list(dict.fromkeys(run.task for run in self.runs))
         first: dict[str, RunFiles] = {}
-        for run in sorted(here, key=lambda run: (tasks.index(run.task), run.seed)):
-            first.setdefault(run.method, run)
+        for run in sorted(self.runs, key=lambda run: (tasks.index(run.task), run.seed)):
+            if run.folder is not None:
+                first.setdefault(run.method, run)
         return [first[method] for method in self.methods if method in first]
 
 
 def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
     """
-    :param folder: a study's folder, with ``results.csv``, or a run folder of ``rl_zoo3 train``
+    Read a study's folder, with ``results.csv``, or a run folder of ``rl_zoo3 train``.
+
     :param reps: repetitions of the bootstrap
-    :return: the report's data
     :raises ValueError: if the folder is neither of them, or a file in it cannot be read
     """
     if reps < 1:
@@ -98,7 +95,9 @@ def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}: give a study's folder or a run folder of rl_zoo3 train.")
     if (folder / RESULTS).is_file():
-        return _read_study(folder, reps)
+        results = read_results(folder / RESULTS)
+        name = " and ".join(results["study"].dropna().unique()) or folder.resolve().name
+        return _report_data(name, folder, results, lambda run: _folder_of(folder, run), reps)
     try:
         run = read_run(folder)
     except ValueError as error:
@@ -108,27 +107,13 @@ def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
     return _read_single(run, reps)
 
 
-def _read_study(folder: Path, reps: int) -> ReportData:
-    results = read_results(folder / RESULTS)
-    name = " and ".join(results["study"].dropna().unique()) or folder.resolve().name
-    return _report_data(name, folder, results, lambda run: _folder_of(folder, run), reps)
-
-
 def _report_data(
     name: str, folder: Path, results: pd.DataFrame, folder_of: Callable[[str], Path | None], reps: int
 ) -> ReportData:
-    rows = results[[*TASK, "method", "seed", "run"]].drop_duplicates()
+    rows = results[["run", "method", *TASK, "seed"]].drop_duplicates().itertuples(index=False)
     runs = tuple(
-        RunFiles(
-            name=row.run,
-            method=row.method,
-            env_id=row.env_id,
-            num_levels=int(row.num_levels),
-            start_level=int(row.start_level),
-            seed=int(row.seed),
-            folder=folder_of(row.run),
-        )
-        for row in rows.itertuples()
+        RunFiles(name, method, env_id, int(levels), int(start), int(seed), folder_of(name))
+        for name, method, env_id, levels, start, seed in rows
     )
     return ReportData(name, folder, results, runs, reps=reps)
 

@@ -21,9 +21,8 @@ DASHES = {"solid": "-", "dash": "--", "dot": ":"}
 
 def write_figures(data: ReportData, folder: Path) -> list[Path]:
     """
-    :param data: the report's data
-    :param folder: folder for the files
-    :return: the files: a PNG and a PDF of each chart that has something to show
+    Write a PNG and a PDF of each chart that has something to show, and return their paths.
+
     :raises ValueError: if there are no evaluations to draw
     """
     if data.results is None:

@@ -23,11 +23,9 @@ Frame = NDArray[np.uint8]
 
 def filmstrips(run: RunFiles) -> Path:
     """
-    Draw filmstrips of a run's policies, unless those in its folder are newer than its model.
+    Draw filmstrips of a run's policies to ``frames.png``, unless those in its folder are newer than its model.
 
-    :param run: a run with a folder
-    :return: ``frames.png`` in it
-    :raises ValueError: if it has no model, or its environment has no levels or renders no images
+    :raises ValueError: if it has no folder or model, or its environment has no levels or renders no images
     """
     if run.folder is None:
         raise ValueError(f"the folder of {run.name} is missing.")
@@ -44,12 +42,7 @@ def filmstrips(run: RunFiles) -> Path:
 
 
 def draw_filmstrips(trained: TrainedModel, seed: int = 0) -> Image.Image:
-    """
-    :param trained: a trained model
-    :param seed: seed of the level and of the sampling
-    :return: a strip for each of its policies, one below the other, with its name
-    :raises ValueError: if the environment renders no images
-    """
+    """A strip for each policy, one below the other, with its name; ``seed`` is that of level and sampling."""
     strips = {}
     for name, policy in all_policies(trained.model).items():
         set_random_seed(seed)

@@ -6,10 +6,10 @@ from typing import Literal
 
 import pandas as pd
 
+from sb3_mdpo.lab.generalization.scores import paper_return
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.method_style import Style
 from sb3_mdpo.lab.statistics.results import TASK
-from sb3_mdpo.lab.statistics.tables import paper_return
 
 Task = tuple[str, int, int]
 MARKED = 40  # longer lines are drawn without markers
@@ -18,11 +18,8 @@ MARKED = 40  # longer lines are drawn without markers
 @dataclass(frozen=True)
 class Line:
     """
-    :param rows: table with the columns of the horizontal axes, ``estimate`` and, for a band, ``low`` and ``high``
-    :param style: colour and marker
-    :param method: name in the legend
-    :param label: name in the tooltip
-    :param dash: only a solid line has a band and an entry in the legend
+    Rows with ``estimate`` and, for a band, ``low`` and ``high``; ``method`` is the name in the legend, ``label`` that
+    in the tooltip. Only a solid line has a band and an entry in the legend.
     """
 
     rows: pd.DataFrame
@@ -46,41 +43,25 @@ class Line:
 
 
 def tasks(curves: pd.DataFrame) -> dict[Task, pd.DataFrame]:
-    """
-    :param curves: a table with the columns of ``TASK``
-    :return: its rows by task
-    """
+    """The rows by task."""
     return dict(list(curves.groupby(TASK, sort=False)))
 
 
 def with_interval(table: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """
-    :param table: a table with ``measure`` and its standard deviation
-    :param measure: a column
-    :return: the rows that have it, with ``estimate``, ``low`` and ``high``: one standard deviation around the mean
-    """
+    """Rows that have the measure, with ``estimate``, ``low`` and ``high``: one standard deviation around the mean."""
     rows = table[table[measure].notna()]
     mean, deviation = rows[measure], rows[f"{measure}_std"]
     return rows.assign(estimate=mean, low=mean - deviation, high=mean + deviation)
 
 
 def method_lines(data: ReportData, table: pd.DataFrame) -> list[Line]:
-    """
-    :param data: the report's data
-    :param table: a table with ``method``, ``estimate``, ``low`` and ``high``
-    :return: a line for each method in it
-    """
+    """A line for each method of a table with ``method``, ``estimate``, ``low`` and ``high``."""
     every = [(method, table[table["method"] == method]) for method in data.methods]
     return [Line(rows, data.styles[method], method, method) for method, rows in every if not rows.empty]
 
 
 def learning_lines(data: ReportData, curves: pd.DataFrame, task: Task) -> Iterator[Line]:
-    """
-    :param data: the report's data
-    :param curves: learning curves of one task
-    :param task: the task
-    :return: for each method its returns on unseen levels, on training levels and, if published, in the paper
-    """
+    """For each method of a task its returns on unseen levels, on training levels and, if published, in the paper."""
     for unseen in method_lines(data, with_interval(curves, "unseen_return")):
         rows, style, method = unseen.rows, unseen.style, unseen.method
         yield Line(rows, style, method, f"{method}, unseen")

@@ -5,36 +5,19 @@ from dataclasses import dataclass
 
 # seaborn's "colorblind", which rliable uses; yellow is last because it is hard to see on white
 COLORS = (
-    "#0173b2",
-    "#de8f05",
-    "#029e73",
-    "#d55e00",
-    "#cc78bc",
-    "#ca9161",
-    "#56b4e9",
-    "#949494",
-    "#fbafe4",
-    "#ece133",
+    *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
+    *("#ca9161", "#56b4e9", "#949494", "#fbafe4", "#ece133"),
 )
 # Names in plotly and in matplotlib. Seven, so that a colour used again comes with another marker
 MARKERS = (
-    ("circle", "o"),
-    ("square", "s"),
-    ("diamond", "D"),
-    ("triangle-up", "^"),
-    ("triangle-down", "v"),
-    ("cross", "P"),
-    ("x", "X"),
+    *(("circle", "o"), ("square", "s"), ("diamond", "D"), ("triangle-up", "^")),
+    *(("triangle-down", "v"), ("cross", "P"), ("x", "X")),
 )
 
 
 @dataclass(frozen=True)
 class Style:
-    """
-    :param color: as ``#rrggbb``
-    :param symbol: the marker's name in plotly
-    :param marker: the marker's name in matplotlib
-    """
+    """A color as ``#rrggbb``, and the marker's names in plotly and in matplotlib."""
 
     color: str
     symbol: str
@@ -48,10 +31,7 @@ class Style:
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, Style]:
-    """
-    :param methods: names of methods in the order of the legend; any name is allowed
-    :return: the style of each
-    """
+    """The style of each method, in the order of the legend."""
     return {
         method: Style(COLORS[k % len(COLORS)], *MARKERS[k % len(MARKERS)])
         for k, method in enumerate(dict.fromkeys(methods))

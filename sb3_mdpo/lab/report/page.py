@@ -1,7 +1,6 @@
 """The page: one HTML file with everything in it, rendered by jinja2, which escapes all text."""
 
 import base64
-from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -15,11 +14,7 @@ from sb3_mdpo.lab.report.sections import SECTIONS
 
 
 def make_page(data: ReportData, progress: bool = False) -> str:
-    """
-    :param data: the report's data
-    :param progress: whether to show a progress bar
-    :return: an HTML page that needs no other file and no network
-    """
+    """:return: an HTML page that needs no other file and no network"""
     templates = Environment(
         loader=PackageLoader("sb3_mdpo.lab.report", ""),
         autoescape=True,
@@ -28,7 +23,7 @@ def make_page(data: ReportData, progress: bool = False) -> str:
         lstrip_blocks=True,
     )
     templates.globals["draw"] = chart
-    templates.filters["base64"] = _base64
+    templates.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode()
     with tqdm(SECTIONS, unit="section", disable=not progress) as bar:
         sections = [(section, section.content(data)) for section in bar]
     return templates.get_template("page.html.j2").render(
@@ -38,7 +33,3 @@ def make_page(data: ReportData, progress: bool = False) -> str:
         folder=next((run.folder for run in data.runs if run.folder is not None), "RUN"),
         version=__version__,
     )
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()

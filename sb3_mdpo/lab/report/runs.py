@@ -16,15 +16,7 @@ from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
 
 @dataclass(frozen=True)
 class RunFiles:
-    """
-    :param name: name of the run
-    :param method: its method
-    :param env_id: Gymnasium id
-    :param num_levels: number of training levels, 0 for all
-    :param start_level: first training level
-    :param seed: seed of the training
-    :param folder: run folder of the zoo, None if it is missing
-    """
+    """A run of a report; ``folder`` is its run folder of the zoo, None if it is missing."""
 
     name: str
     method: str
@@ -53,10 +45,7 @@ class RunFiles:
 
 
 def find_run_folder(folder: Path) -> Path | None:
-    """
-    :param folder: a run in a study's folder: a run folder of the zoo, or the log folder around one
-    :return: the run folder
-    """
+    """The run folder of the zoo in a run's folder in a study: that folder, or one below it."""
     found = sorted(path for path in folder.rglob(ARGS) if path.parent != folder)
     return found[0].parent.parent if found else None
 
@@ -65,13 +54,8 @@ def read_rows(
     runs: Sequence[RunFiles], name: str, key: str, texts: Sequence[str], numbers: Sequence[str]
 ) -> pd.DataFrame:
     """
-    Read the same table from the JSON files of several runs.
+    Read the table ``key``, with columns of texts and numbers, from the JSON files of several runs.
 
-    :param runs: runs
-    :param name: name of the files
-    :param key: key of the table in them
-    :param texts: its columns of text
-    :param numbers: its columns of numbers
     :return: columns ``method``, ``task``, ``seed``, ``run`` and those of the table; empty if no run has the file
     :raises ValueError: if a file has no such table
     """
@@ -82,11 +66,7 @@ def read_rows(
 
 
 def read_analysis(path: Path) -> dict[str, Any]:
-    """
-    :param path: ``robustness.json`` or ``features.json``
-    :return: its content
-    :raises ValueError: if it is not such a file
-    """
+    """The content of ``robustness.json`` or ``features.json``."""
     try:
         document = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:

@@ -15,8 +15,7 @@ from tqdm import tqdm
 from sb3_mdpo.lab.generalization.evaluation import check_seed
 from sb3_mdpo.lab.generalization.policies import members_of
 from sb3_mdpo.lab.generalization.trained import TrainedModel
-from sb3_mdpo.lab.perturbations import image_perturbations
-from sb3_mdpo.lab.perturbations.images import RANDOM_CONVOLUTION
+from sb3_mdpo.lab.perturbations.images import RANDOM_CONVOLUTION, image_perturbations
 from sb3_mdpo.lab.representation.embedding import embed
 from sb3_mdpo.lab.representation.features import UNCHANGED, collect_observations, features_of_versions
 from sb3_mdpo.lab.representation.measures import distance_ratio, effective_rank, linear_cka
@@ -75,7 +74,10 @@ def analyse_features(
         },
         policies=[_measure(name, own, made_by) for name, own in progress(features.items(), desc="Measures")],
         cka=cka,
-        embeddings={name: _embed(own, seed) for name, own in progress(tsne_features.items(), desc="t-SNE")},
+        embeddings={
+            name: embed(own.reshape(-1, own.shape[2]), seed).reshape(*own.shape[:2], 2)
+            for name, own in progress(tsne_features.items(), desc="t-SNE")
+        },
         versions=versions,
         images=frames,
         frame_channels=channels,
@@ -97,14 +99,8 @@ def _measure(name: str, features: NDArray[np.float32], made_by: Sequence[str]) -
     )
 
 
-def _embed(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
-    n_observations, n_versions, dim = features.shape
-    return embed(features.reshape(-1, dim), seed).reshape(n_observations, n_versions, 2)
-
-
 def named_policies(trained: Sequence[TrainedModel]) -> dict[str, ActorCriticPolicy]:
     """
-    :param trained: models of the same environment, at least one
     :return: the members of all models: ``policy 0`` and so on, if there are several models after the last parts of
         their paths that differ, e.g. ``mdpo/procgen-coinrun-easy-v0_1 policy 0``
     :raises ValueError: if the models are of different environments, or one is given twice

@@ -18,9 +18,8 @@ def embed(features: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
     """
     :param features: features of at least 4 images, shape ``(N, F)``
     :param seed: seed of scikit-learn's t-SNE
-    :return: places in the plane, shape ``(N, 2)``, with a perplexity of 30 or, if less, a third of the number of other
+    :return: places in the plane, shape ``(N, 2)``, with a perplexity of at most 30 and a third of the number of other
         images; all at the origin if all features are the same
-    :raises ValueError: if there are too few images
     """
     n_images, dim = features.shape
     if n_images < 4:
@@ -37,11 +36,8 @@ def embed(features: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
 
 def draw_embeddings(file: BinaryIO, embeddings: Mapping[str, NDArray[Any]]) -> None:
     """
-    One panel per policy, one color per observation, a star where it is unperturbed.
-
-    :param file: file to write the PNG to
-    :param embeddings: for each policy by name, places of ``N`` observations in ``V`` versions, the first without
-        perturbation, shape ``(N, V, 2)``
+    Draw a PNG with one panel per policy, one color per observation, a star where it is unperturbed. Places have the
+    shape ``(observations, versions, 2)``, the first version without perturbation.
     """
     columns = min(len(embeddings), 4)
     rows = -(-len(embeddings) // columns)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from sb3_mdpo.lab.generalization.policies import members_of
 from sb3_mdpo.lab.generalization.trained import TrainedModel
-from sb3_mdpo.lab.perturbations import Perturbation
+from sb3_mdpo.lab.perturbations.images import Perturbation
 from sb3_mdpo.lab.state_sampling import check_can_be_perturbed, sample_states, to_tensor
 
 BATCH_SIZE = 32
@@ -23,9 +23,6 @@ def collect_observations(trained: Sequence[TrainedModel], n_observations: int, s
     Observations on unseen levels, an equal share (give or take one) from the play of each member of each model, see
     :func:`~sb3_mdpo.lab.state_sampling.sample_states`.
 
-    :param trained: models that observe the same images and have Discrete actions
-    :param n_observations: number of observations
-    :param seed: seed of levels and actions
     :return: images, shape ``(n_observations, channels, height, width)``, first those of the first model's first member
     :raises ValueError: if the models do not observe images, or not the same, their actions are not Discrete, or there
         are fewer observations than members
@@ -53,10 +50,8 @@ def collect_observations(trained: Sequence[TrainedModel], n_observations: int, s
 
 def features_of(policy: ActorCriticPolicy, images: th.Tensor) -> NDArray[np.float32]:
     """
-    :param policy: policy that observes images
     :param images: images with values from 0 to 255, shape ``(B, channels, height, width)``
-    :return: output of its encoder without dropout, shape ``(B, F)``; of the actor's encoder if the critic has another
-        one (``share_features_extractor=False``)
+    :return: output of the encoder without dropout, shape ``(B, F)``; the actor's if the critic has another one
     """
     policy.set_training_mode(False)
     with th.no_grad():
@@ -75,9 +70,7 @@ def features_of_versions(
     :param policies: policies by name, on the same device
     :param images: ``N`` images, shape ``(N, channels, height, width)``
     :param perturbations: each makes one or several of the ``V`` versions of an image
-    :param frame_channels: channels of one frame; each frame is changed alike
-    :return: name of the perturbation of each version, and for each policy the features of every version of every
-        image, shape ``(N, V, F)``
+    :return: name of the perturbation of each version, and for each policy features of shape ``(N, V, F)``
     """
     device = next(iter(policies.values())).device
     batches: dict[str, list[NDArray[np.float32]]] = {name: [] for name in policies}

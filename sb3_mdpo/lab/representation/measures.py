@@ -12,10 +12,7 @@ PRECISION = float(np.finfo(np.float32).eps)
 
 
 def is_constant(features: NDArray[Any]) -> bool:
-    """
-    :param features: features of ``N`` observations, shape ``(N, F)``
-    :return: whether all observations have the same features, up to rounding in float32
-    """
+    """Whether all ``N`` observations have the same features ``(N, F)``, up to rounding in float32."""
     largest = np.abs(features).max()
     return bool(np.ptp(features, axis=0).max() <= PRECISION * largest)
 

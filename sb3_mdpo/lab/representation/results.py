@@ -33,11 +33,7 @@ class PolicyFeatures:
 
 @dataclass(frozen=True)
 class Alignment:
-    """
-    :param a: name of a policy
-    :param b: name of another one
-    :param cka: see :func:`~sb3_mdpo.lab.representation.measures.linear_cka`, on unperturbed observations
-    """
+    """:func:`~sb3_mdpo.lab.representation.measures.linear_cka` of two policies on unperturbed observations."""
 
     a: str
     b: str
@@ -48,8 +44,6 @@ class Alignment:
 class FeatureAnalysis:
     """
     :param settings: models and arguments of the analysis
-    :param policies: measures of each policy
-    :param cka: alignment of each pair of policies
     :param embeddings: t-SNE of each policy by name, shape ``(observations, versions, 2)``
     :param versions: name of the perturbation of each version, ``"none"`` for the first
     :param images: observations of the saliency maps, shape ``(N, channels, height, width)``
@@ -67,9 +61,7 @@ class FeatureAnalysis:
     saliency: dict[str, NDArray[np.float64]]
 
     def as_dict(self) -> dict[str, Any]:
-        """
-        :return: the content of ``features.json``; None for undefined numbers
-        """
+        """:return: the content of ``features.json``; None for undefined numbers"""
         return {
             "settings": self.settings,
             "policies": [_without_nan(asdict(row)) for row in self.policies],
@@ -83,10 +75,7 @@ class FeatureAnalysis:
         }
 
     def write(self, folder: Path) -> list[Path]:
-        """
-        :param folder: folder to write ``features.json``, ``tsne.png`` and ``saliency.png`` to
-        :return: the files
-        """
+        """Write ``features.json``, ``tsne.png`` and ``saliency.png`` to a folder and return their paths."""
         files = [folder / name for name in ("features.json", "tsne.png", "saliency.png")]
         with replacing(files[0]) as file:
             file.write((json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n").encode())

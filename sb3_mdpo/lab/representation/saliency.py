@@ -21,9 +21,7 @@ def saliency_of(policy: ActorCriticPolicy, images: NDArray[np.uint8], seed: int 
     Absolute gradient of the log probability of the policy's most probable action with respect to the image (Simonyan
     et al. 2013, arXiv 1312.6034), averaged over noisy copies of the image (SmoothGrad); maximum over channels.
 
-    :param policy: policy that observes images and has Discrete actions
     :param images: shape ``(N, channels, height, width)``
-    :param seed: seed of the noise
     :return: saliency per pixel in logits per grey level, not negative, shape ``(N, height, width)``
     :raises ValueError: if actions are not Discrete
     """
@@ -53,13 +51,8 @@ def draw_saliency(
     file: BinaryIO, images: NDArray[np.uint8], saliency: Mapping[str, NDArray[Any]], frame_channels: int
 ) -> None:
     """
-    One column per image: the image, and below it one row per policy with its saliency over the grey image. Each
-    overlay has its own scale, up to the 99th percentile.
-
-    :param file: file to write the PNG to
-    :param images: shape ``(N, channels, height, width)``; of stacked frames the last is drawn
-    :param saliency: for each policy by name, shape ``(N, height, width)``
-    :param frame_channels: channels of one frame
+    Draw a PNG with one column per image: the image (the last of stacked frames), and below it one row per policy with
+    its saliency over the grey image. Each overlay has its own scale, up to the 99th percentile.
     """
     n_images, n_rows = len(images), 1 + len(saliency)
     figure = Figure(figsize=(1.5 * n_images + 0.5, 1.5 * n_rows + 0.3), layout="constrained")

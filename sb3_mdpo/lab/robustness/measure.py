@@ -1,52 +1,43 @@
 """The robustness of a trained model's policies."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch as th
+from stable_baselines3.common.policies import BasePolicy
 from tqdm import tqdm
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
 from sb3_mdpo.lab.generalization.evaluation import check_seed
-from sb3_mdpo.lab.generalization.intervals import CONFIDENCE, confidence_interval
 from sb3_mdpo.lab.generalization.policies import all_policies
+from sb3_mdpo.lab.generalization.results import CONFIDENCE, confidence_interval
 from sb3_mdpo.lab.generalization.trained import TrainedModel
-from sb3_mdpo.lab.perturbations.images import COLOR_PERTURBATIONS, image_perturbations
-from sb3_mdpo.lab.perturbations.renderings import RENDERINGS
-from sb3_mdpo.lab.robustness.comparisons import (
-    Comparison,
-    compare_images,
-    compare_renderings,
-    kl_divergence,
-    missing_renderings,
-    total_variation,
+from sb3_mdpo.lab.perturbations.images import COLOR_PERTURBATIONS, Perturbation, image_perturbations
+from sb3_mdpo.lab.perturbations.renderings import RENDERINGS, draw_states, render, why_not
+from sb3_mdpo.lab.state_sampling import (
+    SampledStates,
+    check_can_be_perturbed,
+    frame_channels,
+    log_probabilities,
+    sample_states,
+    to_tensor,
 )
-from sb3_mdpo.lab.state_sampling import check_can_be_perturbed, frame_channels, sample_states
 from sb3_mdpo.utils.terminal import text_table
 
+CHUNK_SIZE = 512  # images that are perturbed at once
 HEADER = ("policy", "perturbation", "strength", "KL", "95% interval", "max", "TV", "95% interval", "max")
 
 
 @dataclass(frozen=True)
 class RobustnessRow:
     """
-    One policy under one perturbation at one strength. Intervals are Student's t intervals of the mean over
-    environments, because states of one environment are not independent.
-
-    :param policy: ``policy 0`` and so on, or ``ensemble``
-    :param perturbation: name of the perturbation
-    :param strength: its strength, None if it has none
-    :param n: number of states
-    :param kl_mean: mean over states and draws of ``KL(original || perturbed)``, in nats
-    :param kl_low: lower end of its interval
-    :param kl_high: upper end of its interval
-    :param kl_max: maximum over states and draws
-    :param tv_mean: mean of the total variation
-    :param tv_low: lower end of its interval
-    :param tv_high: upper end of its interval
-    :param tv_max: maximum over states and draws
+    One policy under one perturbation at one strength, over ``n`` states: mean, interval and maximum over states and
+    draws of ``KL(original || perturbed)`` in nats and of the total variation. Intervals are Student's t intervals of
+    the mean over environments, because states of one environment are not independent.
     """
 
     policy: str
@@ -74,15 +65,11 @@ class Robustness:
     rows: tuple[RobustnessRow, ...]
 
     def to_json(self) -> str:
-        """
-        :return: a JSON document with ``settings`` and ``rows``
-        """
+        """:return: a JSON document with ``settings`` and ``rows``"""
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
 
     def to_text(self) -> str:
-        """
-        :return: a table with one line per row, then what was omitted and why
-        """
+        """:return: a table with one line per row, then what was omitted and why"""
         rows = []
         for row in self.rows:
             kl = (f"{row.kl_mean:.3g}", f"{row.kl_low:.3g} to {row.kl_high:.3g}", f"{row.kl_max:.3g}")
@@ -155,6 +142,30 @@ def measure_robustness(
     return Robustness(settings, tuple(rows))
 
 
+def kl_divergence(log_p: th.Tensor, log_q: th.Tensor) -> th.Tensor:
+    """``KL(p || q)`` in nats, of log probabilities ``(..., A)``; actions with ``p = 0`` add nothing."""
+    p = log_p.exp()
+    return th.where(p > 0, p * (log_p - log_q), 0.0).sum(dim=-1)
+
+
+def total_variation(log_p: th.Tensor, log_q: th.Tensor) -> th.Tensor:
+    """``sum |p - q| / 2``, from 0 to 1, shape ``(...)``, of log probabilities ``(..., A)``."""
+    return (log_p.exp() - log_q.exp()).abs().sum(dim=-1) / 2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """
+    Log probabilities of the actions in the same states, shape ``(N, A)``, and with perturbed images, shape
+    ``(draws, N, A)``; ``strength`` is None for a perturbation that has none.
+    """
+
+    perturbation: str
+    strength: float | None
+    original: th.Tensor
+    perturbed: th.Tensor
+
+
 def make_row(policy: str, comparison: Comparison, n_envs: int) -> RobustnessRow:
     """Means, intervals over environments, and maxima over states and draws of ``visits * n_envs`` states."""
     numbers: dict[str, float] = {}
@@ -165,3 +176,41 @@ def make_row(policy: str, comparison: Comparison, n_envs: int) -> RobustnessRow:
         numbers |= {f"{name}_mean": float(distances.mean()), f"{name}_low": low, f"{name}_high": high}
         numbers[f"{name}_max"] = float(distances.max())
     return RobustnessRow(policy, comparison.perturbation, comparison.strength, len(comparison.original), **numbers)
+
+
+def compare_images(
+    policy: BasePolicy, states: SampledStates, perturbations: Sequence[Perturbation], frame_channels: int
+) -> Iterator[Comparison]:
+    """Compare under perturbations of images. Each frame of ``frame_channels`` channels is changed alike."""
+    images = to_tensor(policy, states.observations)
+    original = log_probabilities(policy, images)
+    for perturbation in perturbations:
+        draws = len(perturbation(images[:1] / 255, frame_channels))
+        parts = []
+        for chunk in th.split(images, max(1, CHUNK_SIZE // draws)):
+            changed = 255 * perturbation(chunk / 255, frame_channels)
+            parts.append(log_probabilities(policy, changed.flatten(0, 1)).reshape(*changed.shape[:2], -1))
+        yield Comparison(perturbation.name, perturbation.strength, original, th.cat(parts, dim=1))
+
+
+def compare_renderings(
+    policy: BasePolicy, states: SampledStates, renderings: Sequence[str], draws: int, generator: th.Generator
+) -> Iterator[Comparison]:
+    """Compare under other renderings of the engine's states, with at most ``draws`` other backgrounds per state."""
+    original = log_probabilities(policy, to_tensor(policy, states.observations))
+    for rendering in renderings:
+        images = render(rendering, states.engine_states or [], draws, generator)
+        perturbed = log_probabilities(policy, to_tensor(policy, images.reshape(-1, *images.shape[2:])))
+        yield Comparison(rendering, None, original, perturbed.reshape(len(images), *original.shape))
+
+
+def missing_renderings(states: SampledStates) -> dict[str, str]:
+    """Renderings in which these states cannot be drawn, and why."""
+    if states.engine_states is None:
+        return dict.fromkeys(RENDERINGS, "only Procgen's native engine, without generated assets, can save its states")
+    if not np.array_equal(draw_states(states.engine_states), states.observations):
+        return dict.fromkeys(
+            RENDERINGS, "the policy does not observe the engine's image alone, but e.g. stacked frames"
+        )
+    reasons = {rendering: why_not(rendering, states.engine_states[0]) for rendering in RENDERINGS}
+    return {rendering: reason for rendering, reason in reasons.items() if reason is not None}

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rliable import library, metrics
 
-from sb3_mdpo.lab.generalization.intervals import CONFIDENCE
+from sb3_mdpo.lab.generalization.results import CONFIDENCE
 from sb3_mdpo.lab.statistics.scores import ScoreMatrices
 
 REPS = 2000
@@ -25,7 +25,6 @@ Estimates = Mapping[str, NDArray[Any]]
 
 def point_aggregates(matrices: ScoreMatrices) -> pd.DataFrame:
     """
-    :param matrices: scores, of at least one seed
     :return: columns ``method``, ``metric`` and ``estimate``: the interquartile mean over all runs, median and mean
         over tasks of the mean over seeds, and the mean distance of runs below a score of 1
     """
@@ -38,15 +37,7 @@ def point_aggregates(matrices: ScoreMatrices) -> pd.DataFrame:
 
 
 def aggregate_scores(matrices: ScoreMatrices, reps: int = REPS, seed: int = 0) -> pd.DataFrame:
-    """
-    :func:`point_aggregates` with 95 % intervals.
-
-    :param matrices: scores, of at least two seeds
-    :param reps: repetitions of the bootstrap
-    :param seed: its seed
-    :return: columns ``method``, ``metric``, ``estimate``, ``low`` and ``high``
-    :raises ValueError: if there are too few seeds for an interval
-    """
+    """:func:`point_aggregates` with 95 % intervals as ``low`` and ``high``, of at least two seeds."""
     _, intervals = bootstrap(
         matrices, matrices.scores, lambda scores: np.array([metric(scores) for metric in METRICS.values()]), reps, seed
     )
@@ -56,12 +47,9 @@ def aggregate_scores(matrices: ScoreMatrices, reps: int = REPS, seed: int = 0) -
 
 def improvement_probability(better: NDArray[Any], worse: NDArray[Any]) -> float:
     """
-    ``rliable.metrics.probability_of_improvement`` without its p-values, which take nearly all of its time.
-
-    :param better: scores (n_seeds, n_tasks)
-    :param worse: scores (n_seeds, n_tasks), where n_seeds may differ
-    :return: probability that a run of the first beats one of the second on the same task, ties counting half,
-        averaged over tasks
+    ``rliable.metrics.probability_of_improvement`` without its p-values, which take nearly all of its time: the
+    probability that a run of the first scores ``(n_seeds, n_tasks)`` beats one of the second on the same task, ties
+    counting half, averaged over tasks.
     """
     pairs = better[:, None] - worse[None]
     return float(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
@@ -71,10 +59,7 @@ def probability_of_improvement(
     matrices: ScoreMatrices, method: str = "mdpo", reps: int = REPS, seed: int = 0
 ) -> pd.DataFrame:
     """
-    :param matrices: scores, of at least two seeds
     :param method: the method that is compared with each of the others
-    :param reps: repetitions of the bootstrap
-    :param seed: its seed
     :return: columns ``method``, ``other``, ``probability``, ``low`` and ``high``
     :raises ValueError: if there is no such method, or there are too few seeds for an interval
     """
@@ -90,10 +75,6 @@ def performance_profiles(
     matrices: ScoreMatrices, thresholds: Sequence[float] | NDArray[Any] = THRESHOLDS, reps: int = REPS, seed: int = 0
 ) -> pd.DataFrame:
     """
-    :param matrices: scores, of at least two seeds
-    :param thresholds: scores to exceed
-    :param reps: repetitions of the bootstrap
-    :param seed: its seed
     :return: columns ``method``, ``threshold``, ``fraction`` (of all runs on all tasks with a higher score),
         ``low`` and ``high``
     :raises ValueError: if there are too few seeds for an interval
@@ -102,18 +83,11 @@ def performance_profiles(
     thresholds = np.asarray(thresholds, dtype=float)
     with _numpy_seeded(seed):
         profiles, intervals = library.create_performance_profile(matrices.scores, thresholds, reps=reps)
-    tables = [
-        pd.DataFrame(
-            {
-                "method": method,
-                "threshold": thresholds,
-                "fraction": profiles[method],
-                "low": intervals[method][0],
-                "high": intervals[method][1],
-            }
-        )
-        for method in matrices.scores
-    ]
+    tables = []
+    for method, fraction in profiles.items():
+        low, high = intervals[method]
+        columns = {"method": method, "threshold": thresholds, "fraction": fraction, "low": low, "high": high}
+        tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -124,8 +98,6 @@ def bootstrap(
     :param matrices: the scores that were passed
     :param scores: what rliable's ``get_interval_estimates`` takes
     :param function: what to estimate from them
-    :param reps: repetitions of the bootstrap
-    :param seed: its seed
     :return: point estimates, and intervals (2, n_estimates)
     :raises ValueError: if there are too few seeds for an interval
     """

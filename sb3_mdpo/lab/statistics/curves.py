@@ -12,10 +12,8 @@ from sb3_mdpo.lab.statistics.scores import MEMBERS, ScoreMatrices, member_means,
 
 def learning_curves(results: pd.DataFrame) -> pd.DataFrame:
     """
-    :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
     :return: one row per task, method, ``policies`` and step: the mean of each measure over the seeds evaluated there,
-        its standard deviation as ``*_std`` (NaN for one seed), the number of seeds as ``n_seeds``, and the mean of each
-        budget
+        its standard deviation as ``*_std`` (NaN for one seed), the number of seeds as ``n_seeds``, and mean budgets
     """
     keys = [*TASK, "method", "policies", "timesteps"]
     groups = member_means(results).groupby(keys, sort=False)
@@ -32,10 +30,6 @@ def sample_efficiency(
     """
     Interquartile mean of the members' scores during training.
 
-    :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
-    :param column: the measure
-    :param reps: repetitions of the bootstrap
-    :param seed: its seed
     :return: columns ``method``, the budgets, ``estimate``, ``low`` and ``high``, at those steps at which all runs
         of a method were evaluated
     :raises ValueError: if there are too few seeds for an interval, or a method's runs have no step in common
@@ -59,9 +53,6 @@ def sample_efficiency(
 
 
 def iqm_per_step(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """
-    :param scores: scores (n_seeds, n_tasks, n_steps)
-    :return: ``rliable.metrics.aggregate_iqm`` of each step (n_steps,)
-    """
+    """``rliable.metrics.aggregate_iqm`` of each step (n_steps,) of scores (n_seeds, n_tasks, n_steps)."""
     means: NDArray[np.float64] = stats.trim_mean(scores.reshape(-1, scores.shape[-1]), 0.25, axis=0)
     return means

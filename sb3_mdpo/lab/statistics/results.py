@@ -9,14 +9,8 @@ TASK = ["env_id", "num_levels", "start_level"]
 RUN = [*TASK, "method", "seed", "run"]
 BUDGETS = ["timesteps", "timesteps_per_policy", "trained_images", "seconds"]
 MEASURES = [
-    "training_return",
-    "training_normalized",
-    "training_success",
-    "unseen_return",
-    "unseen_normalized",
-    "unseen_success",
-    "gap",
-    "kl",
+    *("training_return", "training_normalized", "training_success"),
+    *("unseen_return", "unseen_normalized", "unseen_success", "gap", "kl"),
 ]
 NUMBERS = [*BUDGETS, *MEASURES, "num_levels", "start_level", "seed"]
 COLUMNS = ["study", *RUN, *BUDGETS, "policy", *MEASURES]
@@ -35,11 +29,7 @@ def read_results(path: Path) -> pd.DataFrame:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """
-    :param path: a file of evaluations, of a run or of a study
-    :return: its table, unchecked; only empty cells are undefined
-    :raises ValueError: if it is not a table
-    """
+    """A table of evaluations, of a run or of a study, unchecked; only empty cells are undefined."""
     try:
         return pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""], float_precision=SAFE)
     except (ValueError, OverflowError) as error:  # pandas' own errors and UnicodeDecodeError are ValueErrors
@@ -48,9 +38,9 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 def check_results(results: pd.DataFrame, source: object = "the table") -> pd.DataFrame:
     """
-    :param results: table with the columns of ``results.csv``
+    Return the table if it has the columns of ``results.csv``.
+
     :param source: its file, for messages
-    :return: the table
     :raises ValueError: if a column is missing or not numeric, there is no row, or two rows are of the same evaluation
     """
     missing = [column for column in COLUMNS if column not in results]
@@ -83,11 +73,6 @@ def check_results(results: pd.DataFrame, source: object = "the table") -> pd.Dat
 
 
 def task_name(env_id: str, num_levels: float, start_level: float = 0) -> str:
-    """
-    :param env_id: Gymnasium id
-    :param num_levels: number of training levels, 0 for all of them
-    :param start_level: first training level
-    :return: name of the task
-    """
+    """Name of a task; 0 training levels are all of them."""
     levels = "all levels" if num_levels == 0 else f"{num_levels:g} level{'' if num_levels == 1 else 's'}"
     return f"{env_id}, {levels}" + (f" from {start_level:g}" if start_level else "")

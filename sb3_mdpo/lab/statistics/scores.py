@@ -16,13 +16,7 @@ LAST_FRACTION = 0.05
 
 @dataclass(frozen=True)
 class ScoreMatrices:
-    """
-    Scores as rliable takes them.
-
-    :param scores: method -> array (n_seeds, n_tasks)
-    :param seeds: the seed of each row
-    :param tasks: the task of each column
-    """
+    """Scores as rliable takes them: method -> array (n_seeds, n_tasks), and what its rows and columns are."""
 
     scores: dict[str, NDArray[np.float64]]
     seeds: list[Any]
@@ -36,9 +30,8 @@ def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.D
 
     :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
     :param fraction: that part, as a fraction of the steps of the run's last evaluation
-    :return: two rows for a run with an ensemble, otherwise one, with the columns of ``RUN``, ``policies``
-        (``"members"``: the mean over all members;
-        ``"ensemble"``: the members acting together), ``MEASURES`` and ``evaluations``, the number of evaluations
+    :return: one row per run and ``policies`` (``"members"``: the mean over all members; ``"ensemble"``: the members
+        acting together), with the columns of ``RUN`` and ``MEASURES`` and the number of ``evaluations``
     :raises ValueError: if the fraction is not between 0 and 1
     """
     if not 0 <= fraction <= 1:
@@ -50,11 +43,20 @@ def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.D
     return groups[MEASURES].mean().assign(evaluations=groups.size()).reset_index()
 
 
+def task_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """
+    :return: one row per task, method and ``policies`` of :func:`final_scores`: the number of seeds as ``n_seeds``, the
+        mean over seeds of each measure, and its standard deviation as ``*_std`` (NaN for one seed)
+    """
+    groups = scores.groupby([*TASK, "method", "policies"], sort=False)
+    means, deviations = groups[MEASURES].mean(), groups[MEASURES].std(ddof=1).add_suffix("_std")
+    return pd.concat([groups.size().rename("n_seeds"), means, deviations], axis=1).reset_index()
+
+
 def member_means(results: pd.DataFrame) -> pd.DataFrame:
     """
-    :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
-    :return: one row per evaluation for the members, with the mean of their measures, and one for the ensemble,
-        distinguished by ``policies``
+    One row per evaluation for the members, with the mean of their measures, and one for the ensemble, distinguished by
+    ``policies``.
     """
     policies = np.where(results["policy"] == ENSEMBLE, ENSEMBLE, MEMBERS)
     measured = [column for column in (*BUDGETS, *MEASURES) if column != "timesteps"]
@@ -66,8 +68,7 @@ def score_column(scores: pd.DataFrame, levels: str = "unseen") -> str:
     """
     :param scores: table with ``MEASURES``
     :param levels: ``"unseen"`` or ``"training"``
-    :return: the column to compare methods by: normalised scores if all rows have them, otherwise returns if there is
-        a single environment
+    :return: the column to compare methods by: normalised scores if all rows have them, otherwise returns
     :raises ValueError: if returns of several environments would be mixed
     """
     if scores[f"{levels}_normalized"].notna().all():
@@ -82,10 +83,7 @@ def score_column(scores: pd.DataFrame, levels: str = "unseen") -> str:
 
 
 def common_seeds(scores: pd.DataFrame) -> pd.DataFrame:
-    """
-    :param scores: table of :func:`final_scores`
-    :return: its rows with seeds that all methods have on all tasks
-    """
+    """The rows of :func:`final_scores` with seeds that all methods have on all tasks."""
     runs = scores.groupby("seed").apply(lambda rows: len(rows.groupby([*TASK, "method"])), include_groups=False)
     wanted = scores["method"].nunique() * len(scores.groupby(TASK))
     return scores[scores["seed"].isin(runs.index[runs == wanted])]
@@ -95,7 +93,6 @@ def score_matrices(scores: pd.DataFrame, column: str = "unseen_normalized") -> S
     """
     :param scores: table of :func:`final_scores`, of members or of ensembles
     :param column: the measure
-    :return: its matrices
     :raises ValueError: if a score is missing because not every method has the same seeds on every task
     """
     if scores.empty or scores["policies"].nunique() > 1:

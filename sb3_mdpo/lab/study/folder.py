@@ -14,7 +14,7 @@ from typing import Literal
 import yaml
 from filelock import FileLock, Timeout
 
-from sb3_mdpo.lab.generalization.table import TABLE, read_table
+from sb3_mdpo.lab.generalization.results import TABLE, read_table
 from sb3_mdpo.lab.study.runs import CONF, PlannedRun
 from sb3_mdpo.persistence.checkpoints.archive import checkpoints
 from sb3_mdpo.persistence.checkpoints.callback import FOLDER as CHECKPOINTS

@@ -4,10 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from sb3_mdpo.lab.report.charts import line_chart, text
+from sb3_mdpo.lab.report.charts import interval_plot, line_chart, text
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.formatting import intervals, numbers
-from sb3_mdpo.lab.report.interval_plot import interval_plot
 from sb3_mdpo.lab.report.lines import method_lines
 
 

@@ -5,14 +5,13 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from sb3_mdpo.lab.report.charts import line_chart, text
+from sb3_mdpo.lab.generalization.scores import paper_return
+from sb3_mdpo.lab.report.charts import interval_plot, line_chart, text
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.formatting import numbers, plus_minus, task_names
-from sb3_mdpo.lab.report.interval_plot import interval_plot
 from sb3_mdpo.lab.report.lines import learning_lines, method_lines, tasks, with_interval
 from sb3_mdpo.lab.statistics.results import TASK, task_name
-from sb3_mdpo.lab.statistics.scores import MEMBERS
-from sb3_mdpo.lab.statistics.tables import paper_return, task_table
+from sb3_mdpo.lab.statistics.scores import MEMBERS, task_table
 
 PAPER = "the paper's (read off its figure)"
 MEASURED = {
