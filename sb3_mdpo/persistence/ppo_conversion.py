@@ -63,12 +63,7 @@ def ppo_to_member(model: MutualOnPolicyAlgorithm, k: int, ppo: PPO | str | Path 
 
 
 def load_ppo(path: str | Path | BufferedIOBase, device: th.device | str = "auto") -> PPO:
-    """
-    :param path: file that PPO's ``save()`` wrote
-    :param device: PyTorch device
-    :return: the model
-    :raises ValueError: if the file is damaged or not PPO's
-    """
+    """Load a PPO model. A ``ValueError`` if the file is damaged or not PPO's."""
     if "n_policies" in read_plain_settings(path):
         raise ValueError(f"{path} is an MDPO model: pass MDPO.load({str(path)!r}).to_ppo(k) instead.")
     with loading(path):
