@@ -1,4 +1,4 @@
-"""The one table of MDPO's arguments: their ranges, their types in exports, and where they are used."""
+"""The table of MDPO's arguments: ranges, types in exports, and uses."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -22,11 +22,7 @@ class Kind:
     nullable: bool = False
 
     def check(self, name: str, value: Any) -> None:
-        """
-        :param name: name of the setting
-        :param value: its value
-        :raises ValueError: if the value is not of this kind
-        """
+        """Raise a ``ValueError`` if the value is not of this kind."""
         if not (self.nullable and value is None) and not self.holds(value):
             raise ValueError(f"{name}={value!r} is not {self.what}")
 
@@ -39,7 +35,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_schedule(value: Any) -> bool:  # which schedules a file can hold is decided by its reader and writer
+def _is_schedule(value: Any) -> bool:  # the reader and writer of exports restrict schedules further
     return is_number(value) or (callable(value) and not isinstance(value, type))
 
 
@@ -83,12 +79,12 @@ BOOLEAN = Range(lambda value: isinstance(value, bool), "must be True or False.",
 @dataclass(frozen=True)
 class Argument:
     """
-    :param kind: what the attribute may be in an export, None if exports leave it out
-    :param range: what MDPO checks when a model is made or loaded, None if SB3 does
+    :param kind: kind of the attribute in an export, None if exports leave it out
+    :param range: range that MDPO checks when a model is made or loaded, None if SB3 does
     :param ppo: whether SB3's PPO has it under the same name and with the same meaning
     :param overview: whether it is shown among the hyperparameters
-    :param fixed: whether it cannot be changed when an export is loaded: the weights were made for it
-    :param runtime: whether it depends on the machine, and can be set when an export is loaded although none holds it
+    :param fixed: whether it cannot be changed when an export is loaded, because the weights depend on it
+    :param runtime: whether it is not exported but can be set when an export is loaded
     """
 
     kind: Kind | None

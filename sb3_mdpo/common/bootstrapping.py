@@ -1,4 +1,4 @@
-"""What is left to gain in episodes that a time limit cut off."""
+"""Bootstrapping of episodes that a time limit has ended."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from sb3_mdpo.common.policies import MutualPolicy
 
 def timeout_values(dones: NDArray[Any], infos: list[dict[str, Any]], policy: MutualPolicy) -> NDArray[Any]:
     """
-    Values of the terminal observations at which a time limit ended an episode, in one batch per
-    member; discounted, they belong to the reward of that step (SB3 issue #633).
+    Values of the last observations of episodes that a time limit has ended, in one batch per member. Discounted, they
+    are added to the reward of that step (SB3 issue #633).
 
     :param dones: ends of episodes, shape ``(n_envs,)``
     :param infos: SB3's ``terminal_observation`` and ``TimeLimit.truncated`` are read
-    :param policy: whose members' value functions are asked, each for its own environments
+    :param policy: the members, each of which predicts the values in its own environments
     :return: values, 0 for all other environments, shape ``(n_envs,)``
     """
     cut_off = [

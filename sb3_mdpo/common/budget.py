@@ -1,4 +1,4 @@
-"""What a training has cost so far: samples, passes through the networks, time."""
+"""The budget that a training has used: samples, passes through the networks, time."""
 
 import time
 from dataclasses import dataclass
@@ -14,11 +14,10 @@ from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 class Budget:
     """
     :param timesteps: environment steps of all policies together
-    :param timesteps_per_policy: environment steps that each policy has made
-    :param trained_images: samples that went forward and backward through a policy: in every epoch a member's own
-        ones, and those that it answers for a peer with gradients. What it answers as a constant is not counted
-    :param seconds: wall time since ``learn()`` was called, evaluations included, and of the training that it
-        continues where that is known
+    :param timesteps_per_policy: environment steps of each policy
+    :param trained_images: samples that went forward and backward through a policy: a member's own samples, and those of
+        peers for which it gets gradients
+    :param seconds: wall time since ``learn()`` was called, including evaluations and, if known, the resumed training
     """
 
     timesteps: int
@@ -31,8 +30,8 @@ class BudgetMeter:
     """
     Reads the budget of a training, for callbacks.
 
-    MDPO counts its samples itself. SB3's PPO does not: the steps of its optimizer are counted, each of which is a
-    minibatch, and there is none for the minibatch that reaches ``target_kl``.
+    MDPO counts its samples itself. For SB3's PPO the steps of the optimizer are counted: one per minibatch, without the
+    minibatch that reaches ``target_kl``.
     """
 
     def __init__(self) -> None:
@@ -44,10 +43,9 @@ class BudgetMeter:
 
     def start(self, model: OnPolicyAlgorithm, before: Budget | None = None) -> None:
         """
-        :param model: MDPO or PPO that is going to learn, or to continue
-        :param before: what its training had cost when it was interrupted, where that is known; time goes on from
-            there, and so do the images of PPO, which does not count them itself
-        :raises TypeError: if it is neither
+        :param model: MDPO or PPO
+        :param before: the budget of the interrupted training that is resumed, if known
+        :raises TypeError: if the model is neither MDPO nor PPO
         """
         if not isinstance(model, (MutualOnPolicyAlgorithm, PPO)):
             raise TypeError(f"The budget of {type(model).__name__} is not known: use MDPO or PPO.")
@@ -60,21 +58,17 @@ class BudgetMeter:
             self._hook = model.policy.optimizer.register_step_post_hook(self._count)
 
     def stop(self) -> None:
-        """Leave the model alone; the counts are kept, in case its training goes on."""
+        """Detach from the model; the counts are kept, in case its training continues."""
         if self._hook is not None:
             self._hook.remove()
         self._model = self._hook = None
 
     def get_state(self) -> tuple[float, ...]:
-        """
-        :return: the counts, to go on from in another process
-        """
+        """The counts, to continue from in another process."""
         return self._samples, self._seconds, self._epoch, self._minibatch
 
     def set_state(self, state: tuple[Any, ...]) -> None:
-        """
-        :param state: from :meth:`get_state`
-        """
+        """Continue from the counts of :meth:`get_state`."""
         self._samples, self._seconds, self._epoch, self._minibatch = state
 
     @property
@@ -83,9 +77,7 @@ class BudgetMeter:
         return self._model is not None
 
     def read(self) -> Budget:
-        """
-        :return: the budget up to now
-        """
+        """The budget used so far."""
         model = self._model
         assert model is not None, "start() comes before read()"
         members, samples = 1, self._samples

@@ -26,13 +26,13 @@ def generalized_advantage_estimate(
     """
     GAE(lambda) of a rollout (arXiv 1506.02438), over all environments at once.
 
-    The order of the operations is that of SB3's ``RolloutBuffer``: the result is the same bit for bit.
+    The operations have the order of SB3's ``RolloutBuffer``, for bit-identical results.
 
     :param rewards: shape ``(n_steps, n_envs)``
     :param values: value of the observation of each step, shape ``(n_steps, n_envs)``
-    :param episode_starts: 1 where a step is an episode's first one, shape ``(n_steps, n_envs)``
+    :param episode_starts: 1 for the first step of an episode, shape ``(n_steps, n_envs)``
     :param last_values: value of the observation after the last step, shape ``(n_envs,)``
-    :param dones: 1 where the last step ended an episode, shape ``(n_envs,)``
+    :param dones: 1 if the last step ended an episode, shape ``(n_envs,)``
     :param gamma: discount factor
     :param gae_lambda: trade-off of bias against variance
     :return: advantages, shape ``(n_steps, n_envs)``
@@ -52,16 +52,15 @@ class MutualRolloutBuffer(BaseBuffer):
     """
     Rollouts of all members, one device-resident tensor per quantity.
 
-    Environment ``i`` belongs to member ``i // (n_envs / n_policies)``. The attributes have SB3's
-    shape ``(buffer_size, n_envs, ...)`` but lie in memory environment after environment, so that
-    a member's samples, in SB3's order, are one contiguous block: nothing is copied before a
-    minibatch is gathered. Images lie channels last inside, seen as channels first. Memory is
-    taken by the first :meth:`reset`, not on construction: a model loaded to predict needs none.
+    Environment ``i`` belongs to member ``i // (n_envs / n_policies)``. The attributes have SB3's shape
+    ``(buffer_size, n_envs, ...)`` but are stored environment after environment, so that a member's samples, in SB3's
+    order, are one contiguous block. Images are stored channels last and viewed as channels first. Memory is allocated
+    by the first :meth:`reset`: a model loaded to predict needs none.
 
     :param buffer_size: steps per environment
     :param observation_space: observation space
     :param action_space: action space
-    :param device: where the rollouts are kept
+    :param device: device of the rollouts
     :param gae_lambda: trade-off of bias against variance in GAE
     :param gamma: discount factor
     :param n_envs: environments of all members together
@@ -96,7 +95,7 @@ class MutualRolloutBuffer(BaseBuffer):
 
     def reset(self) -> None:
         """
-        Forget the rollout.
+        Clear the buffer.
 
         :raises ValueError: if the environments cannot be shared out equally among the members
         """
@@ -134,7 +133,7 @@ class MutualRolloutBuffer(BaseBuffer):
         self.actions = zeros((self.action_dim,), th.int64 if is_discrete else th.float32)
         for name in ("rewards", "episode_starts", "values", "log_probs", "advantages", "returns"):
             setattr(self, name, zeros((), th.float32))
-        # Rewards and episode starts come from the host: they cross to the device together, at the end
+        # Rewards and episode starts come from the host: they are moved to the device together, at the end
         self._from_host = np.zeros((2, self.buffer_size, self.n_envs), dtype=np.float32)
 
     def add(  # type: ignore[override]
@@ -150,9 +149,9 @@ class MutualRolloutBuffer(BaseBuffer):
         Append one step of all environments.
 
         :param obs: observations before the step
-        :param action: actions as the policy gave them, neither clipped nor rescaled
+        :param action: the policy's actions, neither clipped nor rescaled
         :param reward: shape ``(n_envs,)``
-        :param episode_start: 1 where ``obs`` is an episode's first observation, shape ``(n_envs,)``
+        :param episode_start: 1 if ``obs`` is an episode's first observation, shape ``(n_envs,)``
         :param value: values of ``obs``
         :param log_prob: log probabilities of ``action``
         """
@@ -173,8 +172,7 @@ class MutualRolloutBuffer(BaseBuffer):
 
     def compute_returns_and_advantage(self, last_values: th.Tensor, dones: NDArray[Any]) -> None:
         """
-        Fill ``advantages`` and ``returns`` (TD(lambda) targets), and before them ``rewards`` and
-        ``episode_starts``, once the rollout is complete.
+        Fill ``rewards``, ``episode_starts``, ``advantages`` and ``returns`` (TD(lambda) targets) after the last step.
 
         :param last_values: values of the observations after the last step, one per environment
         :param dones: whether the last step ended an episode, shape ``(n_envs,)``
@@ -193,8 +191,8 @@ class MutualRolloutBuffer(BaseBuffer):
 
     def get(self, batch_size: int | None = None) -> Iterator[list[RolloutBufferSamples]]:
         """
-        One epoch of minibatches. One permutation indexes the rollouts of all members, as in the
-        paper's code; it comes from NumPy's global generator, as SB3's does.
+        One epoch of minibatches. As in the paper's code, one permutation indexes the rollouts of all members; as in
+        SB3, it is drawn from NumPy's global generator.
 
         :param batch_size: samples per member, None for all of them at once
         :return: iterator over minibatches, each a list with one entry per member
@@ -235,11 +233,7 @@ class MutualRolloutBuffer(BaseBuffer):
 
 
 def normalize_advantages(advantages: th.Tensor) -> th.Tensor:
-    """
-    :param advantages: shape ``(B,)``
-    :return: advantages of mean 0 and standard deviation 1; a single one is returned as it is
-        (SB3 issue #325)
-    """
+    """Advantages with mean 0 and standard deviation 1; a single one is returned unchanged (SB3 issue #325)."""
     if len(advantages) < 2:
         return advantages
     normalized: th.Tensor = (advantages - advantages.mean()) / (advantages.std() + 1e-8)

@@ -1,4 +1,4 @@
-"""The callbacks of a training, which SB3 puts into each other, and what they hear when it ends with an error."""
+"""Nested callbacks, and their notification if an error ends the training."""
 
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
@@ -8,21 +8,18 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Event
 
 @runtime_checkable
 class TrainingErrorListener(Protocol):
-    """A callback that is told of the error that ends a training, interrupts included."""
+    """A callback that is notified of the error or interrupt that ends a training."""
 
     def on_training_error(self, error: BaseException) -> None:
         """
-        Called once, before the error leaves ``learn()``; neither ``on_training_end()`` nor anything else follows.
+        Called once, before the error leaves ``learn()``, instead of ``on_training_end()``.
 
-        :param error: what ends the training
+        :param error: the error
         """
 
 
 def walk_callbacks(callback: BaseCallback) -> Iterator[BaseCallback]:
-    """
-    :param callback: the callback of a training
-    :return: it and all that it calls, in the order in which they are called, each once
-    """
+    """The callback and all callbacks inside it, each once, in the order of their calls."""
     seen: set[int] = set()
     waiting: list[BaseCallback | None] = [callback]
     while waiting:
@@ -37,16 +34,13 @@ def walk_callbacks(callback: BaseCallback) -> Iterator[BaseCallback]:
 def _children(callback: BaseCallback) -> list[BaseCallback | None]:
     if isinstance(callback, CallbackList):
         return [*callback.callbacks]
-    if isinstance(callback, EventCallback):  # those that evaluate have two
+    if isinstance(callback, EventCallback):  # EvalCallback has two
         return [getattr(callback, "callback_on_new_best", None), callback.callback]
     return []
 
 
 def tell_of_error(callback: BaseCallback, error: BaseException) -> None:
-    """
-    :param callback: the callback of a training; those in it that define ``on_training_error(error)`` are told
-    :param error: what ends the training
-    """
+    """Call ``on_training_error(error)`` of all callbacks inside this one that define it."""
     for one in walk_callbacks(callback):
         if isinstance(one, TrainingErrorListener):
             one.on_training_error(error)

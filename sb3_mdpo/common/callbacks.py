@@ -13,8 +13,7 @@ class HParamCallback(BaseCallback):
     """
     Record the hyperparameters, with the metrics to compare them by, in TensorBoard's HPARAMS tab.
 
-    In the zoo's files: ``callback: sb3_mdpo.callbacks.HParamCallback``. Schedules are recorded by
-    their description.
+    In the zoo's files: ``callback: sb3_mdpo.callbacks.HParamCallback``. Schedules are recorded as text.
     """
 
     def _on_training_start(self) -> None:
@@ -31,9 +30,9 @@ class HParamCallback(BaseCallback):
 
 class BudgetCallback(BaseCallback):
     """
-    Log what the training has cost, at the end of every rollout and of the training, in terms by which methods can be
-    compared: ``budget/timesteps``, ``budget/timesteps_per_policy``, ``budget/trained_images`` and ``budget/seconds``,
-    see :class:`~sb3_mdpo.common.budget.Budget`.
+    Log the budget of the training at the end of every rollout and of the training, to compare methods:
+    ``budget/timesteps``, ``budget/timesteps_per_policy``, ``budget/trained_images`` and ``budget/seconds``, see
+    :class:`~sb3_mdpo.common.budget.Budget`.
 
     For MDPO and SB3's PPO. In the zoo's files: ``callback: sb3_mdpo.callbacks.BudgetCallback``.
     """

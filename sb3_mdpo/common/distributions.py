@@ -40,7 +40,7 @@ class OffsetCategoricalDistribution(CategoricalDistribution):
 
 class OffsetMultiCategoricalDistribution(MultiCategoricalDistribution):
     """
-    Independent categorical distributions, each of which starts at a number of its own.
+    Independent categorical distributions, each with its own smallest action.
 
     :param action_dims: number of actions of each dimension
     :param start: the smallest action of each dimension
@@ -63,20 +63,17 @@ class OffsetMultiCategoricalDistribution(MultiCategoricalDistribution):
 
 
 def starts_at_zero(space: spaces.Space[Any]) -> bool:
-    """
-    :param space: a space
-    :return: False for discrete spaces whose numbers do not start at 0, which SB3 ignores
-    """
+    """Whether the actions of a discrete space start at 0, as SB3 assumes. True for other spaces."""
     return not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) or not np.any(space.start)
 
 
 def with_start(distribution: Distribution, action_space: spaces.Space[Any]) -> Distribution:
     """
-    SB3's policies count discrete actions from 0, whatever the action space's ``start``.
+    SB3's policies ignore the ``start`` of discrete action spaces.
 
-    :param distribution: a member's distribution object
+    :param distribution: a member's action distribution
     :param action_space: the action space
-    :return: the distribution object to use instead, the same one where nothing is to be shifted
+    :return: the distribution to use instead; the same one if actions start at 0
     """
     if starts_at_zero(action_space):
         return distribution
@@ -124,12 +121,7 @@ def _mean_probs(distributions: Sequence[th.distributions.Distribution]) -> th.Te
 
 @contextmanager
 def distribution_checks(on: bool) -> Iterator[None]:
-    """
-    Switch on or off that torch's distributions check their arguments, for which the host waits several times
-    per minibatch.
-
-    :param on: whether they do
-    """
+    """Switch the argument checks of torch's distributions on or off; they make the host wait for the device."""
     before = th.distributions.Distribution._validate_args
     th.distributions.Distribution.set_default_validate_args(on)
     try:

@@ -1,4 +1,4 @@
-"""NaN and infinity end a training where they first show: whose they are, of what, and when."""
+"""Errors for NaN and infinity in a training, with the quantity, the members and the time step."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +15,8 @@ from sb3_mdpo.common.policies import MutualPolicy
 
 EnvArrays = NDArray[Any] | dict[str, NDArray[Any]]  # first axis the environments
 
-# In the order in which they are blamed: the parts of the loss, a member's own before the one that its peers are in,
-# then what only shows in the sum or its gradient. The other metrics have no part in what is learned.
+# Metrics that can damage the weights, in the order in which they are reported: the parts of the loss (the term that
+# involves the peers last), then the sum and its gradient
 BLAMED = ("policy_gradient_loss", "value_loss", "entropy_loss", "distill_kl", "loss", "grad_norm")
 
 _ENVIRONMENT = (
@@ -53,17 +53,17 @@ ADVICE = {
 
 class NonFiniteError(FloatingPointError, ValueError):
     """
-    NaN or infinity where a training cannot go on with it. A ``ValueError`` as well, which is what torch raises and what
-    the zoo's search for hyperparameters prunes.
+    NaN or infinity that a training cannot continue with. Also a ``ValueError``, as torch raises and as the zoo's
+    hyperparameter search prunes.
 
-    :param quantity: what is not finite: ``observations`` (with the key where they are a dictionary), ``rewards``,
-        ``bootstrapped rewards``, ``values``, ``log_probs``, ``returns``, ``action distribution``, ``weights``, or one
-        of :data:`BLAMED`
-    :param members: indices of the members whose it is
-    :param num_timesteps: environment steps of all policies together, when it came up
-    :param environments: indices of the environments that it is from, where it is from environments
-    :param epoch: index of the epoch in the update, where it is from an update
-    :param minibatch: index of the minibatch in the epoch, where it is from an update
+    :param quantity: what is not finite: ``observations`` (with the key of dictionaries), ``rewards``, ``bootstrapped
+        rewards``, ``values``, ``log_probs``, ``returns``, ``action distribution``, ``weights``, or one of
+        :data:`BLAMED`
+    :param members: indices of the affected members
+    :param num_timesteps: environment steps of all policies together
+    :param environments: indices of the affected environments, if known
+    :param epoch: index of the epoch, for errors in an update
+    :param minibatch: index of the minibatch in the epoch, for errors in an update
     """
 
     def __init__(
@@ -106,13 +106,14 @@ def check_environments(
     quantity: str, values: EnvArrays, n_policies: int, num_timesteps: int, original: Callable[[], EnvArrays] | None
 ) -> None:
     """
+    Check observations or rewards that the environments returned.
+
     :param quantity: ``observations`` or ``rewards``
-    :param values: them as the algorithm sees them, first axis the environments. Integers cost nothing
+    :param values: first axis the environments; integers are not checked
     :param n_policies: number of members
     :param num_timesteps: environment steps so far
-    :param original: gives them before they were normalised, where they were: statistics take one environment's NaN to
-        all others
-    :raises NonFiniteError: if they are not finite
+    :param original: returns the values before normalisation, whose statistics spread a NaN to all environments
+    :raises NonFiniteError: if a value is not finite
     """
     for key, part in values.items() if isinstance(values, dict) else [("", values)]:
         if not _is_finite(part):
@@ -137,12 +138,9 @@ def _members_of(environments: Sequence[int], n_envs: int, n_policies: int) -> li
 @contextmanager
 def acting(policy: MutualPolicy, observations: EnvArrays, num_timesteps: int) -> Iterator[None]:
     """
-    Let members act, and say whose distribution it is where torch refuses one. torch's checks are on in here: they come
-    before a sample is drawn, which an accelerator may not survive, and ``torch.compile`` switches them off.
+    Context in which the members act, with torch's argument checks on: sampling from an invalid distribution can crash
+    an accelerator, and ``torch.compile`` switches the checks off.
 
-    :param policy: the members
-    :param observations: what they act on, of all environments
-    :param num_timesteps: environment steps so far
     :raises NonFiniteError: if weights or distributions are not finite
     """
     try:
@@ -165,7 +163,7 @@ def _in_weights(policy: MutualPolicy, num_timesteps: int) -> NonFiniteError | No
 def _in_distributions(policy: MutualPolicy, observations: EnvArrays, num_timesteps: int) -> NonFiniteError | None:
     with th.no_grad(), distribution_checks(False):
         distributions = policy.own_distributions(obs_as_tensor(observations, policy.device))  # type: ignore[arg-type]
-        # Whatever the kind, the mode's probability depends on all of its parameters
+        # The mode's probability depends on all parameters of a distribution
         finite = th.cat([own.log_prob(own.mode()).isfinite() for own in distributions])
     if finite.all():
         return None
@@ -178,22 +176,21 @@ def check_collected(
     buffer: MutualRolloutBuffer, last_values: th.Tensor, policy: MutualPolicy, num_timesteps: int, n_ranks: int = 1
 ) -> None:
     """
-    Check a complete rollout before anything is learned from it. The host waits for the device once.
+    Check a complete rollout before an update. The host waits for the device once.
 
-    :param buffer: the rollout, returns computed
+    :param buffer: the rollout, with returns
     :param last_values: values of the observations after the last step, one per environment
     :param policy: the members
     :param num_timesteps: environment steps at the end of the rollout
-    :param n_ranks: number of processes that have as many environments each
+    :param n_ranks: number of processes, each with the same number of environments
     :raises NonFiniteError: if values, log probabilities, rewards or returns are not finite
     """
-    # Whatever is not finite in values and rewards is in the returns as well
+    # Values and rewards that are not finite make the returns not finite
     if (buffer.returns.isfinite() & buffer.log_probs.isfinite()).all():
         return
     steps = buffer.n_envs * n_ranks
     started = num_timesteps - buffer.buffer_size * steps
-    damaged = _in_weights(policy, started)
-    if damaged is not None:
+    if (damaged := _in_weights(policy, started)) is not None:
         raise damaged
     values = th.cat([buffer.values, last_values.view(1, -1).to(buffer.device)])
     for quantity, series, first_step in (

@@ -1,4 +1,4 @@
-"""What SB3's ``OnPolicyAlgorithm`` does for one policy, done for all members: rollouts, statistics, saving."""
+"""SB3's ``OnPolicyAlgorithm`` for several policies: rollouts, statistics, saving."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -41,9 +41,8 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     """
     Several policies learn side by side, each from its own group of environments.
 
-    A subclass sets ``n_policies`` and ``predict_with``, and ``check_finite`` to switch it off,
-    and implements ``train()``, which adds to
-    ``trained_samples`` the samples that went through a network forward and backward.
+    A subclass sets ``n_policies``, ``predict_with`` and optionally ``check_finite``, and implements ``train()``, which
+    adds the samples that went forward and backward through a network to ``trained_samples``.
     """
 
     policy: MutualPolicy  # type: ignore[assignment]
@@ -54,20 +53,20 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     compile: bool
     check_finite = True
     member_ep_info_buffers: list[deque[dict[str, Any]]] | None = None
-    trained_samples = 0  # like num_timesteps, saved and counted anew by learn()
-    iterations_before = 0  # those of the training that this one goes on with
-    _callback: BaseCallback | None = None  # of the training that is going on; not saved
-    _ended: list[list[tuple[int, dict[str, Any]]]]  # episodes of each step that are not counted yet; not saved
+    trained_samples = 0  # like num_timesteps, saved and reset by learn()
+    iterations_before = 0  # of the training that is resumed
+    _callback: BaseCallback | None = None  # of the current training; not saved
+    _ended: list[list[tuple[int, dict[str, Any]]]]  # episodes of each step that are not yet counted; not saved
 
     @property
     def ranks(self) -> Ranks:
-        """The processes that train together: this one alone, or those of ``sb3_mdpo.distributed``."""
+        """The processes of the training: this one alone, or those of ``sb3_mdpo.distributed``."""
         return current_ranks()
 
     @property
     def predict_with(self) -> PredictWith:
-        """Who acts in ``predict()``: a member's index, or ``"ensemble"``."""
-        setting: PredictWith = self.__dict__["predict_with"]  # under its own name, as SB3 saves and loads it
+        """The index of the member that acts in ``predict()``, or ``"ensemble"``."""
+        setting: PredictWith = self.__dict__["predict_with"]  # SB3 saves and loads it under this name
         return setting
 
     @predict_with.setter
@@ -78,9 +77,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             self.policy.predict_with = predict_with
 
     def each_member(self) -> list[tuple[type[ActorCriticPolicy], dict[str, Any]]]:
-        """
-        :return: class and ``policy_kwargs`` of each member
-        """
+        """Class and ``policy_kwargs`` of each member."""
         common = dict(self.policy_kwargs)
         return each_member(self.policy_class, self.n_policies, common.pop("member_kwargs", None), common)
 
@@ -88,22 +85,20 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: MutualRolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """
-        Collect experiences of all members, each in its own group of environments.
-
-        The names of the local variables are those that SB3's callbacks read.
+        Collect experiences of all members. The local variables have the names that SB3's callbacks read.
 
         :param env: training environment
         :param callback: called at every step and at the beginning and end of the rollout
         :param rollout_buffer: buffer to fill
         :param n_rollout_steps: steps per environment
         :return: False if the callback ended the rollout early
-        :raises NonFiniteError: if ``check_finite`` is set, and something in the rollout is not finite
+        :raises NonFiniteError: if ``check_finite`` is set and a value in the rollout is not finite
         """
         assert self._last_obs is not None, "No previous observation was provided"
         self.policy.set_training_mode(False)
         n_steps = 0
         self._ended = []
-        self.ranks.share_statistics(env)  # anew, where a checkpoint was resumed
+        self.ranks.share_statistics(env)  # again, because resuming a checkpoint replaces them
         rollout_buffer.reset()
         if self.check_finite:
             self._check_observations(self._last_obs)
@@ -148,7 +143,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         with th.no_grad():
             values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
         rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
-        if self.check_finite:  # before anything is learned from it
+        if self.check_finite:
             check_collected(rollout_buffer, values, self.policy, self.num_timesteps, self.ranks.size)
         self._count_episodes()
         callback.update_locals(locals())
@@ -171,11 +166,11 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         check_environments("rewards", rewards, self.n_policies, self.num_timesteps, original)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
-        # Only where an episode ended, not all environments at every step
+        # Only environments whose episode ended, not all of them at every step
         assert dones is not None
         envs_per_member = len(infos) // self.n_policies
         self._ended.append([(int(idx) // envs_per_member, infos[idx]) for idx in np.flatnonzero(dones)])
-        if self.ranks.size == 1:  # else once per rollout, not to exchange messages at every step
+        if self.ranks.size == 1:  # else once per rollout: it exchanges messages
             self._count_episodes()
 
     def _count_episodes(self) -> None:
@@ -191,7 +186,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
 
     def dump_logs(self, iteration: int = 0) -> None:
         """
-        Write the logs, each member's return and episode length among them.
+        Write the logs, including each member's mean return and episode length.
 
         :param iteration: current logging iteration
         """
@@ -205,19 +200,19 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         self: SelfMutual, total_timesteps: int, callback: MaybeCallback = None, *args: Any, **kwargs: Any
     ) -> SelfMutual:
         """
-        As SB3's; callbacks that define ``on_training_error(error)`` are told of the error or interrupt that ends it.
+        As SB3's; if an error or interrupt ends the training, callbacks' ``on_training_error(error)`` is called.
 
         :param total_timesteps: environment steps of all policies together
         :param callback: called at every step with the state of the algorithm
-        :param args: SB3's further arguments
-        :param kwargs: SB3's further arguments
+        :param args: further arguments of SB3's ``learn()``
+        :param kwargs: further arguments of SB3's ``learn()``
         :return: the trained model
         """
         self._callback = None
         try:
             return super().learn(total_timesteps, callback, *args, **kwargs)
         except BaseException as error:
-            if self._callback is not None:  # else it has not begun
+            if self._callback is not None:  # None before training starts
                 tell_of_error(self._callback, error)
             raise
         finally:
@@ -231,7 +226,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[int, BaseCallback]:
-        # Not in learn(): loops of one's own call this one, collect_rollouts() and train()
+        # Not in learn(): custom training loops call _setup_learn(), collect_rollouts() and train()
         logger = self.ranks.logger()
         if logger is not None:
             self.set_logger(logger)
@@ -276,7 +271,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
 
         :param path: file, ``.zip`` is added to a path without suffix
         :param exclude: names of attributes not to save
-        :param include: names of attributes to save although they usually are not
+        :param include: names of attributes to save that are excluded by default
         """
         if not isinstance(path, (str, Path)):
             super().save(path, exclude, include)
@@ -300,15 +295,15 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         Load a model. The file can execute code: load only what you trust.
 
         :param path: file that :meth:`save` wrote
-        :param env: environment to go on with, None to predict only
+        :param env: environment to continue training with, None to predict only
         :param device: device on which the code should run
         :param custom_objects: objects to use instead of those in the file, by name
-        :param print_system_info: whether to print the systems that the model was saved on and is loaded on
-        :param force_reset: whether environments are reset before training goes on
+        :param print_system_info: whether to print the system info of the saved model and of the current system
+        :param force_reset: whether to reset the environments before training continues
         :param kwargs: settings to change
         :return: the model
-        :raises ValueError: if the file is damaged, not MDPO's or of a newer format, the spaces of
-            ``env`` are not the model's, or a setting does not go with the weights
+        :raises ValueError: if the file is damaged, not MDPO's or of a newer format, or if ``env`` or a setting does
+            not match the model
         """
         check_saved_model(path, kwargs)
         if "policy_kwargs" in kwargs:

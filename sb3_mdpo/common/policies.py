@@ -23,11 +23,10 @@ MemberClass = type[ActorCriticPolicy] | Sequence[type[ActorCriticPolicy]]
 
 class ImpalaCnnPolicy(ActorCriticPolicy):
     """
-    The paper's network: an IMPALA encoder that actor and critic share, one linear layer each.
+    The paper's network: an IMPALA encoder shared by actor and critic, with one linear layer each.
 
-    The encoder keeps PyTorch's default initialisation; with ``ortho_init`` the actor is
-    orthogonal with gain 0.01 and the critic with gain 1, biases 0. It is an ordinary
-    ``ActorCriticPolicy``: SB3's own PPO takes it as well.
+    The encoder keeps PyTorch's default initialisation; with ``ortho_init`` the actor is orthogonal with gain 0.01 and
+    the critic with gain 1, biases 0. As an ordinary ``ActorCriticPolicy`` it also works with SB3's PPO.
 
     :param observation_space: image space
     :param action_space: action space
@@ -104,9 +103,9 @@ class MutualPolicy(BasePolicy):
     """
     Two or more actor-critic members that share nothing but one optimizer.
 
-    Members are built one after the other from torch's global generator, so they start from
-    different weights, and the first one from those that SB3's PPO has with the same seed.
-    Each is a complete policy: ``evaluate_policy(policy.members[1], env)`` works.
+    Members are built one after the other from torch's global generator: they start from different weights, and the
+    first one from those of SB3's PPO with the same seed. Each is a complete policy:
+    ``evaluate_policy(policy.members[1], env)`` works.
 
     :param observation_space: observation space of every member
     :param action_space: action space of every member
@@ -114,14 +113,12 @@ class MutualPolicy(BasePolicy):
     :param member_class: class of the members, or a list with one class for each
     :param n_policies: number of members
     :param use_sde: whether members explore with gSDE
-    :param predict_with: who acts in :meth:`predict`: the index of a member, or ``"ensemble"``
-        for the average of all members' action distributions
-    :param member_kwargs: further arguments of single members, one dict for each; they go before
-        the common ones
-    :param common_kwargs: further arguments of every member; ``optimizer_class`` and
-        ``optimizer_kwargs`` make the common optimizer
-    :raises ValueError: if members do not agree on the kind of their action distributions or
-        on the optimizer
+    :param predict_with: the index of the member that acts in :meth:`predict`, or ``"ensemble"`` for the average of all
+        members' action distributions
+    :param member_kwargs: arguments of single members, one dict for each, which override the common ones
+    :param common_kwargs: arguments of every member; ``optimizer_class`` and ``optimizer_kwargs`` also define the common
+        optimizer
+    :raises ValueError: if members differ in the kind of their action distributions or in the optimizer
     """
 
     members: Sequence[ActorCriticPolicy]  # a ModuleList, which does not know what it holds
@@ -188,7 +185,7 @@ class MutualPolicy(BasePolicy):
         :param deterministic: whether to take the mode of the distributions instead of a sample
         :return: actions, values and log probabilities, in the order of the environments
         """
-        outputs = [member(group, deterministic) for member, group in zip(self.members, self._groups(obs), strict=True)]
+        outputs = [member(group, deterministic) for member, group in self._with_groups(obs)]
         actions, values, log_probs = (th.cat(parts) for parts in zip(*outputs, strict=True))
         return actions, values, log_probs
 
@@ -197,14 +194,12 @@ class MutualPolicy(BasePolicy):
         :param obs: observations of all environments, one contiguous group of equal size per member
         :return: each member's values of its own group, in the order of the environments
         """
-        groups = zip(self.members, self._groups(obs), strict=True)
-        return th.cat([member.predict_values(group) for member, group in groups])
+        return th.cat([member.predict_values(group) for member, group in self._with_groups(obs)])
 
     def environment_actions(self, actions: NDArray[Any]) -> NDArray[Any]:
         """
-        :param actions: actions as :meth:`forward` gives them
-        :return: actions that the environments take: boxes clipped to their limits or, where members
-            squash, scaled to them
+        :param actions: actions from :meth:`forward`
+        :return: actions for the environments: boxes clipped to their limits or, with ``squash_output``, scaled to them
         """
         if not isinstance(self.action_space, spaces.Box):
             return actions
@@ -218,14 +213,16 @@ class MutualPolicy(BasePolicy):
         :param obs: observations of all environments, one contiguous group of equal size per member
         :return: each member's action distribution on its own group
         """
-        groups = zip(self.members, self._groups(obs), strict=True)
-        return [member.get_distribution(group) for member, group in groups]
+        return [member.get_distribution(group) for member, group in self._with_groups(obs)]
 
-    def _groups(self, obs: PyTorchObs) -> list[PyTorchObs]:
+    def _with_groups(self, obs: PyTorchObs) -> list[tuple[ActorCriticPolicy, PyTorchObs]]:
+        groups: Sequence[PyTorchObs]
         if isinstance(obs, dict):
             split = {key: part.tensor_split(self.n_policies) for key, part in obs.items()}
-            return [{key: parts[k] for key, parts in split.items()} for k in range(self.n_policies)]
-        return list(obs.tensor_split(self.n_policies))
+            groups = [{key: parts[k] for key, parts in split.items()} for k in range(self.n_policies)]
+        else:
+            groups = obs.tensor_split(self.n_policies)
+        return list(zip(self.members, groups, strict=True))
 
     def reset_noise(self, n_envs: int | None = None) -> None:
         """
@@ -254,10 +251,7 @@ class MutualPolicy(BasePolicy):
 
 
 def common_policy_kwargs(policy_kwargs: dict[str, Any] | Sequence[dict[str, Any]] | None) -> dict[str, Any] | None:
-    """
-    :param policy_kwargs: arguments of all members, or a list with one dict for each
-    :return: as arguments of :class:`MutualPolicy`: SB3 saves and loads dicts only
-    """
+    """Convert a list with one dict per member to arguments of :class:`MutualPolicy`: SB3 saves and loads only dicts."""
     if policy_kwargs is None or isinstance(policy_kwargs, dict):
         return policy_kwargs
     return {"member_kwargs": list(policy_kwargs)}
@@ -270,10 +264,10 @@ def each_member(
     common_kwargs: dict[str, Any],
 ) -> list[tuple[type[ActorCriticPolicy], dict[str, Any]]]:
     """
-    :param member_class: class of all members, or one for each
+    :param member_class: class of all members, or a list with one class for each
     :param n_policies: number of members
-    :param member_kwargs: arguments of single members, one dict for each, or None
-    :param common_kwargs: arguments of every member, where its own do not say otherwise
+    :param member_kwargs: arguments of single members, which override the common ones
+    :param common_kwargs: arguments of every member
     :return: every member's class and arguments
     """
     classes = member_class if isinstance(member_class, (list, tuple)) else [member_class] * n_policies
@@ -282,10 +276,7 @@ def each_member(
 
 
 def check_agreement(members: Sequence[ActorCriticPolicy]) -> None:
-    """
-    :param members: members that were built with arguments of their own
-    :raises ValueError: if no KL is defined between two of them, or they want several optimizers
-    """
+    """Raise a ``ValueError`` if members have no KL between them or different optimizers."""
     first = members[0]
     for k, member in enumerate(members):
         for what, mine, its in (
@@ -302,11 +293,7 @@ def check_agreement(members: Sequence[ActorCriticPolicy]) -> None:
 
 
 def check_predict_with(predict_with: PredictWith, n_policies: int) -> None:
-    """
-    :param predict_with: setting to check
-    :param n_policies: number of members
-    :raises ValueError: if it is neither ``"ensemble"`` nor the index of a member
-    """
+    """Raise a ``ValueError`` if the setting is neither ``"ensemble"`` nor the index of a member."""
     if predict_with != "ensemble" and not (isinstance(predict_with, int) and 0 <= predict_with < n_policies):
         raise ValueError(
             f"predict_with={predict_with!r} is unknown: use a member's index, 0 to {n_policies - 1}, or 'ensemble'."

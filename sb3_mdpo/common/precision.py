@@ -17,17 +17,13 @@ from sb3_mdpo.common.policies import MutualPolicy
 # Images of 64x64 pixels in a chunk on the CPU: benchmarks/scaling.py measures sizes around it
 CPU_CHUNK = 128
 PIXELS = 64 * 64
-# Of glibc's malloc.h, and values: blocks below 32 MiB (its limit) are not mapped from the system one by one, and
-# what is freed is kept
+# From glibc's malloc.h: blocks below 32 MiB (its limit) are not mapped one by one, and freed memory is kept
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 MALLOC_SETTINGS = {M_MMAP_THRESHOLD: 2**25, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 2**26}
 
 
 def has_images(observation_space: spaces.Space[Any]) -> bool:
-    """
-    :param observation_space: observation space
-    :return: whether it is an image, or a dictionary with one inside
-    """
+    """Whether the observation space is an image, or a dictionary with one inside."""
     return bool(_images(observation_space))
 
 
@@ -37,10 +33,7 @@ def _images(observation_space: spaces.Space[Any]) -> list[spaces.Space[Any]]:
 
 
 def has_bfloat16(device: th.device) -> bool:
-    """
-    :param device: where the networks are
-    :return: whether it multiplies matrices of bfloat16 by instructions of its own
-    """
+    """Whether the device has instructions for matrix products in bfloat16."""
     if device.type == "cuda":
         return bool(th.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and (th.cpu._is_amx_tile_supported() or th.cpu._is_avx512_bf16_supported())
@@ -49,9 +42,9 @@ def has_bfloat16(device: th.device) -> bool:
 def resolve_precision(precision: str, device: th.device, observation_space: spaces.Space[Any]) -> str:
     """
     :param precision: ``"fp32"``, ``"bf16"`` or ``"auto"``
-    :param device: where the networks are
+    :param device: device of the networks
     :param observation_space: observation space
-    :return: ``"fp32"`` or ``"bf16"``: of ``"auto"`` the latter for images on hardware that has it
+    :return: ``"fp32"`` or ``"bf16"``; ``"auto"`` becomes bf16 for images on hardware that supports it
     """
     if precision != "auto":
         return precision
@@ -61,9 +54,8 @@ def resolve_precision(precision: str, device: th.device, observation_space: spac
 def automatic_chunk_size(policy: MutualPolicy) -> int | None:
     """
     :param policy: the members
-    :return: how many samples should go through a network at once: few images on a CPU, whose caches
-        they would leave, but as many more as they are smaller than 64x64; everything at once on GPUs, for
-        vectors, and where batch normalisation takes its statistics from the batch
+    :return: largest number of samples that go through a network at once: on a CPU as many images as fit into its
+        caches, more if they are smaller than 64x64; None on GPUs, for vectors and with batch normalisation
     """
     coupled = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in policy.modules())
     images = _images(policy.observation_space)
@@ -74,21 +66,18 @@ def automatic_chunk_size(policy: MutualPolicy) -> int | None:
 
 
 def features_extractors(policy: MutualPolicy) -> list[BaseFeaturesExtractor]:
-    """
-    :param policy: the members
-    :return: every features extractor once
-    """
+    """Every features extractor, once."""
     return [module for module in policy.modules() if isinstance(module, BaseFeaturesExtractor)]
 
 
 def run_in_bfloat16(extractor: nn.Module) -> None:
     """
-    Have the matrix products and convolutions of a features extractor computed in bfloat16; its
-    weights, its gradients and its features stay in float32.
+    Compute the matrix products and convolutions of a features extractor in bfloat16; its weights, gradients and
+    features stay in float32.
 
     :param extractor: features extractor
     """
-    # No closure: a copy of the extractor, or one that was pickled, must call itself and not this one
+    # Not a closure: a copied or unpickled extractor must call itself, not this one
     extractor.forward = partial(_forward_in_bfloat16, extractor)  # type: ignore[method-assign]
 
 
@@ -101,11 +90,10 @@ def _forward_in_bfloat16(extractor: nn.Module, observations: Any) -> th.Tensor:
 
 def keep_freed_memory(policy: MutualPolicy) -> None:
     """
-    Have the C library keep freed memory for the next tensor, where images are trained on the CPU.
+    Let the C library keep freed memory for the next tensor when training on images on the CPU.
 
-    By default it gives blocks of megabytes back to the system, which hands them out again page by page,
-    zeroed: a fifth of the time of a bfloat16 update. It changes this process for good: its memory does
-    not shrink after a peak. Only glibc has the setting; elsewhere nothing happens.
+    By default large blocks are returned to the system and zeroed again, which takes a fifth of the time of a bfloat16
+    update. The setting stays for the whole process, whose memory does not shrink after a peak. glibc only.
 
     :param policy: the members
     """

@@ -1,7 +1,7 @@
-"""What the processes of a training do together. One process alone has nothing to do.
+"""Communication between the processes of a training.
 
-The algorithm exchanges what is global through a :class:`Ranks`, whether there are several processes or not:
-``sb3_mdpo.distributed`` puts another one in its place.
+The algorithm exchanges global values through a :class:`Ranks`. This one is for a single process;
+``sb3_mdpo.distributed`` replaces it.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ class Ranks:
     The one process of an ordinary training.
 
     Most methods exchange messages: every process must call them, in the same order. :meth:`share`,
-    :meth:`spread_seed`, :meth:`share_statistics`, :meth:`callbacks` and :meth:`logger` do not, so models may be made
-    and loaded in one process alone.
+    :meth:`spread_seed`, :meth:`share_statistics`, :meth:`callbacks` and :meth:`logger` do not, so that one process can
+    create and load models alone.
     """
 
     rank = 0
@@ -31,24 +31,20 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that reads, writes and prints."""
+        """Whether this process reads and writes files and prints."""
         return self.rank == 0
 
     def share(self, total: int, what: str) -> int:
         """
-        :param total: a number of things, of all processes together
-        :param what: what they are, for the message
-        :return: this process' share of them
-        :raises ValueError: if they cannot be shared out equally
+        :param total: a number, of all processes together
+        :param what: its name, for the error message
+        :return: this process' share of it
+        :raises ValueError: if it cannot be divided equally
         """
         return total
 
     def average(self, tensors: Sequence[th.Tensor]) -> None:
-        """
-        Replace tensors by their means over the processes.
-
-        :param tensors: tensors of the same shapes in every process, changed in place
-        """
+        """Replace tensors, in place, by their means over the processes."""
 
     def normalize(self, advantages: Sequence[th.Tensor]) -> list[th.Tensor]:
         """
@@ -66,74 +62,51 @@ class Ranks:
         return series.var(dim=1, correction=0)
 
     def all_true(self, value: bool) -> bool:
-        """
-        :param value: this process' value
-        :return: whether it is true in all processes
-        """
+        """Whether the value is true in all processes."""
         return value
 
     def gather(self, value: T) -> list[T]:
-        """
-        :param value: anything that pickle can copy
-        :return: that of every process, in their order
-        """
+        """The value of every process, by rank; it must be picklable."""
         return [value]
 
     def gather_to_first(self, value: T) -> list[T]:
-        """
-        :param value: anything that pickle can copy
-        :return: in the first process that of every process, in the others nothing
-        """
+        """As :meth:`gather` in the first process, an empty list in the others."""
         return [value]
 
     def broadcast(self, value: T) -> T:
-        """
-        :param value: anything that pickle can copy
-        :return: that of the first process
-        """
+        """The value of the first process; it must be picklable."""
         return value
 
     def sync_parameters(self, module: th.nn.Module, settings: dict[str, Any]) -> None:
         """
-        Give all processes the parameters and buffers of the first one.
+        Copy the parameters and buffers of the first process to all others.
 
         :param module: the networks
-        :param settings: what must be the same in every process
-        :raises ValueError: if it is not
+        :param settings: settings that must be the same in every process
+        :raises ValueError: if they are not
         """
 
     def spread_seed(self, seed: int | None, env: VecEnv | None) -> None:
         """
-        Give the random generators and environments of every process seeds of their own.
+        Seed the random generators and environments of every process differently.
 
         :param seed: the training's seed
         :param env: training environments
         """
 
     def share_statistics(self, env: VecEnv) -> None:
-        """
-        Let ``VecNormalize`` learn from the environments of all processes; may be called again and again.
-
-        :param env: training environments
-        """
+        """Let ``VecNormalize`` learn from the environments of all processes; may be called repeatedly."""
 
     def peers_generator(self) -> Any:
-        """
-        :return: a generator with NumPy's method ``choice()`` that draws the same in every process until the next call
-        """
+        """A generator whose ``choice()`` (as NumPy's) draws the same in every process until the next call."""
         return np.random
 
     def callbacks(self, callback: Any) -> Any:
-        """
-        :param callback: what was given to ``learn()``
-        :return: what of it runs in this process
-        """
+        """The part of ``learn()``'s callback that runs in this process."""
         return callback
 
     def logger(self) -> Logger | None:
-        """
-        :return: the logger that this process must have, None for any
-        """
+        """The logger that this process must use, None for any."""
         return None
 
 
@@ -142,16 +115,12 @@ _current: list[Ranks] = [ALONE]
 
 
 def current_ranks() -> Ranks:
-    """
-    :return: the processes of the training that goes on here
-    """
+    """The processes of the current training."""
     return _current[-1]
 
 
 def enter(ranks: Ranks) -> None:
-    """
-    :param ranks: what :func:`current_ranks` shall give until :func:`leave`
-    """
+    """Make :func:`current_ranks` return ``ranks`` until :func:`leave`."""
     _current.append(ranks)
 
 

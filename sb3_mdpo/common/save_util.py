@@ -1,4 +1,4 @@
-"""What MDPO adds to SB3's zip files: a format version, and errors that say what is wrong with a file."""
+"""Format version of MDPO's saved models, and clear errors for files that cannot be loaded."""
 
 import json
 import pickle
@@ -14,16 +14,12 @@ from stable_baselines3.common.save_util import open_path
 
 from sb3_mdpo._version import __version__
 
-# What reading an open zip archive raises where it is none, or damaged; OSError for places before its beginning
-ZIP_ERRORS = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, ValueError),
-)
-# What SB3 raises where settings and weights in a file are not what they should be, beside what it has messages for
-MODEL_ERRORS = (
-    *(AttributeError, IndexError, MemoryError, OverflowError, TypeError, pickle.UnpicklingError),
-    *(error for error in ZIP_ERRORS if error is not ValueError),
-)
-# Increased when older versions of this package could no longer read the files that newer ones write
+# Raised by zipfile for damaged archives
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, OSError, RuntimeError)
+ZIP_ERRORS = (*DAMAGE, ValueError)
+# Raised by SB3 for invalid settings or weights, without a message for users
+MODEL_ERRORS = (*DAMAGE, AttributeError, IndexError, MemoryError, OverflowError, TypeError, pickle.UnpicklingError)
+# Increased when older versions of this package can no longer read what newer ones write
 FORMAT_VERSION = 1
 
 
@@ -31,10 +27,9 @@ def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any
     """
     Check a file before anything in it is unpickled.
 
-    :param path: what is going to be loaded
-    :param settings: what the caller wants to be different in the loaded model
-    :raises ValueError: if the file is of a newer format, not of MDPO or no zip file at all, or the
-        settings contradict the weights inside
+    :param path: file to load
+    :param settings: settings to change in the loaded model
+    :raises ValueError: if the file has a newer format or is not a saved MDPO model, or the settings contradict it
     """
     saved = read_plain_settings(path)
     version = saved.get("format_version", 1)
@@ -60,9 +55,11 @@ def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any
 
 def read_plain_settings(path: str | Path | BufferedIOBase) -> dict[str, Any]:
     """
+    Read the attributes that are plain JSON; nothing is unpickled.
+
     :param path: zip file that SB3's ``save()`` wrote
-    :return: the attributes inside that are plain JSON; nothing is unpickled
-    :raises ValueError: if it is no such file
+    :return: attributes by name
+    :raises ValueError: if it is not such a file
     """
     file = open_path(path, "r", suffix="zip")
     try:
@@ -80,11 +77,7 @@ def read_plain_settings(path: str | Path | BufferedIOBase) -> dict[str, Any]:
 
 @contextmanager
 def loading(path: str | Path | BufferedIOBase) -> Iterator[None]:
-    """
-    :param path: what is loaded
-    :return: context manager in which SB3 loads it
-    :raises ValueError: if what is in the file, or what is to be different from it, does not go together
-    """
+    """Context in which SB3 loads the file; its errors become a ``ValueError`` that names the file."""
     try:
         yield
     except (ValueError, AssertionError) as error:

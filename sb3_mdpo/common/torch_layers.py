@@ -19,7 +19,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
 
     def forward(self, x: th.Tensor) -> th.Tensor:
-        # In place where nobody else needs the tensor: the same numbers in less memory
+        # In place if the tensor is not needed any more: the same numbers in less memory
         residual: th.Tensor = self.conv1(th.relu_(self.conv0(th.relu(x))))
         return residual.add_(x)
 
@@ -37,11 +37,10 @@ class ImpalaStage(nn.Sequential):
 
 class ConvolutionalEncoder(BaseFeaturesExtractor):
     """
-    Convolutions, then one linear layer with ReLU; subclasses say which convolutions.
+    Convolutions, defined by subclasses, then one linear layer with ReLU.
 
-    The weights keep PyTorch's default initialisation as long as the policy around it does not overwrite it:
-    :class:`~sb3_mdpo.ImpalaCnnPolicy` and :class:`~sb3_mdpo.StridedCnnPolicy` do not, SB3's
-    ``CnnPolicy`` does unless it is given ``ortho_init=False``.
+    The weights keep PyTorch's default initialisation in :class:`~sb3_mdpo.ImpalaCnnPolicy` and
+    :class:`~sb3_mdpo.StridedCnnPolicy`; SB3's ``CnnPolicy`` overwrites it unless ``ortho_init=False``.
 
     :param observation_space: image space, channels first (SB3 transposes images by itself)
     :param features_dim: number of features extracted

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 @dataclass(frozen=True)
 class LossSettings:
     """
-    What the losses need besides data, fixed for one call of ``train()``.
+    Settings of the losses, fixed for one call of ``train()``.
 
     :param clip_range: PPO's clipping of the probability ratio
     :param clip_range_vf: clipping of the value prediction around its old value, None for no clipping
@@ -47,7 +47,7 @@ class Evaluation:
     :param distribution: action distribution, batch shape ``(B,)``
     :param values: predicted values, shape ``(B,)``
     :param log_prob: log probability of the actions taken, shape ``(B,)``
-    :param entropy: shape ``(B,)``, or None where it has no analytical form
+    :param entropy: shape ``(B,)``, or None if it has no analytical form
     """
 
     distribution: Distribution
@@ -118,8 +118,8 @@ def value_loss(
 
 def entropy_loss(entropy: th.Tensor | None, log_prob: th.Tensor) -> th.Tensor:
     """
-    :param entropy: shape ``(B,)``, None where it has no analytical form (squashed Gaussians)
-    :param log_prob: shape ``(B,)``, its negative mean stands in for a missing entropy
+    :param entropy: shape ``(B,)``, None if it has no analytical form (squashed Gaussians)
+    :param log_prob: shape ``(B,)``, used to estimate a missing entropy
     :return: negative mean entropy, scalar
     """
     return -th.mean(-log_prob) if entropy is None else -th.mean(entropy)
@@ -161,13 +161,11 @@ def member_loss(
     own: Evaluation, samples: RolloutBufferSamples, peers: Sequence[Distribution], settings: LossSettings
 ) -> MemberLoss:
     """
-    One member's loss on a minibatch of its own samples.
-
-    Every part is a mean over samples, so that the weighted mean over the chunks of a minibatch is
-    the minibatch's.
+    One member's loss on a minibatch of its own samples. Every part is a mean over samples, so that chunks of a
+    minibatch can be averaged.
 
     :param own: the member's evaluation of the minibatch
-    :param samples: the minibatch, its advantages normalised already where they are to be
+    :param samples: the minibatch, with normalised advantages if the setting is on
     :param peers: the peers' distributions on the same states; empty for a single policy
     :param settings: coefficients and clip ranges
     :return: the loss and its parts
@@ -180,7 +178,7 @@ def member_loss(
     total = surrogate + settings.ent_coef * entropy + settings.vf_coef * value
 
     distill_kl = distillation_kl(own.distribution, peers) if peers else th.zeros_like(surrogate)
-    # Left out rather than multiplied by 0: the members are then exactly PPO's
+    # Left out, not multiplied by 0, so that the members are exactly PPO's
     if peers and settings.distill_coef != 0:
         total = total + settings.distill_coef * distill_kl
 

@@ -44,15 +44,13 @@ SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
 
 class MDPO(MutualOnPolicyAlgorithm):
     """
-    Mutual Distillation Policy Optimization: two or more PPO policies, each with its own
-    environments and rollouts, learn side by side, and a KL term draws each towards the others
-    on its own states.
+    Mutual Distillation Policy Optimization: two or more PPO policies learn side by side, each with its own environments
+    and rollouts, and a KL term draws each towards the others on its own states.
 
-    Paper: https://arxiv.org/abs/2501.02481 (not Mirror Descent Policy Optimization, which has
-    the same abbreviation). The arguments are those of SB3's ``PPO`` with the same meanings and
-    defaults, but ``batch_size`` counts samples per policy, and ``clip_range_vf`` takes the larger
-    one of the clipped and the unclipped error as the paper does, where SB3 takes the clipped one.
-    ``num_timesteps`` counts the environment steps of all policies together.
+    Paper: https://arxiv.org/abs/2501.02481 (not Mirror Descent Policy Optimization, which has the same abbreviation).
+    The arguments are those of SB3's ``PPO`` with the same meanings and defaults, but ``batch_size`` counts samples per
+    policy, and ``clip_range_vf`` takes the larger of the clipped and the unclipped error as in the paper, while SB3
+    takes the clipped one. ``num_timesteps`` counts the environment steps of all policies together.
 
     :param policy: class of the members or its alias (MlpPolicy, CnnPolicy, MultiInputPolicy,
         ImpalaCnnPolicy, StridedCnnPolicy); or a list with one for each member
@@ -79,7 +77,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     :param rollout_buffer_class: subclass of ``MutualRolloutBuffer`` to use instead of it
     :param rollout_buffer_kwargs: further arguments of the rollout buffer
     :param target_kl: a member whose KL from its old policy exceeds 1.5 times this value leaves
-        the update, while its peers go on; with one member this is PPO's rule
+        the update, while its peers continue; with one member this is PPO's rule
     :param stats_window_size: number of episodes that the logged returns are averaged over,
         for all members together and for each one
     :param tensorboard_log: log location for tensorboard (if None, no logging)
@@ -101,14 +99,13 @@ class MDPO(MutualOnPolicyAlgorithm):
         float32; ``"auto"``: bf16 for images on hardware that has it, else fp32
     :param chunk_size: a minibatch goes through the networks in chunks of at most this many samples,
         whose gradients add up to the minibatch's: the same up to rounding with less memory (but not
-        for batch normalisation, which sees chunks). None to have it chosen for the device: 128
-        images of 64x64 on a CPU, more where they are smaller, else whole minibatches
+        for batch normalisation, which sees chunks). None for a default that depends on the device: 128
+        images of 64x64 on a CPU, more if they are smaller, else whole minibatches
     :param compile: whether features extractors are compiled by ``torch.compile``
-    :param predict_with: who acts in ``predict()``: a member's index, or "ensemble" for the
-        average of all members' action distributions. It may be changed at any time and is saved
-        with the model
-    :param check_finite: whether NaN or infinity in observations, rewards, what the networks say of them, losses
-        or gradients ends the training with a ``NonFiniteError`` that says whose it is and when it came up
+    :param predict_with: the index of the member that acts in ``predict()``, or "ensemble" for the average of all
+        members' action distributions. It may be changed at any time and is saved with the model
+    :param check_finite: whether NaN or infinity in observations, rewards, network outputs, losses or gradients ends the
+        training with a ``NonFiniteError`` that names the members and the time step
     :param _init_setup_model: whether to build the network at the creation of the instance
     :raises ValueError: if an argument is outside its range, or ``batch_size`` is larger than
         a member's rollout
@@ -292,7 +289,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         constant_peers = self.detach_peers or settings.distill_coef == 0
         batch_size = self.ranks.share(self.batch_size, "batch_size")
         peers_generator = self.ranks.peers_generator()
-        with distribution_checks(False):  # check_update() finds what they would
+        with distribution_checks(False):  # check_update() replaces them
             for epoch in range(self.n_epochs):
                 for minibatch in self.rollout_buffer.get(batch_size):
                     peers = draw_peers(self.n_policies, self.distill_mode, peers_generator)
@@ -308,16 +305,16 @@ class MDPO(MutualOnPolicyAlgorithm):
                     if self.verbose >= 1:
                         print(f"Early stopping at step {epoch}: all policies have reached target_kl={self.target_kl}")
                     break
-        # Statistics of batch normalisation: each process has seen its own samples
+        # Batch normalisation's statistics, which each process has computed from its own samples
         self.ranks.average([buffer for buffer in self.policy.buffers() if buffer.is_floating_point()])
         self._log_update(history, settings)
 
     def _loss_settings(self) -> LossSettings:
         progress = self._current_progress_remaining
         vf_schedule = self.clip_range_vf_schedule
-        # The last rollout may go beyond the total: below 0, a line that falls to 0 there is no coefficient any more
+        # The last rollout may exceed total_timesteps, where a linear schedule would become negative
         distill_coef = self.distill_coef_schedule(max(progress, 0.0))
-        if not distill_coef >= 0:  # NaN neither
+        if not distill_coef >= 0:  # negative or NaN
             raise ValueError(
                 f"The schedule of distill_coef gave {distill_coef} at progress_remaining={progress}: it must not be "
                 "negative, which would drive the members apart."
@@ -369,7 +366,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         :return: the trained model
         :raises ValueError: if the number of environments is not a multiple of ``n_policies``, or
             ``batch_size`` is larger than a member's rollout
-        :raises NonFiniteError: if ``check_finite`` is set, and NaN or infinity comes up
+        :raises NonFiniteError: if ``check_finite`` is set and NaN or infinity occurs
         """
         self._check_rollout()
         keep_freed_memory(self.policy)
@@ -386,9 +383,9 @@ class MDPO(MutualOnPolicyAlgorithm):
         """
         A member as a plain SB3 model that saves, loads, predicts and learns by itself.
 
-        It has a copy of the member's weights and, where PPO has them, this model's settings. Its
-        optimizer starts anew, as the moments here are those of a mean over members; it has no
-        environment yet: ``set_env()`` takes one with the number of environments that the member had.
+        It has a copy of the member's weights and the settings that PPO shares with MDPO. Its optimizer starts anew,
+        because the moments here belong to a mean over members. Give it an environment with ``set_env()``, with as many
+        environments as the member had.
 
         :param member: the member's index
         :return: the PPO model
@@ -408,14 +405,13 @@ class MDPO(MutualOnPolicyAlgorithm):
 
     def export(self, path: str | Path, include_optimizer: bool = False) -> None:
         """
-        Write the model as plain data that :meth:`from_export` reads without running anything in it, unlike the
-        files of :meth:`save`. An export that is there is replaced once the new one is complete.
+        Write the model as plain data that :meth:`from_export` reads without executing code, unlike files of
+        :meth:`save`. An existing export is replaced once the new one is complete.
 
         :param path: folder to write: ``config.json`` and ``model.safetensors``
-        :param include_optimizer: whether to write the optimizer's state as well, three times the size with Adam:
-            training then goes on as if it had not been interrupted
-        :raises ValueError: if a setting is code or an object of which an export knows nothing, or something
-            else than an export is at the path
+        :param include_optimizer: whether to write the optimizer's state as well, three times the size with Adam, to
+            continue training as if it had not been interrupted
+        :raises ValueError: if a setting is code or an unknown object, or the path holds something other than an export
         """
         from sb3_mdpo.persistence.export.write import write_export
 
@@ -434,14 +430,13 @@ class MDPO(MutualOnPolicyAlgorithm):
         Rebuild a model from an export. Nothing in it is imported, evaluated or unpickled.
 
         :param path: folder that :meth:`export` wrote
-        :param env: environment to go on with, None to predict only
+        :param env: environment to continue training with, None to predict only
         :param device: device on which the code should run
-        :param custom_objects: dotted name in the export -> class of one's own that it may use
+        :param custom_objects: custom classes that the export may use, by their dotted name in it
         :param kwargs: settings to change
         :return: the model
-        :raises ValueError: if anything in the export is not as it should be, or the spaces of ``env`` are not
-            the model's
-        :raises TypeError: if ``kwargs`` names what is no setting, or what the weights were made for
+        :raises ValueError: if the export is invalid, or the spaces of ``env`` are not the model's
+        :raises TypeError: if ``kwargs`` has a name that is not a setting, or a setting that the weights depend on
         """
         from sb3_mdpo.persistence.export.read import load_export
 

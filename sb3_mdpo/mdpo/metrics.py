@@ -1,4 +1,4 @@
-"""What one call of ``train()`` logs."""
+"""The metrics that one call of ``train()`` logs."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from sb3_mdpo.mdpo.update import METRICS
 
 
 class UpdateHistory:
-    """The metrics of an update, left on the device until :meth:`fetch` fetches them all at once."""
+    """The metrics of an update, kept on the device until :meth:`fetch`."""
 
     def __init__(self) -> None:
         self.epochs: list[int] = []
@@ -23,9 +23,9 @@ class UpdateHistory:
     def append(self, epoch: int, metrics: th.Tensor, took_part: frozenset[int], stepped: frozenset[int]) -> None:
         """
         :param epoch: index of the epoch
-        :param metrics: what ``minibatch_step()`` returned, shape ``(n_policies, len(METRICS))``
+        :param metrics: from ``minibatch_step()``, shape ``(n_policies, len(METRICS))``
         :param took_part: members whose loss was computed
-        :param stepped: those of them that did not reach ``target_kl`` with it
+        :param stepped: members among them that did not reach ``target_kl``
         """
         self.epochs.append(epoch)
         self.steps.append(metrics)
@@ -38,7 +38,7 @@ class UpdateHistory:
         :return: everything on the host
         """
         steps, further = th.stack(self.steps), th.stack(list(at_the_end.values()))
-        host = th.cat([steps.flatten(), further.flatten()]).cpu().numpy()  # the only time that the host waits
+        host = th.cat([steps.flatten(), further.flatten()]).cpu().numpy()  # the host waits only here
         members = range(steps.shape[1])
         return FetchedUpdate(
             epochs=np.array(self.epochs),
@@ -55,9 +55,9 @@ class FetchedUpdate:
     The metrics of an update on the host.
 
     :param epochs: index of the epoch of every minibatch, shape ``(minibatches,)``
-    :param steps: what ``minibatch_step()`` returned, shape ``(minibatches, n_policies, len(METRICS))``
+    :param steps: metrics of every minibatch, shape ``(minibatches, n_policies, len(METRICS))``
     :param took_part: whether a member's loss was computed, shape ``(minibatches, n_policies)``
-    :param stepped: whether it did not reach ``target_kl`` with it, shape ``(minibatches, n_policies)``
+    :param stepped: whether the member also did not reach ``target_kl``, shape ``(minibatches, n_policies)``
     :param at_the_end: further metrics by name, each of shape ``(n_policies,)``
     """
 
@@ -95,7 +95,7 @@ class FetchedUpdate:
 
 def explained_variance(values: th.Tensor, returns: th.Tensor, ranks: Ranks = ALONE) -> th.Tensor:
     """
-    SB3's ``explained_variance`` per member, without leaving the device.
+    SB3's ``explained_variance`` per member, computed on the device.
 
     :param values: predictions, shape ``(n_policies, samples)``
     :param returns: targets, same shape
@@ -109,10 +109,9 @@ def explained_variance(values: th.Tensor, returns: th.Tensor, ranks: Ranks = ALO
 
 def check_update(update: FetchedUpdate, num_timesteps: int) -> None:
     """
-    Check the losses that were learned from, and their gradients. What a member computed as it reached ``target_kl`` was
-    not, nor is it in the explained variance.
+    Check the losses and gradients of all optimizer steps. Losses of members that reached ``target_kl`` are not used.
 
-    :param update: the metrics of all minibatches, on the host already
+    :param update: the metrics of all minibatches
     :param num_timesteps: environment steps so far
     :raises NonFiniteError: if a loss or a gradient is not finite, in the first such minibatch
     """

@@ -14,36 +14,26 @@ from sb3_mdpo.common.policies import MutualPolicy
 from sb3_mdpo.common.ranks import ALONE, Ranks
 from sb3_mdpo.mdpo.losses import Evaluation, LossSettings, member_loss
 
-# The columns of what minibatch_step() returns; all but the last two names are fields of MemberLoss
+# The columns of minibatch_step()'s result; all but the last two names are fields of MemberLoss
 METRICS = (
-    "policy_gradient_loss",
-    "value_loss",
-    "entropy_loss",
-    "distill_kl",
-    "clip_fraction",
-    "approx_kl",
-    "loss",
-    "grad_norm",
+    *("policy_gradient_loss", "value_loss", "entropy_loss", "distill_kl", "clip_fraction", "approx_kl"),
+    *("loss", "grad_norm"),
 )
 
 
 def evaluate_member(member: ActorCriticPolicy, samples: RolloutBufferSamples) -> Evaluation:
-    """
-    :param member: the member whose rollout the samples are from
-    :param samples: minibatch of ``B`` samples
-    :return: its current values and action distribution on them
-    """
+    """The member's current values and action distribution on a minibatch of its own samples."""
     values, log_prob, entropy = member.evaluate_actions(samples.observations, samples.actions)
-    # SB3's policies have one distribution object each, which the next forward pass changes
+    # The next forward pass changes the policy's distribution object
     return Evaluation(copy(member.action_dist), values.flatten(), log_prob, entropy)
 
 
 def peer_distribution(peer: ActorCriticPolicy, observations: PyTorchObs, constant: bool) -> Distribution:
     """
     :param peer: another member
-    :param observations: the states of the member that is taught
-    :param constant: whether no gradient shall reach the peer. It then answers as it does in
-        rollouts, without dropout, and its batch normalisation learns nothing about these states
+    :param observations: states of the member that learns from it
+    :param constant: whether the peer gets no gradient. It is then in evaluation mode, as in rollouts: without dropout
+        or changes of batch statistics
     :return: the peer's action distribution on these states
     """
     if not constant:
@@ -60,7 +50,7 @@ def draw_peers(n_policies: int, distill_mode: str, generator: Any = np.random) -
     """
     :param n_policies: number of members
     :param distill_mode: ``"all"`` for all peers, ``"random"`` for one of them
-    :param generator: what draws it: NumPy's global generator, which SB3 seeds, or another ``RandomState``
+    :param generator: NumPy's global generator, which SB3 seeds, or another ``RandomState``
     :return: for every member, the indices of the peers that it learns from in a minibatch
     :raises ValueError: if there is no such mode
     """
@@ -75,28 +65,23 @@ def n_differentiated(
     peers: list[list[int]], took_part: frozenset[int], stepped: frozenset[int], no_gradient: bool
 ) -> int:
     """
-    Count the forward passes of a step that also went backward: those of the members, and of the peers
-    that are no constants to them.
+    Count the forward passes of a step that also went backward: those of members, and of peers that get gradients.
 
     :param peers: for each member, the indices of the peers in its distillation term
     :param took_part: members whose loss was computed
-    :param stepped: those of them that did not reach ``target_kl`` with it
+    :param stepped: members among them that did not reach ``target_kl``
     :param no_gradient: whether all peers are constants
-    :return: number of networks that one sample of every member went through both ways, over all members
+    :return: number of forward and backward passes, summed over members, per sample of each member
     """
     passes = len(took_part)
     if not no_gradient:
-        # Members go one after the other: to the later ones, one that has just reached target_kl is a constant
+        # Members are processed in order: one that has just reached target_kl is a constant to those after it
         passes += sum(j in (stepped if j < k else took_part) for k in took_part for j in peers[k])
     return passes
 
 
 def chunks(samples: RolloutBufferSamples, chunk_size: int | None) -> list[RolloutBufferSamples]:
-    """
-    :param samples: minibatch of ``B`` samples
-    :param chunk_size: largest number of samples in a chunk, None for no limit
-    :return: the minibatch in pieces, views of it
-    """
+    """Split a minibatch into views of at most ``chunk_size`` samples, None for no limit."""
     n_samples = len(samples.actions)
     if chunk_size is None or chunk_size >= n_samples:
         return [samples]
@@ -119,12 +104,12 @@ def backward_of_member(
     chunk_size: int | None,
 ) -> th.Tensor:
     """
-    Add the gradient of one member's term of the joint loss, chunk after chunk: up to rounding that
-    of the minibatch at once, with one chunk's activations in memory at a time.
+    Add the gradient of one member's term of the joint loss, chunk by chunk: equal to that of the whole minibatch up to
+    rounding, with the activations of one chunk in memory at a time.
 
     :param policy: the members
     :param k: the member's index
-    :param samples: minibatch of its samples, advantages normalised already where they are to be
+    :param samples: minibatch of its samples, with normalised advantages if the setting is on
     :param peers: indices of the peers that it learns from, and whether each is a constant
     :param settings: coefficients and clip ranges
     :param chunk_size: largest number of samples in a chunk, None for no limit
@@ -162,11 +147,10 @@ def minibatch_step(
     """
     One step of the common optimizer on the mean of the members' losses.
 
-    The members' terms are differentiated one after the other, which gives the same gradient as
-    their mean with one term's activations in memory at a time. Gradient norms are clipped per
-    member after the mean, as in the paper. A member whose ``approx_kl`` exceeds ``1.5 * target_kl`` leaves ``active``:
-    it takes no further part in this update, neither this step nor a later one, and serves its
-    peers as a constant. The host waits for the device only for this, and not without ``target_kl``.
+    The members' terms are differentiated one after the other, with one term's activations in memory at a time. Gradient
+    norms are clipped per member after the mean, as in the paper. A member whose ``approx_kl`` exceeds
+    ``1.5 * target_kl`` leaves ``active``: it takes no further steps in this update, including this one, and is a
+    constant to its peers. The host waits for the device only if ``target_kl`` is set.
 
     :param policy: members and optimizer
     :param minibatch: samples of each member
@@ -177,8 +161,8 @@ def minibatch_step(
     :param detach_peers: whether the KL's gradient stops at the peers (Deep Mutual Learning)
     :param target_kl: SB3's limit of the KL between the old and the new policy, None for no limit
     :param chunk_size: largest number of samples that go through a network at once, None for no limit
-    :param ranks: the processes that have parts of this minibatch: gradients and metrics are those of all of it
-    :return: metrics of this step, shape ``(n_policies, len(METRICS))``, 0 for members that take no part
+    :param ranks: the processes that share this minibatch: gradients and metrics are averaged over them
+    :return: metrics of this step, shape ``(n_policies, len(METRICS))``, 0 for inactive members
     """
     metrics = th.zeros((policy.n_policies, len(METRICS)), device=policy.device)
     policy.optimizer.zero_grad()
@@ -200,7 +184,7 @@ def minibatch_step(
 
     for k, member in enumerate(policy.members):
         if k not in active:
-            # Peers that were still active before may have sent gradients here; None makes the optimizer skip it
+            # It may have gradients from peers; None makes the optimizer skip it
             member.zero_grad(set_to_none=True)
     ranks.average([*(one.grad for one in policy.parameters() if one.grad is not None), metrics])
     for k in sorted(active):

@@ -20,7 +20,7 @@ def check_arguments(
     arguments: Mapping[str, Any], members: list[tuple[type, dict[str, Any]]], observation_space: spaces.Space[Any]
 ) -> None:
     """
-    Check what does not depend on the number of environments, for new and loaded models.
+    Check the arguments of new and loaded models, except those that depend on the number of environments.
 
     :param arguments: the model's attributes by name
     :param members: class and ``policy_kwargs`` of each member
@@ -44,13 +44,7 @@ def check_arguments(
 
 
 def check_members(n_policies: int, policy_class: MemberClass, policy_kwargs: dict[str, Any]) -> None:
-    """
-    :param n_policies: number of members
-    :param policy_class: their class, or a list with one for each
-    :param policy_kwargs: their arguments; ``member_kwargs`` may list those of each
-    :raises ValueError: if a list has another length
-    :raises TypeError: if arguments are not a dict
-    """
+    """A ``ValueError`` if a list has not one entry per member, a ``TypeError`` if arguments are not a dict."""
     own_kwargs = policy_kwargs.get("member_kwargs")
     for name, given in (("policy", policy_class), ("policy_kwargs", own_kwargs)):
         if isinstance(given, Sequence) and len(given) != n_policies:
@@ -96,10 +90,8 @@ def check_rollout(
     *, n_envs: int, n_steps: int, n_policies: int, batch_size: int, normalize_advantage: bool, ranks: Ranks
 ) -> None:
     """
-    Check that the environments can be shared out and the minibatches filled.
-
-    Models may be loaded with any number of environments, to record a video with a single one
-    for example: only those that learn need this.
+    Check before training that the environments can be divided among the members and the minibatches filled. Models may
+    be loaded with any number of environments, e.g. with one to record a video.
 
     :param n_envs: environments of this process
     :param n_steps: steps per environment and update
@@ -107,7 +99,7 @@ def check_rollout(
     :param batch_size: minibatch size per policy, of all processes together
     :param normalize_advantage: whether advantages are normalised
     :param ranks: the processes of the training
-    :raises ValueError: if the environments cannot be shared out, or a minibatch cannot be filled
+    :raises ValueError: if the environments cannot be divided, or a minibatch cannot be filled
     """
     if n_envs % n_policies:
         raise ValueError(

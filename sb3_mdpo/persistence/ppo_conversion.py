@@ -1,4 +1,4 @@
-"""Members to PPO models of SB3, and PPO models to members."""
+"""Conversion between members and SB3's PPO models."""
 
 from io import BufferedIOBase
 from pathlib import Path
@@ -17,12 +17,7 @@ COMMON_ARGUMENTS = tuple(name for name, argument in ARGUMENTS.items() if argumen
 
 
 def member_to_ppo(model: MutualOnPolicyAlgorithm, k: int) -> PPO:
-    """
-    :param model: model of the member, which stays as it is
-    :param k: the member's index
-    :return: see :meth:`sb3_mdpo.MDPO.to_ppo`
-    :raises ValueError: if there is no such member, or actions do not start at 0
-    """
+    """See :meth:`sb3_mdpo.MDPO.to_ppo`."""
     member = _member(model, k)
     if not starts_at_zero(model.action_space):
         raise ValueError(
@@ -45,12 +40,7 @@ def member_to_ppo(model: MutualOnPolicyAlgorithm, k: int) -> PPO:
 
 
 def ppo_to_member(model: MutualOnPolicyAlgorithm, k: int, ppo: PPO | str | Path | BufferedIOBase) -> None:
-    """
-    :param model: model of the member
-    :param k: the member's index
-    :param ppo: see :meth:`sb3_mdpo.MDPO.load_ppo`
-    :raises ValueError: if there is no such member, or networks or spaces differ
-    """
+    """See :meth:`sb3_mdpo.MDPO.load_ppo`."""
     member = _member(model, k)
     source = ppo if isinstance(ppo, PPO) else load_ppo(ppo, model.device)
     for name in ("observation_space", "action_space"):
@@ -73,12 +63,7 @@ def ppo_to_member(model: MutualOnPolicyAlgorithm, k: int, ppo: PPO | str | Path 
 
 
 def load_ppo(path: str | Path | BufferedIOBase, device: th.device | str = "auto") -> PPO:
-    """
-    :param path: file that PPO's ``save()`` wrote
-    :param device: PyTorch device
-    :return: the model
-    :raises ValueError: if the file is damaged or not PPO's
-    """
+    """Load a PPO model. A ``ValueError`` if the file is damaged or not PPO's."""
     if "n_policies" in read_plain_settings(path):
         raise ValueError(f"{path} is an MDPO model: pass MDPO.load({str(path)!r}).to_ppo(k) instead.")
     with loading(path):

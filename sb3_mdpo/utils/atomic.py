@@ -1,4 +1,4 @@
-"""Files and folders that are either complete or not there."""
+"""Atomic writes of files and folders."""
 
 import os
 import shutil
@@ -11,10 +11,9 @@ from typing import BinaryIO
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """
-    Write a file so that ``path`` always holds either the old or the new one, complete.
+    Context that yields a file to write to, which replaces ``path`` once it is complete.
 
     :param path: file to write; missing folders are created
-    :return: context manager that yields the file to write to
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -32,12 +31,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def replacing_folder(path: Path, replaceable: Collection[str]) -> Iterator[Path]:
     """
-    Write a folder so that ``path`` never holds half of one. Folders cannot replace each other: a process killed between
-    two renames leaves the old one as ``.<name>.<pid>.old``.
+    Context that yields an empty folder to write files to, which replaces ``path`` once it is complete. A process killed
+    between the two renames leaves the old folder as ``.<name>.<pid>.old``.
 
     :param path: folder to write; missing folders above it are created
-    :param replaceable: names of the files that an older folder may hold
-    :return: context manager that yields an empty folder to write files to
+    :param replaceable: names of the files that an existing folder may hold
     :raises ValueError: if anything else is at the path
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):

@@ -1,7 +1,6 @@
 """Public names that are imported on first use (PEP 562).
 
-Standard library only, and as little of it as possible: the zoo's start-up hook imports this module in every Python
-process.
+The zoo's start-up hook imports this module in every Python process, so it imports as little as possible.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Packages that only some commands need."""
+"""Optional dependencies."""
 
 from importlib.util import find_spec
 
 
 def need(extra: str, **modules: str) -> None:
     """
-    :param extra: extra of this package that brings them
-    :param modules: module -> name of the package that it is of
-    :raises ImportError: if one is not installed, with what to install
+    :param extra: extra of this package that installs them
+    :param modules: names of packages by module
+    :raises ImportError: if one is not installed
     """
     for module, package in modules.items():
         if find_spec(module) is None:

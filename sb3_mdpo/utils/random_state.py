@@ -11,9 +11,7 @@ from stable_baselines3.common.utils import set_random_seed
 
 
 def generator_states() -> dict[str, Any]:
-    """
-    :return: where the global generators are, those of all CUDA devices included
-    """
+    """States of the global generators, including those of all CUDA devices."""
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(),
@@ -23,9 +21,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def set_generator_states(states: dict[str, Any]) -> None:
-    """
-    :param states: from :func:`generator_states`; generators of CUDA devices that are not here are left out
-    """
+    """Restore :func:`generator_states`; states of CUDA devices that this machine lacks are ignored."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     th.set_rng_state(states["torch"])
@@ -36,13 +32,11 @@ def set_generator_states(states: dict[str, Any]) -> None:
 @contextmanager
 def undisturbed(policy: th.nn.Module, seed: int) -> Iterator[None]:
     """
-    Within it the generators that SB3 samples with (Python's, NumPy's and torch's global ones, on all devices) are
-    seeded; afterwards they are where they were before, and so are the training modes of all networks. A
-    training that is evaluated on the way stays the same bit for bit.
+    Context for evaluations, which leave the training the same bit for bit: the global generators are seeded inside, and
+    restored afterwards together with the training modes of all networks.
 
-    :param policy: networks that are evaluated
+    :param policy: networks to evaluate
     :param seed: seed of the generators
-    :return: context manager
     """
     python, numpy = random.getstate(), np.random.get_state()
     training = {module: module.training for module in policy.modules()}

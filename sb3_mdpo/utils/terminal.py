@@ -9,9 +9,9 @@ LONGEST_MESSAGE = 1000  # characters
 
 def one_line(message: object, longest: int = LONGEST_MESSAGE) -> str:
     """
-    :param message: what is wrong
-    :param longest: how many characters of it to show
-    :return: it in one line that a terminal can show, without the middle of what is too long to be read
+    :param message: error message
+    :param longest: largest number of characters
+    :return: the message in one printable line; the middle of a longer one is left out
     """
     text = " ".join(str(message).split())
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
@@ -20,7 +20,7 @@ def one_line(message: object, longest: int = LONGEST_MESSAGE) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, whatever was typed."""
+    """A parser whose errors are always one line."""
 
     def error(self, message: str) -> NoReturn:
         super().error(one_line(message))

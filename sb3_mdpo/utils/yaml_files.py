@@ -1,4 +1,4 @@
-"""YAML that somebody wrote or changed: whatever is wrong with it is a ``ValueError`` that names the file."""
+"""YAML files written by users: all errors are a ``ValueError`` that names the file."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any
 
 import yaml
 
-# Aliases make a small file a document without end; ours have a few hundred values and are a few levels deep
+# Limits, because aliases can expand a small file without end
 MOST_VALUES, DEEPEST = 100_000, 50
-# What constructors of YAML raise, beside its own errors: ValueError for the 99th of a month, for example
+# Raised by YAML and its constructors, e.g. ValueError for the 99th of a month
 ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
 
 
 class PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
-    """YAML's plain loader, to which a key that is there twice is a mistake."""
+    """YAML's safe loader, which also refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -25,12 +25,7 @@ class PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
 
 
 def read_text(path: Path) -> str:
-    """
-    :param path: file
-    :return: its text
-    :raises ValueError: if it is none in UTF-8
-    :raises OSError: if it cannot be read
-    """
+    """Read a text file. A ``ValueError`` if it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -40,9 +35,9 @@ def read_text(path: Path) -> str:
 def read_yaml(path: Path, loader: type[Any] = PlainLoader) -> Any:
     """
     :param path: file
-    :param loader: YAML's loader, e.g. ``yaml.UnsafeLoader`` for what the zoo writes, which runs what the file names
-    :return: what it says
-    :raises ValueError: if it is no YAML, has something twice, or has no end
+    :param loader: YAML's loader; ``yaml.UnsafeLoader`` for files of the zoo, which can execute code
+    :return: its content
+    :raises ValueError: if it is not YAML, has a duplicate key, or is too large
     :raises OSError: if it cannot be read
     """
     text = read_text(path)
@@ -61,8 +56,8 @@ def read_mapping(path: Path, loader: type[Any] = PlainLoader) -> dict[str, Any]:
     """
     :param path: file
     :param loader: as for :func:`read_yaml`
-    :return: its mapping
-    :raises ValueError: if it is none, or has keys that are no text
+    :return: its content
+    :raises ValueError: if it is not a mapping, or has keys that are not text
     :raises OSError: if it cannot be read
     """
     document = read_yaml(path, loader)

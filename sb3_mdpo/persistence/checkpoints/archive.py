@@ -21,12 +21,8 @@ from sb3_mdpo.utils.atomic import replacing
 FORMAT = 1
 MANIFEST, STATE = "manifest.json", "state.pkl"
 PATTERN = re.compile(r"checkpoint_(\d+)\.zip")
-# Versions that decide about the numbers of a training
-VERSIONS = {
-    "sb3-mdpo": __version__,
-    "stable-baselines3": stable_baselines3.__version__,
-    "torch": str(th.__version__),
-}
+# Packages whose version affects the numbers of a training
+VERSIONS = {"sb3-mdpo": __version__, "stable-baselines3": stable_baselines3.__version__, "torch": str(th.__version__)}
 
 
 @dataclass(frozen=True)
@@ -38,10 +34,10 @@ class Snapshot:
     :param iterations: rollouts that were followed by an update
     :param seconds: duration of the training so far
     :param settings: arguments of the model that are numbers, booleans, strings or SB3's schedules
-    :param problems: why a training resumed from here would not be bit for bit the same; empty if it is
-    :param state: pickle of everything that changes in a training
+    :param problems: reasons why a training resumed from here is not identical; empty if it is
+    :param state: pickle of the state of the training
     :param files: files that only grow, by name
-    :param tables: content of files that are rewritten now and then, by name
+    :param tables: content of files that are sometimes rewritten, by name
     :param events: TensorBoard's files, by name of the logger's output
     :param others: ``state`` of the further processes of a distributed training
     """
@@ -86,12 +82,7 @@ class DamagedError(ValueError):
 
 
 def write(folder: Path, snapshot: Snapshot) -> Path:
-    """
-    :param folder: folder of checkpoints, created if it is missing
-    :param snapshot: snapshot to write
-    :return: the file, which is on disk when this returns
-    :raises OSError: if it cannot be written; older checkpoints stay as they are
-    """
+    """Write a snapshot to disk; returns its file. If that fails, older checkpoints stay as they are."""
     path = folder / f"checkpoint_{snapshot.num_timesteps:012d}.zip"
     members = {STATE: snapshot.state}
     members |= {f"text/{index}": position.read() for index, position in enumerate(snapshot.files.values())}
@@ -113,10 +104,8 @@ def _to_json(value: Any) -> Any:
 
 def read(path: Path) -> Checkpoint:
     """
-    The state is only unpickled later, by ``Training``. That can execute code: read your own checkpoints only.
+    Read a checkpoint. ``Training`` unpickles its state later, which can execute code: read only your own checkpoints.
 
-    :param path: file that :func:`write` wrote
-    :return: the checkpoint
     :raises DamagedError: if it is not complete, or the checksum of a part is wrong
     :raises ValueError: if a newer version of this package wrote it
     """
@@ -152,10 +141,7 @@ def _position(value: dict[str, Any]) -> Position:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """
-    :param folder: folder of checkpoints, which need not exist
-    :return: their files, the newest first
-    """
+    """Files of the checkpoints in a folder, the newest first."""
     found = {int(match[1]): path for path in folder.glob("*") if (match := PATTERN.fullmatch(path.name))}
     return [found[steps] for steps in sorted(found, reverse=True)]
 
@@ -184,9 +170,6 @@ def read_newest(folder: Path) -> Checkpoint | None:
 
 
 def remove_old(folder: Path, keep: int) -> None:
-    """
-    :param folder: folder of checkpoints
-    :param keep: number of newest checkpoints to keep; unfinished files of killed processes are removed too
-    """
+    """Remove all but the newest ``keep`` checkpoints, and unfinished files of killed processes."""
     for path in [*checkpoints(folder)[keep:], *folder.glob(".checkpoint_*.tmp")]:
         path.unlink()

@@ -20,8 +20,8 @@ from sb3_mdpo.persistence.checkpoints.training import Training
 
 FOLDER = "checkpoints"
 SETTINGS = (*HYPERPARAMETERS, "normalize_advantage", "use_sde", "sde_sample_freq", "_stats_window_size")
-# Snapshots take at most this share of the time, and so does writing if save_freq is None. A bound on the pauses keeps a
-# single slow one, on a machine that stood still for a while, from delaying the next one for hours
+# Snapshots take at most this share of the time, and so does writing if save_freq is None. The longest interval keeps a
+# single slow one from delaying the next for hours
 SHARE, SECONDS_BETWEEN, MOST_SECONDS_BETWEEN = 0.01, 60.0, 600.0
 
 
@@ -30,9 +30,9 @@ class ResumableCheckpointCallback(BaseCallback):
     Save checkpoints from which training resumes **bit for bit** as if it had not been interrupted: networks, optimizer,
     random generators, environments, statistics, callbacks, logs.
 
-    At the start of a rollout a snapshot is taken in memory, as often as that takes one percent of the time, and now and
-    then it is written. SIGTERM and SIGINT (Ctrl-C) write the last one and end the training, a second signal ends it at
-    once; an error in MDPO's training writes it as well. For MDPO and SB3's PPO. Run the same program again to resume::
+    Snapshots are taken in memory at the start of rollouts, in at most one percent of the time, and some are written to
+    disk. SIGTERM and SIGINT (Ctrl-C) write the last one and end the training, a second signal ends it at once; an error
+    in MDPO's training also writes it. For MDPO and SB3's PPO. Run the same program again to resume::
 
         model = MDPO("MlpPolicy", "CartPole-v1", seed=0)
         model.learn(1_000_000, callback=ResumableCheckpointCallback("checkpoints", resume=True))
@@ -77,15 +77,17 @@ class ResumableCheckpointCallback(BaseCallback):
         self.keep = keep
         self.resume = resume
         self.handle_signals = handle_signals
-        self.snapshot: Snapshot | None = None
         self._signals = Signals(self._on_signal)
         self._training: Training | None = None
         self._settings: dict[str, Any] = {}
-        self._to_restore: dict[str, Any] | None = None
-        self._iterations = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.snapshot: Snapshot | None = None
         self._written: Snapshot | None = None
+        self._to_restore: dict[str, Any] | None = None
         self._copy_after = self._write_after = 0.0
-        self._in_rollout = False
+        self._iterations, self._in_rollout = 0, False
 
     def _on_training_start(self) -> None:
         callbacks = self.locals["callback"]
@@ -97,9 +99,7 @@ class ResumableCheckpointCallback(BaseCallback):
         self.folder = self._find_folder()
         self._settings = _settings(self.model)  # before callbacks change them
         self._training = Training(self.model, callbacks, without=self)  # type: ignore[arg-type] # PPO or MDPO
-        self.snapshot = self._written = self._to_restore = None
-        self._copy_after = self._write_after = 0.0
-        self._iterations, self._in_rollout = 0, False
+        self._reset()
         self._resume()
         if self.handle_signals:
             self._signals.install()
@@ -227,7 +227,7 @@ class ResumableCheckpointCallback(BaseCallback):
     def _on_training_end(self) -> None:
         if self._training is None:  # the zoo ends its first callback twice, also after an error
             return
-        if self._to_restore is not None:  # the training was complete already
+        if self._to_restore is not None:  # the resumed training was already complete
             self._finish_resuming()
         # Only MDPO calls on_training_error(): the zoo hides PPO's errors, which may come in the middle of an update
         elif isinstance(self.model, MutualOnPolicyAlgorithm) and not self._in_rollout:
@@ -236,7 +236,7 @@ class ResumableCheckpointCallback(BaseCallback):
 
     def on_training_error(self, error: BaseException) -> None:
         """
-        Called by MDPO if an error ends the training.
+        Called by MDPO if an error ends the training: write the last snapshot.
 
         :param error: the error
         """
@@ -265,7 +265,7 @@ class ResumableCheckpointCallback(BaseCallback):
 
 
 def _next(start: float) -> float:
-    """When something that started at this time and ends now may start again."""
+    """Earliest time to repeat what started at this time and ends now."""
     now = time.monotonic()
     return now + min((now - start) / SHARE, MOST_SECONDS_BETWEEN)
 

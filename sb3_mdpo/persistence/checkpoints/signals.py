@@ -42,9 +42,7 @@ class Signals:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """
-        :return: context manager that delays signals to its end
-        """
+        """Context that delays signals to its end."""
         self._held = True
         try:
             yield

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sb3_mdpo.utils.terminal import one_line
 
-# The random generator of Gymnasium's environments, which their get_state() may leave out
+# The random generator of Gymnasium's environments, which get_state() may not include
 GENERATOR = "_np_random"
 # Raised by pickle and by classes' methods for it
 FAILURES = (pickle.PicklingError, TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError)

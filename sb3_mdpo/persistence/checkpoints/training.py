@@ -1,4 +1,4 @@
-"""A running training: everything in it that changes, saved and restored."""
+"""Saving and restoring the complete state of a running training."""
 
 import time
 from typing import Any
@@ -26,7 +26,7 @@ from sb3_mdpo.persistence.checkpoints.state_pickle import (
 )
 from sb3_mdpo.utils.random_state import generator_states, set_generator_states
 
-# Attributes that are not saved. The model's: its parts, which have states of their own, and settings of the program
+# Attributes that are not saved. The model's: parts with a separate state, and settings that the program passes
 MODEL_CONSTANT = frozenset(
     {"policy", "policy_class", "policy_kwargs", "env", "_vec_normalize_env", "observation_space", "action_space"}
     | {"rollout_buffer", "rollout_buffer_class", "rollout_buffer_kwargs", "device", "start_time", "tensorboard_log"}
@@ -39,7 +39,7 @@ CALLBACK_CONSTANT = frozenset(
 )
 # The environments': their description, and clocks
 ENV_CONSTANT = frozenset({"class_attributes", "spec", "_cached_spec", "metadata", "t_start"})
-# Of VecNormalize, saved even if the environments inside cannot be
+# VecNormalize's attributes that are saved even if the environments cannot be
 STATISTICS = ("obs_rms", "ret_rms")
 LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
 SHARED = ("parameters", "optimizer")  # the same in all processes
@@ -92,7 +92,7 @@ class Training:
             **self._layers,
             **self._writers,
         }
-        # What cannot be saved: attributes by the name of their object, and environments as a whole
+        # Attributes that cannot be saved, by the name of their object; whole groups of environments
         self._unwanted: dict[str, frozenset[str]] = {}
         self._inexact = {group for group, venv in venvs.items() if isinstance(venv.unwrapped, SubprocVecEnv)}
         self.problems = [f"{group} are in other processes (SubprocVecEnv)" for group in sorted(self._inexact)]

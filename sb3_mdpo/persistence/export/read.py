@@ -119,17 +119,7 @@ def load_export(
     custom_objects: Mapping[str, type] | None,
     changed: dict[str, Any],
 ) -> Model:
-    """
-    :param cls: class of the model, whose constructor takes the arguments of SB3's algorithms
-    :param path: see :meth:`sb3_mdpo.MDPO.from_export`
-    :param env: see there
-    :param device: see there
-    :param custom_objects: see there
-    :param changed: settings to change
-    :return: the model
-    :raises ValueError: if the export is refused, or ``env`` has other spaces
-    :raises TypeError: if a setting cannot be changed
-    """
+    """See :meth:`sb3_mdpo.MDPO.from_export`."""
     changeable = (SETTINGS.keys() - set(FIXED)) | set(RUNTIME_SETTINGS)
     for name in changed.keys() - changeable:
         raise TypeError(f"from_export() cannot change {name!r}: use some of {', '.join(sorted(changeable))}.")

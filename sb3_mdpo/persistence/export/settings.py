@@ -20,13 +20,9 @@ def settings_of(model: MutualOnPolicyAlgorithm) -> dict[str, Any]:
 
 
 def check_settings(settings: dict[str, Any]) -> None:
-    """
-    :param settings: settings read from a file
-    :raises ValueError: if one is missing, unknown or of the wrong type
-    """
+    """Raise a ``ValueError`` if a setting is missing, unknown or of the wrong type."""
     if settings.keys() != SETTINGS.keys():
         name = min(settings.keys() ^ SETTINGS.keys())
         raise ValueError(f"the setting {name!r} is {'unknown' if name in settings else 'missing'}")
     for name, kind in SETTINGS.items():
-        if not (kind.nullable and settings[name] is None) and not kind.holds(settings[name]):
-            raise ValueError(f"{name}={settings[name]!r} is not {kind.what}")
+        kind.check(name, settings[name])

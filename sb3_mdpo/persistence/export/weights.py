@@ -111,9 +111,8 @@ def load_optimizer(optimizer: th.optim.Optimizer, tensors: Tensors) -> None:
     for name, tensor in tensors.items():
         index, _, key = name.removeprefix(OPTIMIZER).partition(".")
         state.setdefault(int(index), {})[key] = tensor
-    expected = optimizer_tensors(
-        optimizer
-    )  # of every parameter; one that never had a gradient has no state in the file
+    # Of every parameter; one that never had a gradient has no state in the file
+    expected = optimizer_tensors(optimizer)
     _check_layout(tensors, {name: one for name, one in expected.items() if int(name.split(".")[1]) in state})
     full: dict[str, Any] = {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     optimizer.load_state_dict(full)

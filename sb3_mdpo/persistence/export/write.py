@@ -16,13 +16,7 @@ from sb3_mdpo.utils.atomic import replacing_folder
 
 
 def write_export(model: MutualOnPolicyAlgorithm, path: str | Path, include_optimizer: bool = False) -> None:
-    """
-    :param model: the model
-    :param path: see :meth:`sb3_mdpo.MDPO.export`
-    :param include_optimizer: see there
-    :raises ValueError: if an export cannot hold something of the model, or the path holds something other than an
-        export
-    """
+    """See :meth:`sb3_mdpo.MDPO.export`."""
     tensors = weights_of(model.policy) | (optimizer_tensors(model.policy.optimizer) if include_optimizer else {})
     settings = settings_of(model)
     encoded = {name: encode(value, name) for name, value in settings.items()}
