@@ -17,8 +17,7 @@ from sb3_mdpo.lab.report.figures import write_figures
 from sb3_mdpo.lab.report.page import make_page
 from sb3_mdpo.lab.statistics.aggregates import probability_of_improvement
 from sb3_mdpo.lab.statistics.results import TASK, task_name
-from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores, score_matrices
-from sb3_mdpo.lab.statistics.tables import task_table
+from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores, score_matrices, task_table
 from sb3_mdpo.lab.study.config import read_study
 from sb3_mdpo.lab.study.study import run_study
 from sb3_mdpo.utils.atomic import replacing
