@@ -26,11 +26,11 @@ _ENVIRONMENT = (
 )
 _NETWORK = (
     "The networks overflow, mostly because learning_rate is too large or because observations or rewards are: lower "
-    "learning_rate, scale with VecNormalize, and start again or go on from an earlier model."
+    "learning_rate, scale with VecNormalize, and start again or continue from an earlier model."
 )
 _UPDATE = (
     "Mostly learning_rate is too large, or rewards are: lower learning_rate, scale with VecNormalize. This update has "
-    "damaged the weights: start again or go on from an earlier model."
+    "damaged the weights: start again or continue from an earlier model."
 )
 ADVICE = {
     "observations": _ENVIRONMENT,
@@ -41,7 +41,7 @@ ADVICE = {
     ),
     "returns": "They are sums of rewards and values, which are too large: scale the rewards, e.g. with VecNormalize.",
     "weights": (
-        "An earlier update or the file that they are from has damaged them: start again or go on from an earlier "
+        "An earlier update or the file that they are from has damaged them: start again or continue from an earlier "
         "model, with a lower learning_rate."
     ),
     "values": _NETWORK,
