@@ -321,7 +321,7 @@ def test_a_single_process_is_restarted_and_its_job_can_be_started_again(tmp_path
     logs = tmp_path / "logs" / "mdpo"
     before = {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
     other = zoo(tmp_path, machine=machine)
-    assert "--rdzv-id=requeued is the id of logs/mdpo/CartPole-v1_1, which was started with" in output_of(other)
+    assert "--rdzv-id=requeued belongs to logs/mdpo/CartPole-v1_1, which was started with" in output_of(other)
     assert other.returncode != 0
     assert before == {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
     assert "Resuming from step" in succeed(zoo(tmp_path, machine=restarts, seed=()))
@@ -350,7 +350,7 @@ def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
     Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
     assert run_to_resume() == Path("here/mdpo/Env_1")
     launcher.setattr(sys, "orig_argv", [*sys.orig_argv, "--seed", "2"])
-    with pytest.raises(ValueError, match=r"--rdzv-id=7 is the id of here/mdpo/Env_1, which was .* -f here`: "):
+    with pytest.raises(ValueError, match=r"--rdzv-id=7 belongs to here/mdpo/Env_1, which was .* -f here`: "):
         run_to_resume()
     launcher.setenv("TORCHELASTIC_RUN_ID", "8")
     assert run_to_resume() is None
