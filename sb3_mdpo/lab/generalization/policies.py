@@ -31,9 +31,3 @@ def all_policies(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
 def acting_policy(model: MDPO) -> str:
     """:return: name of the policy that ``predict()`` uses"""
     return ENSEMBLE if model.predict_with == ENSEMBLE else f"policy {model.predict_with}"
-
-
-def acting_policies(model: MDPO) -> dict[str, BasePolicy]:
-    """:return: the members, and the ensemble if ``predict()`` uses it"""
-    acting = {*members_of(model), acting_policy(model)}
-    return {name: policy for name, policy in all_policies(model).items() if name in acting}

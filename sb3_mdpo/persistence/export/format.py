@@ -9,7 +9,6 @@ EXPORT_VERSION = 1
 MOST_CONFIG_BYTES = 2**24  # mostly bounds of large boxes
 MOST_SPACE_ELEMENTS = 2**24  # all parts of a space together: four images of 2048x2048 pixels
 MOST_TENSOR_ELEMENTS = 2**28  # of each tensor computed while a network is built: 1 GiB of float32
-LARGEST_INTEGER = 2**53  # JSON readers in other languages know larger ones as floats
 
 # Classes of PyTorch that settings may name, beside the policies and features extractors of SB3 and this package
 ACTIVATIONS = (
