@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch as th
-from stable_baselines3.common.distributions import Distribution, kl_divergence
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch.nn import functional as F
+
+from sb3_mdpo.common.distributions import kl_divergence
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,7 @@ def entropy_loss(entropy: th.Tensor | None, log_prob: th.Tensor) -> th.Tensor:
 
 def distillation_kl(own: Distribution, peers: Sequence[Distribution]) -> th.Tensor:
     """
-    The mutual distillation term: mean over peers and states of ``KL(peer || own)``, exact over
-    the whole action distribution and summed over independent action dimensions.
+    The mutual distillation term: mean over peers and states of ``KL(peer || own)``.
 
     Gradients reach ``own`` and every peer that was computed with gradients: the paper lets them
     through on both sides.
@@ -137,12 +138,7 @@ def distillation_kl(own: Distribution, peers: Sequence[Distribution]) -> th.Tens
     :param peers: the other members' distributions on the same states, at least one
     :return: scalar
     """
-    per_peer = []
-    for peer in peers:
-        kl = kl_divergence(peer, own)
-        # torch reports Gaussians and Bernoullis per action dimension
-        per_peer.append(kl.sum(dim=1).mean() if kl.dim() > 1 else kl.mean())
-    return th.stack(per_peer).mean()
+    return th.stack([kl_divergence(peer, own).mean() for peer in peers]).mean()
 
 
 def approximate_kl(log_prob: th.Tensor, old_log_prob: th.Tensor) -> th.Tensor:
