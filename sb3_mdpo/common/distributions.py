@@ -1,4 +1,4 @@
-"""What SB3's action distributions lack: discrete actions that do not start at 0, a KL that stays finite, and mixtures."""
+"""What SB3's action distributions lack: actions that do not start at 0, a KL that stays finite, mixtures."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -84,13 +84,23 @@ def with_start(distribution: Distribution, action_space: spaces.Space[Any]) -> D
     return OffsetMultiCategoricalDistribution(action_space.nvec.tolist(), action_space.start.tolist())
 
 
+def is_valid(distributions: Sequence[Distribution]) -> bool:
+    """Whether all can be sampled: no parameter is NaN. The host waits for the device once."""
+    parameters: list[th.Tensor] = []
+    for distribution in distributions:
+        parts: Any = distribution.distribution
+        for part in parts if isinstance(parts, list) else [parts]:
+            parameters += [part.loc, part.scale] if isinstance(part, th.distributions.Normal) else [part.logits]
+    flat = [parameter.flatten() for parameter in parameters]
+    return not bool((flat[0] if len(flat) == 1 else th.cat(flat)).isnan().any())
+
+
 def kl_divergence(p: Distribution, q: Distribution) -> th.Tensor:
     """
     ``KL(p || q)``, exact over the whole action distribution and summed over independent action dimensions.
 
-    Discrete distributions are compared by their logits. torch compares probabilities and returns infinity as soon as one
-    of them rounds to 0 or 1 in float32, which happens from a gap of about 104 between two logits; a Bernoulli
-    distribution needs one of 17.
+    Discrete distributions are compared by their logits. torch compares probabilities and returns infinity if one of
+    them rounds to 0 or 1 in float32: from a gap of about 104 between two logits on, in a Bernoulli distribution of 17.
 
     :param p: distribution, batch size ``B``
     :param q: distribution of the same kind and batch size

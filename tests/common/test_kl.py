@@ -95,7 +95,12 @@ class LargeObservations(gym.ObservationWrapper):
 def test_members_learn_from_observations_whose_logits_are_thousands_apart():
     env = make_vec_env("CartPole-v1", n_envs=4, wrapper_class=LargeObservations)
     model = MDPO(
-        "MlpPolicy", env, n_steps=64, policy_kwargs=dict(activation_fn=th.nn.ReLU, ortho_init=False), seed=0, verbose=0
+        "MlpPolicy",
+        env,
+        n_steps=64,
+        policy_kwargs={"activation_fn": th.nn.ReLU, "ortho_init": False},
+        seed=0,
+        verbose=0,
     )
     model.learn(1024)
     observations = th.as_tensor(model.rollout_buffer.observations[:, 0])

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from sb3_mdpo import MDPO, ImpalaCNN
+from sb3_mdpo.common.buffers import of_member
 from sb3_mdpo.common.precision import (
     CPU_CHUNK,
     MALLOC_SETTINGS,
@@ -113,7 +114,7 @@ def test_a_member_beyond_target_kl_leaves_nothing_behind(chunk_size):
 
 
 def test_chunks_are_views_of_all_samples_in_order():
-    minibatch = next(iter(images().rollout_buffer.get(96)))[0]
+    minibatch = of_member(next(iter(images().rollout_buffer.get(96))), 0)
     pieces = chunks(minibatch, 40)
     assert [len(piece.actions) for piece in pieces] == [40, 40, 16]
     for name in minibatch._fields:
@@ -162,7 +163,7 @@ def test_channels_last_equals_contiguous(shape):
 
 
 def test_rollouts_and_minibatches_are_channels_last():
-    minibatch = next(iter(images().rollout_buffer.get(8)))[0]
+    minibatch = of_member(next(iter(images().rollout_buffer.get(8))), 0)
     assert minibatch.observations.dtype == th.uint8
     assert minibatch.observations.is_contiguous(memory_format=th.channels_last)
 

@@ -213,7 +213,7 @@ def test_constant_peers_learn_nothing_of_others_states(kwargs):
     expected = nn.BatchNorm1d(norm.num_features)
     seeded(0)
     for minibatch in buffer.get(model.batch_size):
-        expected(minibatch[0].observations)
+        expected(minibatch.observations[0])
     th.testing.assert_close(norm.running_mean, expected.running_mean)
     assert norm.num_batches_tracked == expected.num_batches_tracked == 2
 

@@ -7,6 +7,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from torch.overrides import TorchFunctionMode
 
 from sb3_mdpo import MDPO
+from sb3_mdpo.common.buffers import of_member
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.update import METRICS, draw_peers, minibatch_step
 from tests.support.helpers import collect, parameters, silent_logger
@@ -50,7 +51,7 @@ def test_gradient_is_that_of_the_mean_over_members(model):
     minibatch = next(iter(model.rollout_buffer.get(32)))
     losses = []
     for k, member in enumerate(reference.policy.members):
-        samples = minibatch[k]
+        samples = of_member(minibatch, k)
         logits = [m.action_net(m.mlp_extractor.forward_actor(samples.observations)) for m in reference.policy.members]
         log_probs = [th.log_softmax(logit, dim=1) for logit in logits]
         own = log_probs[k]
