@@ -6,6 +6,7 @@ from typing import Any
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo import MDPO
@@ -29,6 +30,13 @@ def small_silent(*args: Any, **kwargs: Any) -> Any:
     model = small(*args, **kwargs)
     model.set_logger(silent_logger())
     return model
+
+
+class NarrowPolicy(ActorCriticPolicy):
+    """A class of a user."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, net_arch=[4])
 
 
 class EachStep(BaseCallback):
