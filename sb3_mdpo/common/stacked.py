@@ -22,13 +22,15 @@ Members = Sequence[ActorCriticPolicy]
 def can_stack(members: Members) -> bool:
     """
     :param members: the policies
-    :return: whether they are two or more of SB3's policies for vectors, with layers of the same sizes and without gSDE
+    :return: whether they are two or more of SB3's policies for vectors, with layers of the same sizes, without gSDE and
+        without hooks, which are called by single members only
     """
     first = members[0]
     return (
         len(members) > 1
         and all(type(one) in (ActorCriticPolicy, MultiInputActorCriticPolicy) and not one.use_sde for one in members)
         and all(_architecture(one) == _architecture(first) for one in members)
+        and not any(part._forward_hooks or part._forward_pre_hooks for one in members for part in one.modules())
     )
 
 

@@ -23,28 +23,22 @@ def column(*values: float) -> th.Tensor:
     return th.tensor(values, dtype=th.float32).reshape(-1, 1)
 
 
-def test_gae_by_hand():
-    # delta_1 = 2 + 0.5 * 4 - 3 = 1, delta_0 = 1 + 0.5 * 3 - 2 = 0.5; A_0 = 0.5 + 0.5 * 0.5 * 1
-    advantages = generalized_advantage_estimate(
-        column(1, 2), column(2, 3), column(1, 0), th.tensor([4.0]), th.tensor([0.0]), gamma=0.5, gae_lambda=0.5
-    )
-    th.testing.assert_close(advantages, column(0.75, 1))
-
-
-def test_gae_does_not_cross_the_end_of_an_episode():
-    # The episode ends with step 0: its advantage is 1 - 2 whatever follows
-    advantages = generalized_advantage_estimate(
-        column(1, 2), column(2, 3), column(1, 1), th.tensor([4.0]), th.tensor([0.0]), gamma=0.5, gae_lambda=0.5
-    )
-    th.testing.assert_close(advantages, column(-1, 1))
-
-
-def test_gae_ignores_the_last_value_where_the_last_step_ends_an_episode():
-    advantages = generalized_advantage_estimate(
-        column(1, 2), column(2, 3), column(1, 0), th.tensor([100.0]), th.tensor([1.0]), gamma=0.5, gae_lambda=0.5
-    )
-    # delta_1 = 2 - 3 = -1; A_0 = 0.5 + 0.25 * -1
-    th.testing.assert_close(advantages, column(0.25, -1))
+@pytest.mark.parametrize(
+    ("second_start", "last_value", "last_done", "expected"),
+    [
+        # delta_1 = 2 + 0.5 * 4 - 3 = 1, delta_0 = 1 + 0.5 * 3 - 2 = 0.5; A_0 = 0.5 + 0.5 * 0.5 * 1
+        pytest.param(0, 4.0, 0.0, (0.75, 1), id="by hand"),
+        # A_0 = 1 - 2 whatever follows
+        pytest.param(1, 4.0, 0.0, (-1, 1), id="the first step ends an episode"),
+        # delta_1 = 2 - 3 = -1 whatever the last value; A_0 = 0.5 + 0.25 * -1
+        pytest.param(0, 100.0, 1.0, (0.25, -1), id="the last step ends an episode"),
+    ],
+)
+def test_gae(second_start, last_value, last_done, expected):
+    rewards, values, starts = column(1, 2), column(2, 3), column(1, second_start)
+    last = th.tensor([last_value]), th.tensor([last_done])
+    advantages = generalized_advantage_estimate(rewards, values, starts, *last, gamma=0.5, gae_lambda=0.5)
+    th.testing.assert_close(advantages, column(*expected))
 
 
 def test_sums_by_doubling_are_the_sums_step_by_step():
@@ -124,14 +118,6 @@ def test_each_member_gets_every_sample_of_its_own_environments_once(n_policies, 
     assert all(order == orders[0] for order in orders)
 
 
-def test_attributes_have_sb3s_shape():
-    buffer = MutualRolloutBuffer(5, VECTOR, ACTIONS, "cpu", n_envs=4, n_policies=2)
-    buffer.reset()
-    assert buffer.observations.shape == (5, 4, 3)
-    assert buffer.rewards.shape == buffer.values.shape == (5, 4)
-    assert buffer.actions.shape == (5, 4, 1)
-
-
 def test_images_reach_the_update_channels_last():
     space = spaces.Box(0, 255, (3, 8, 8), np.uint8)
     buffer = MutualRolloutBuffer(2, space, ACTIONS, "cpu", n_envs=2, n_policies=2)
@@ -162,14 +148,17 @@ def test_dictionaries_are_stored_key_by_key():
 
 
 def test_memory_is_taken_by_the_first_reset_and_kept_by_the_next():
-    buffer = MutualRolloutBuffer(2, VECTOR, ACTIONS, "cpu", n_envs=2, n_policies=2)
+    buffer = MutualRolloutBuffer(5, VECTOR, ACTIONS, "cpu", n_envs=4, n_policies=2)
     assert not hasattr(buffer, "observations")
     buffer.reset()
     memory = buffer.observations
+    # SB3's shapes
+    assert memory.shape == (5, 4, 3)
+    assert buffer.rewards.shape == buffer.values.shape == (5, 4)
+    assert buffer.actions.shape == (5, 4, 1)
     buffer.reset()
     assert buffer.observations is memory
-    assert buffer.pos == 0
-    assert not buffer.full
+    assert (buffer.pos, buffer.full) == (0, False)
 
 
 def test_environments_that_cannot_be_shared_out_are_refused_at_reset():
