@@ -36,7 +36,7 @@ from sb3_mdpo.envs.copies import copies_of
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.metrics import UpdateHistory, check_update, explained_variance
 from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated
-from sb3_mdpo.mdpo.validation import check_arguments, check_members, check_rollout
+from sb3_mdpo.mdpo.validation import check_arguments, check_members, check_normalization, check_rollout
 from sb3_mdpo.persistence.ppo_conversion import member_to_ppo, ppo_to_member
 
 SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
@@ -251,6 +251,7 @@ class MDPO(MutualOnPolicyAlgorithm):
             normalize_advantage=self.normalize_advantage,
             ranks=self.ranks,
         )
+        check_normalization(self._vec_normalize_env, self.n_policies)
 
     # Schedules of what the settings are now: as with PPO, a callback may assign new ones
 
