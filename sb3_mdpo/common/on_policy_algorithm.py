@@ -1,13 +1,14 @@
 """SB3's ``OnPolicyAlgorithm`` for several policies: rollouts, statistics, saving."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from io import BufferedIOBase
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_mdpo.common.bootstrapping import timeout_values
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.callback_tree import tell_of_error
+from sb3_mdpo.common.env_copies import copies_of
 from sb3_mdpo.common.nonfinite import EnvArrays, acting, check_collected, check_environments
 from sb3_mdpo.common.policies import (
     MemberClass,
@@ -197,7 +199,8 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         for k, episodes in enumerate(self.member_ep_info_buffers or []):
             if episodes:
                 self.logger.record(f"policy_{k}/ep_rew_mean", safe_mean([episode["r"] for episode in episodes]))
-                self.logger.record(f"policy_{k}/ep_len_mean", safe_mean([episode["l"] for episode in episodes]))
+                length = safe_mean([episode["l"] for episode in episodes])
+                self.logger.record(f"policy_{k}/ep_len_mean", length, exclude="stdout")
         super().dump_logs(iteration + self.iterations_before)
 
     def learn(
@@ -266,6 +269,15 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         return super()._init_callback(self.ranks.callbacks(callback), progress_bar and self.ranks.is_first)
 
+    def set_env(self, env: GymEnv | Callable[[], gym.Env[Any, Any]], force_reset: bool = True) -> None:  # type: ignore[override]
+        """
+        As SB3's; of a class, a function or a single environment, as many are made as there are policies.
+
+        :param env: environments with the spaces and the number of those in use
+        :param force_reset: whether to reset the environments before training continues
+        """
+        super().set_env(copies_of(env, self.n_policies), force_reset)  # type: ignore[arg-type]
+
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_callback", "_ended"]
 
@@ -293,7 +305,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     def load(  # type: ignore[override]
         cls: type[SelfMutual],
         path: str | Path | BufferedIOBase,
-        env: GymEnv | None = None,
+        env: GymEnv | Callable[[], gym.Env[Any, Any]] | None = None,
         device: th.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
@@ -304,7 +316,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         Load a model. The file can execute code: load only what you trust.
 
         :param path: file that :meth:`save` wrote
-        :param env: environment to continue training with, None to predict only
+        :param env: environments to continue training with, as in the constructor; None to predict only
         :param device: device on which the code should run
         :param custom_objects: objects to use instead of those in the file, by name
         :param print_system_info: whether to print the system info of the saved model and of the current system
@@ -314,8 +326,9 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         :raises ValueError: if the file is damaged, not MDPO's or of a newer format, or if ``env`` or a setting does
             not match the model
         """
-        check_saved_model(path, kwargs)
+        n_policies = check_saved_model(path, kwargs)
         if "policy_kwargs" in kwargs:
             kwargs["policy_kwargs"] = common_policy_kwargs(kwargs["policy_kwargs"])
         with loading(path):
-            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+            envs = copies_of(env, n_policies)
+            return super().load(path, envs, device, custom_objects, print_system_info, force_reset, **kwargs)

@@ -163,6 +163,15 @@ class MutualPolicy(BasePolicy):
         self.stacked = False
         self.stack_if_possible()
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            members = self.__dict__.get("_modules", {}).get("members")
+            if members is None or not hasattr(members[0], name):
+                raise
+        raise AttributeError(f"MutualPolicy has no {name}, but each member has: use policy.members[k].{name}.")
+
     @property
     def n_policies(self) -> int:
         return len(self.members)

@@ -1,11 +1,12 @@
 """Mutual Distillation Policy Optimization."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import gymnasium as gym
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
@@ -21,6 +22,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from sb3_mdpo.common.arguments import check_ranges
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.distributions import distribution_checks
+from sb3_mdpo.common.env_copies import copies_of
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.common.policies import (
     ImpalaCnnPolicy,
@@ -32,7 +34,6 @@ from sb3_mdpo.common.policies import (
 )
 from sb3_mdpo.common.precision import accelerate, automatic_chunk_size, keep_freed_memory, resolve_precision
 from sb3_mdpo.common.save_util import FORMAT_VERSION
-from sb3_mdpo.envs.copies import copies_of
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.metrics import UpdateHistory, check_update, explained_variance
 from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated
@@ -55,9 +56,8 @@ class MDPO(MutualOnPolicyAlgorithm):
     :param policy: class of the members or its alias (MlpPolicy, CnnPolicy, MultiInputPolicy,
         ImpalaCnnPolicy, StridedCnnPolicy); or a list with one for each member
     :param env: environments to learn from; environment ``i`` of ``n_envs`` belongs to member
-        ``i // (n_envs / n_policies)``. Of an id or a single environment with a ``spec``, as many
-        copies are made as there are policies, here but not in ``load()`` or ``set_env()``; what
-        was changed in an environment after it was made is not copied
+        ``i // (n_envs / n_policies)``. Of an id, a class, a function that makes an environment or a single environment
+        with a ``spec``, as many are made as there are policies, here and in ``load()`` and ``set_env()``
     :param learning_rate: learning rate, may be a function of the progress remaining (from 1 to 0)
     :param n_steps: steps per environment and update
     :param batch_size: minibatch size per policy
@@ -125,7 +125,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     def __init__(
         self,
         policy: str | type[ActorCriticPolicy] | Sequence[str | type[ActorCriticPolicy]],
-        env: GymEnv | str,
+        env: GymEnv | str | Callable[[], gym.Env[Any, Any]],
         learning_rate: float | Schedule = 3e-4,
         n_steps: int = 2048,
         batch_size: int = 64,
@@ -178,7 +178,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         self.check_finite = check_finite
         super().__init__(
             self._member_class(policy),  # type: ignore[arg-type]
-            copies_of(env, n_policies) if _init_setup_model else env,  # type: ignore[arg-type]
+            copies_of(env, self.n_policies) if _init_setup_model else env,  # type: ignore[arg-type]
             learning_rate=learning_rate,
             n_steps=n_steps,
             gamma=gamma,
@@ -201,7 +201,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         )
         if _init_setup_model:
             self._setup_model()
-            if self.n_envs % self.n_policies == 0:
+            if self.env is not None:
                 self._check_rollout()
 
     def _member_class(
@@ -338,7 +338,9 @@ class MDPO(MutualOnPolicyAlgorithm):
         if self.check_finite:
             check_update(update, self.policy, self.num_timesteps)
         for key, value in update.summary().items():
-            self.logger.record(key, value)
+            # The table on stdout has PPO's lines and, of each member, what its peers are about
+            brief = not key.startswith("policy_") or key.endswith("/distill_kl")
+            self.logger.record(key, value, exclude=None if brief else "stdout")
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", settings.clip_range)
         if settings.clip_range_vf is not None:

@@ -106,8 +106,8 @@ def check_rollout(
     if n_envs % n_policies:
         raise ValueError(
             f"{n_envs} environment(s) cannot be shared out equally among n_policies={n_policies}: pass a "
-            f"multiple of {n_policies}, e.g. make_vec_env(env_id, n_envs={n_policies * 4}) "
-            f"in Python or -params n_envs:{n_policies * 4} to rl_zoo3 train"
+            f"multiple of {n_policies}, e.g. make_vec_env(env_id, n_envs={n_policies * 4}) or "
+            f"make_vec_env(MyEnv, n_envs={n_policies}) in Python, or -params n_envs:{n_policies * 4} to rl_zoo3 train"
             + (". Of several processes, each needs as many of its own." if ranks.size > 1 else ".")
         )
     ranks.share(batch_size, "batch_size")
