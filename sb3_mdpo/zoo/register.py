@@ -117,6 +117,9 @@ def _normalizing_per_policy(original: Callable[..., Any]) -> Callable[..., Any]:
 def _adapt_experiment(arguments: dict[str, Any]) -> None:
     if arguments["algo"] == "mdpo" and not arguments["config"]:
         arguments["config"] = str(hyperparams_folder() / "mdpo.yml")
+    config = arguments["config"]
+    if isinstance(config, str) and not Path(config).exists() and (hyperparams_folder() / config).is_file():
+        arguments["config"] = str(hyperparams_folder() / config)
     if not is_native(arguments["env_id"]):
         return
     env_kwargs = arguments["env_kwargs"]
