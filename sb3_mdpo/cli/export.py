@@ -40,7 +40,7 @@ def _export(args: argparse.Namespace) -> None:
     if args.include_optimizer and args.format != "safetensors":
         raise ValueError("--include-optimizer is for --format safetensors: the other formats do not train.")
     from sb3_mdpo.mdpo import MDPO
-    from sb3_mdpo.persistence.deploy.deploy import deploy_policy
+    from sb3_mdpo.persistence.deploy import deploy_policy
     from sb3_mdpo.zoo.run import read_run
 
     run = None if args.path.is_file() else read_run(args.path, args.load_best, ("mdpo",))

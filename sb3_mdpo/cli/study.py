@@ -97,10 +97,9 @@ def _run(args: argparse.Namespace) -> None:
     from sb3_mdpo.lab.study.config import read_study
     from sb3_mdpo.lab.study.study import run_study
 
-    study = read_study(args.file)
-    given = {key: getattr(args, key) for key in ("jobs", "threads", "device") if getattr(args, key) is not None}
+    options = {"jobs": args.jobs, "threads": args.threads, "device": args.device}
     try:
-        n_failed = run_study(study, args.file, args.output, engine=engine, **given)
+        n_failed = run_study(read_study(args.file), args.file, args.output, engine=engine, **options)
     except KeyboardInterrupt:
         print("Interrupted. Complete runs are kept: the same command continues.", file=sys.stderr)
         sys.exit(130)

@@ -31,12 +31,7 @@ PICKLED_MODEL = re.compile(r"mdpo-[A-Za-z0-9][A-Za-z0-9._-]*\.zip")
 
 @dataclass(frozen=True)
 class PulledRun:
-    """
-    :param folder: the run's folder
-    :param env_id: id of its environment
-    :param exp_id: its number
-    :param pickled: whether the model is the author's own pickle instead of one that was made here from plain data
-    """
+    """A run folder of the zoo; ``pickled`` if the model is the author's pickle, not made here from plain data."""
 
     folder: Path
     env_id: str
@@ -103,9 +98,8 @@ def pull_run(
 
 def _download(repo_id: str, revision: str | None, snapshot: Path, trust: bool) -> bool:
     """
-    Into a separate folder and not into the cache, which consists of links and would keep what is refused.
-
-    :return: whether the model is a pickle
+    Into a separate folder and not into the cache, which consists of links and would keep what is refused. Returns
+    whether the model is a pickle.
     """
     info = HfApi().model_info(repo_id, revision=revision)
     names = {sibling.rfilename for sibling in info.siblings or []}
@@ -131,10 +125,8 @@ def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, b
     """
     Check a downloaded repository and lay its files out as the zoo does. Nothing is written.
 
-    :param snapshot: folder of the downloaded files
     :param trust: whether to pass on pickles, and settings that could run code
     :return: the environment's id, and the run folder's files by their path in it
-    :raises ValueError: if something is missing or not as it should be
     """
     for path in snapshot.iterdir():
         if path.is_symlink():

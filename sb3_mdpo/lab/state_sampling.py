@@ -27,22 +27,15 @@ MIN_STEPS = 256
 
 @dataclass(frozen=True)
 class SampledStates:
-    """
-    :param observations: as the environments return them, visit after visit, shape ``(visits * n_envs, ...)``
-    :param engine_states: Procgen's states behind them, None if they are not available
-    :param n_envs: number of environments that they are from
-    """
+    """States of ``n_envs`` environments, visit after visit."""
 
-    observations: NDArray[Any]
-    engine_states: list[bytes] | None
+    observations: NDArray[Any]  #: as the environments return them, shape ``(visits * n_envs, ...)``
+    engine_states: list[bytes] | None  #: Procgen's states behind them, None if they are not available
     n_envs: int
 
 
 def check_can_be_perturbed(trained: TrainedModel) -> None:
-    """
-    :param trained: a model
-    :raises ValueError: if it does not observe images, or its actions are not Discrete
-    """
+    """Raise ValueError if the model does not observe images, or its actions are not Discrete."""
     observed, actions = trained.model.observation_space, trained.model.action_space
     if not is_image_space(observed):
         raise ValueError(
@@ -54,19 +47,15 @@ def check_can_be_perturbed(trained: TrainedModel) -> None:
 
 
 def frame_channels(trained: TrainedModel) -> int:
-    """
-    :param trained: a model that observes images
-    :return: channels of a single frame, of which its observations may stack several
-    """
-    stacked = _channels(trained.model.observation_space)
+    """Channels of a single frame, of which a model's observations may stack several."""
+
+    def channels(space: Any) -> int:
+        return int(space.shape[0 if is_image_space_channels_first(space) else -1])
+
+    stacked = channels(trained.model.observation_space)
     with closing(trained.make_env(1, 0)) as env:
-        single = _channels(env.unwrapped.observation_space)
+        single = channels(env.unwrapped.observation_space)
     return single if stacked % single == 0 else stacked
-
-
-def _channels(space: spaces.Space[Any]) -> int:
-    assert isinstance(space, spaces.Box)
-    return int(space.shape[0 if is_image_space_channels_first(space) else -1])
 
 
 @th.no_grad()
@@ -90,11 +79,7 @@ def _log_probabilities(policy: Any, observations: th.Tensor) -> th.Tensor:
 
 
 def to_tensor(policy: BasePolicy, observations: NDArray[Any]) -> th.Tensor:
-    """
-    :param policy: a policy
-    :param observations: as environments return them
-    :return: inputs of its networks, with channels first if they are images
-    """
+    """Inputs of the policy's networks, with channels first if they are images, from environments' observations."""
     tensor, _ = policy.obs_to_tensor(observations)
     assert isinstance(tensor, th.Tensor)
     return tensor
@@ -104,9 +89,6 @@ def play(policy: BasePolicy, env: VecEnv, generator: th.Generator) -> Iterator[t
     """
     Play with sampled actions for as long as the caller iterates.
 
-    :param policy: policy with discrete actions
-    :param env: environments
-    :param generator: source of randomness of the actions, on the CPU
     :return: observations before each step, and whether the previous step ended an episode
     """
     assert isinstance(env.action_space, spaces.Discrete)
@@ -121,11 +103,8 @@ def play(policy: BasePolicy, env: VecEnv, generator: th.Generator) -> Iterator[t
 
 def sampling_steps(n_states: int, seed: int) -> NDArray[np.int64]:
     """
-    Split the play into windows of at least 64 steps, one per visit, with a random step for each environment in each.
-
-    :param n_states: number of states, rounded up to the same number from each of at most 64 environments
-    :param seed: seed of the steps
-    :return: step of each sample, shape ``(visits, n_envs)``
+    Step of each sample, shape ``(visits, n_envs)``: play is split into windows of at least 64 steps, one per visit,
+    with a random step for each of up to 64 environments in each.
     """
     visits = ceil(n_states / MAX_ENVS)
     n_envs = ceil(n_states / visits)
@@ -137,13 +116,8 @@ def sampling_steps(n_states: int, seed: int) -> NDArray[np.int64]:
 
 def sample_states(trained: TrainedModel, policy: BasePolicy, n_states: int, seed: int) -> SampledStates:
     """
-    Let a policy play unseen levels with sampled actions, and take states that are spread over environments and time.
-
-    :param trained: the model, which makes the environments
-    :param policy: one of its policies
-    :param n_states: number of states, rounded up to the same number from each of up to 64 environments
-    :param seed: seed of the levels, the actions and the steps
-    :return: the states
+    Let a policy play unseen levels with sampled actions, and take states that are spread over environments and time,
+    ``n_states`` rounded up to the same number from each of up to 64 environments.
     """
     sampled_at = sampling_steps(n_states, seed)
     n_envs = sampled_at.shape[1]

@@ -10,11 +10,7 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """
-    Context that yields a file to write to, which replaces ``path`` once it is complete.
-
-    :param path: file to write; missing folders are created
-    """
+    """Context that yields a file to write to, which replaces ``path`` once it is complete. Makes missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -32,11 +28,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def replacing_folder(path: Path, replaceable: Collection[str]) -> Iterator[Path]:
     """
     Context that yields an empty folder to write files to, which replaces ``path`` once it is complete. A process killed
-    between the two renames leaves the old folder as ``.<name>.<pid>.old``.
-
-    :param path: folder to write; missing folders above it are created
-    :param replaceable: names of the files that an existing folder may hold
-    :raises ValueError: if anything else is at the path
+    between the two renames leaves the old folder as ``.<name>.<pid>.old``. A ``ValueError`` if an existing folder holds
+    other files than those that are replaceable.
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise ValueError(f"{path} is not a folder: use a new name.")
@@ -49,7 +42,8 @@ def replacing_folder(path: Path, replaceable: Collection[str]) -> Iterator[Path]
     try:
         yield unfinished
         for file in unfinished.iterdir():
-            _sync(file)
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
         _sync_folder(unfinished)
         if path.exists():
             path.rename(old)
@@ -60,11 +54,6 @@ def replacing_folder(path: Path, replaceable: Collection[str]) -> Iterator[Path]
             old.rename(path)
         for folder in (unfinished, old):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb+") as opened:
-        os.fsync(opened.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

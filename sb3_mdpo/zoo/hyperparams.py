@@ -31,11 +31,8 @@ def distill_coef_schedule(text: str) -> Schedule:
 
 def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
     """
-    Replace ``distill_coef`` given as text by the schedule, and dotted names in a list of policies by the classes, as
-    the zoo does for a single policy.
-
-    :param hyperparams: hyperparameters of a run, changed in place
-    :raises ValueError: if the text is not a schedule, or there is no such class
+    Replace, in place, ``distill_coef`` given as text by the schedule, and dotted names in a list of policies by the
+    classes, as the zoo does for a single policy.
     """
     if isinstance(hyperparams.get("distill_coef"), str):
         hyperparams["distill_coef"] = distill_coef_schedule(hyperparams["distill_coef"])

@@ -15,9 +15,7 @@ from sb3_mdpo.zoo.torchrun_jobs import job, run_to_resume, sign
 
 @contextmanager
 def launched() -> Iterator[None]:
-    """
-    Context manager for training on all processes of torchrun. Only the first one prints and is tracked.
-    """
+    """Context manager for training on all processes of torchrun. Only the first one prints and is tracked."""
     with process_group() as ranks:
         from rl_zoo3 import train
 
@@ -31,10 +29,7 @@ def launched() -> Iterator[None]:
 
 
 def unfinished_run() -> Path | None:
-    """
-    :return: folder of the run to resume that earlier processes of this job have started, the same in all processes
-    :raises SystemExit: if this command may not resume it
-    """
+    """The run folder that earlier processes of this job have started; ends the program if it may not be resumed."""
     ranks, run, problem = current_ranks(), None, ""
     if ranks.is_first:
         try:
@@ -50,9 +45,8 @@ def unfinished_run() -> Path | None:
 
 def for_all_ranks(manager: Any) -> Any:
     """
-    :param manager: the zoo's ``ExperimentManager``, or a subclass
-    :return: a subclass for several processes: each one makes its share of the training environments, and only the
-        first one evaluates and writes. Without torchrun, the class itself
+    A subclass of the zoo's ``ExperimentManager`` for several processes: each one makes its share of the training
+    environments, and only the first one evaluates and writes. Without torchrun, the class itself.
     """
     return manager if job() is None and current_ranks().size == 1 else type("SharedExperiment", (_Shared, manager), {})
 

@@ -17,9 +17,7 @@ NO_ID = "none"  # torchrun without --rdzv-id
 
 
 def job() -> str | None:
-    """
-    :return: an id that is the same for all attempts of a torchrun job and differs between jobs; None without torchrun
-    """
+    """An id that is the same for all attempts of a torchrun job and differs between jobs; None without torchrun."""
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
     return _launcher() if run_id == NO_ID else run_id
 
@@ -33,11 +31,7 @@ def _launcher() -> str:
 
 
 def sign(run: Path) -> None:
-    """
-    Record the job that has started a run. Does nothing without torchrun, or if the run is being resumed.
-
-    :param run: run folder
-    """
+    """Record the job in the folder of the run that it starts. Does nothing without torchrun, or if it is resumed."""
     name = job()
     if name and not (run / JOB).exists():
         with replacing(run / JOB) as file:
@@ -45,10 +39,7 @@ def sign(run: Path) -> None:
 
 
 def run_to_resume() -> Path | None:
-    """
-    :return: folder of the run that this job has started, if it has checkpoints
-    :raises ValueError: if another command has started it, or jobs cannot be distinguished
-    """
+    """The folder of the run that this job has started, if it has checkpoints."""
     name = job()
     if name is None or _is_first_of_nameless():
         return None

@@ -30,13 +30,18 @@ MAX_ENVS: Final = 32
 KL_OBSERVATIONS: Final = 256
 
 
-def check_levels(env_id: str, train_levels: int | None) -> int:
-    """Return the number of training levels; raise ValueError if there are no levels to choose from, or none unseen."""
+def check_has_levels(env_id: str) -> None:
+    """Raise ValueError if there are no levels to choose from."""
     if not has_levels(env_id):
         raise ValueError(
-            f"{env_id} has no levels to choose from, so none are unseen: evaluate a model of an environment with "
+            f"{env_id} has no levels to choose from, so none are unseen: use a model of an environment with "
             "num_levels among its arguments, e.g. procgen-coinrun-easy-v0."
         )
+
+
+def check_levels(env_id: str, train_levels: int | None) -> int:
+    """Return the number of training levels; raise ValueError if there are no levels to choose from, or none unseen."""
+    check_has_levels(env_id)
     if not (isinstance(train_levels, Integral) and train_levels >= 1):
         raise ValueError(
             f"train_levels={train_levels!r} must be the number of levels that the model was trained on, at least 1: "
@@ -183,11 +188,8 @@ def kl_from_peers(
     members: Mapping[str, ActorCriticPolicy], observations: Mapping[str, NDArray[Any]]
 ) -> dict[str, float | None]:
     """
-    The mutual distillation term (:func:`~sb3_mdpo.mdpo.losses.distillation_kl`) on each member's own observations.
-
-    :param members: policies by name
-    :param observations: observations of each member, shape ``(B, ...)``
-    :return: for each member the mean over peers and observations of ``KL(peer || member)``; None without peers
+    The mutual distillation term (:func:`~sb3_mdpo.mdpo.losses.distillation_kl`) on each member's own observations: the
+    mean over peers and observations of ``KL(peer || member)``; None without peers.
     """
     if len(members) < 2:
         return dict.fromkeys(members)

@@ -80,11 +80,9 @@ def why_not(rendering: str, state: bytes) -> str | None:
 
 def render(rendering: str, states: Sequence[bytes], draws: int, generator: th.Generator) -> NDArray[Any]:
     """
-    Draw states in another way. Two backgrounds can look alike in the part that a state shows, so not every image
-    differs from the original.
+    Draw ``B`` states of one game in another way, one of :data:`RENDERINGS`. Two backgrounds can look alike in the part
+    that a state shows, so not every image differs from the original.
 
-    :param rendering: one of :data:`RENDERINGS`
-    :param states: ``B`` states of one game
     :param draws: largest number of other backgrounds per state, drawn without replacement
     :param generator: source of randomness of the backgrounds, on the CPU
     :return: images, shape ``(draws, B, 64, 64, 3)``; one draw for renderings without randomness

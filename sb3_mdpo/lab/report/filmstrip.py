@@ -22,11 +22,7 @@ Frame = NDArray[np.uint8]
 
 
 def filmstrips(run: RunFiles) -> Path:
-    """
-    Draw filmstrips of a run's policies to ``frames.png``, unless those in its folder are newer than its model.
-
-    :raises ValueError: if it has no folder or model, or its environment has no levels or renders no images
-    """
+    """Draw filmstrips of a run's policies to ``frames.png``, unless those in its folder are newer than its model."""
     if run.folder is None:
         raise ValueError(f"the folder of {run.name} is missing.")
     path = run.folder / FILE

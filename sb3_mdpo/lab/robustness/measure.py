@@ -56,10 +56,7 @@ class RobustnessRow:
 
 @dataclass(frozen=True)
 class Robustness:
-    """
-    :param settings: what was measured and how; ``omitted`` has the perturbations that were left out, and why
-    :param rows: the numbers
-    """
+    """What was measured and how, with the perturbations that were left out and why as ``omitted``; the numbers."""
 
     settings: dict[str, Any]
     rows: tuple[RobustnessRow, ...]

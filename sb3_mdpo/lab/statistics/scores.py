@@ -32,7 +32,6 @@ def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.D
     :param fraction: that part, as a fraction of the steps of the run's last evaluation
     :return: one row per run and ``policies`` (``"members"``: the mean over all members; ``"ensemble"``: the members
         acting together), with the columns of ``RUN`` and ``MEASURES`` and the number of ``evaluations``
-    :raises ValueError: if the fraction is not between 0 and 1
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction={fraction} must be between 0 and 1: 0.05 is the last 5 % of training.")
@@ -53,11 +52,22 @@ def task_table(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([groups.size().rename("n_seeds"), means, deviations], axis=1).reset_index()
 
 
+def learning_curves(results: pd.DataFrame) -> pd.DataFrame:
+    """
+    :return: one row per task, method, ``policies`` and step: the mean of each measure over the seeds evaluated there,
+        its standard deviation as ``*_std`` (NaN for one seed), the number of seeds as ``n_seeds``, and mean budgets
+    """
+    keys = [*TASK, "method", "policies", "timesteps"]
+    groups = member_means(results).groupby(keys, sort=False)
+    budgets = [column for column in BUDGETS if column != "timesteps"]
+    curves = groups[[*budgets, *MEASURES]].mean()
+    deviations = groups[MEASURES].std(ddof=1).add_suffix("_std")
+    table = pd.concat([curves, deviations, groups.size().rename("n_seeds")], axis=1).reset_index()
+    return table.sort_values(keys, kind="stable", ignore_index=True)
+
+
 def member_means(results: pd.DataFrame) -> pd.DataFrame:
-    """
-    One row per evaluation for the members, with the mean of their measures, and one for the ensemble, distinguished by
-    ``policies``.
-    """
+    """The means of the measures of the members in each evaluation, and those of the ensemble, by ``policies``."""
     policies = np.where(results["policy"] == ENSEMBLE, ENSEMBLE, MEMBERS)
     measured = [column for column in (*BUDGETS, *MEASURES) if column != "timesteps"]
     groups = results.assign(policies=policies).groupby([*RUN, "policies", "timesteps"], sort=False)
@@ -65,15 +75,11 @@ def member_means(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def score_column(scores: pd.DataFrame, levels: str = "unseen") -> str:
-    """
-    :param scores: table with ``MEASURES``
-    :param levels: ``"unseen"`` or ``"training"``
-    :return: the column to compare methods by: normalised scores if all rows have them, otherwise returns
-    :raises ValueError: if returns of several environments would be mixed
-    """
-    if scores[f"{levels}_normalized"].notna().all():
+    """The column to compare methods by: normalised scores if all rows have them, otherwise returns."""
+    has_score = scores[f"{levels}_normalized"].notna()
+    if has_score.all():
         return f"{levels}_normalized"
-    environments = sorted(scores.loc[scores[f"{levels}_normalized"].isna(), "env_id"].unique())
+    environments = sorted(scores.loc[~has_score, "env_id"].unique())
     if scores["env_id"].nunique() > 1:
         raise ValueError(
             f"Scores of {', '.join(environments)} are not normalised, and returns of different environments cannot "
@@ -90,11 +96,7 @@ def common_seeds(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def score_matrices(scores: pd.DataFrame, column: str = "unseen_normalized") -> ScoreMatrices:
-    """
-    :param scores: table of :func:`final_scores`, of members or of ensembles
-    :param column: the measure
-    :raises ValueError: if a score is missing because not every method has the same seeds on every task
-    """
+    """A measure in a table of :func:`final_scores`, of members or of ensembles, with the same seeds everywhere."""
     if scores.empty or scores["policies"].nunique() > 1:
         raise ValueError(f"Scores of {scores['policies'].unique().tolist()}: take members, or ensembles.")
     tasks = list(scores[TASK].drop_duplicates().itertuples(index=False, name=None))

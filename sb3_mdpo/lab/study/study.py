@@ -121,27 +121,17 @@ class Progress:
 def remaining_seconds(progress: Sequence[Progress], jobs: int) -> float | None:
     """
     Estimate the remaining time from the seconds per environment step of each method so far, or of all methods if a
-    method has not started.
-
-    :param progress: all runs
-    :param jobs: runs at the same time
-    :return: seconds, None if nothing has been evaluated yet
+    method has not started; None if nothing has been evaluated yet.
     """
-    steps: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
-    for one in progress:
-        for key in (one.run.method, ""):
-            steps[key] += one.timesteps
-            seconds[key] += one.seconds  # type: ignore[assignment]
-    if not steps[""]:
+    if not any(one.timesteps for one in progress):
         return None
 
     def rate(method: str) -> float:
-        key = method if steps[method] else ""
-        return seconds[key] / steps[key]
+        done = [one for one in progress if one.run.method == method and one.timesteps] or progress
+        return sum(one.seconds for one in done) / sum(one.timesteps for one in done)
 
     work = [one.missing_timesteps * rate(one.run.method) for one in progress]
-    return max(sum(work) / jobs, *work) if work else 0.0
+    return max(sum(work) / jobs, *work)
 
 
 def table(progress: Sequence[Progress]) -> str:

@@ -235,11 +235,7 @@ class ResumableCheckpointCallback(BaseCallback):
         self._end()
 
     def on_training_error(self, error: BaseException) -> None:
-        """
-        Called by MDPO if an error ends the training: write the last snapshot.
-
-        :param error: the error
-        """
+        """Called by MDPO if an error ends the training: write the last snapshot."""
         if self._training is not None:
             self._end()
             self._tell(f"Training ended at step {self.num_timesteps}")
