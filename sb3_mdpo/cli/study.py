@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 def add_study(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sb3-mdpo study``."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    run = actions.add_parser("run", help="train the missing runs", description="Train the missing runs of a study.")
-    status = actions.add_parser("status", help="show its progress", description="Show the progress of a study.")
+
+    def add(action: str, description: str) -> argparse.ArgumentParser:
+        return actions.add_parser(action, help=description[0].lower() + description[1:-1], description=description)
+
+    run = add("run", "Train the missing runs of a study.")
+    status = add("status", "Show the progress of a study.")
+    plan = add("plan", "Show what a study will take.")
+    schema = add("schema", "Print the JSON schema of study files.")
     for action in (run, status):
         action.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/study_small.yml")
         action.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: studies/<name of the study>")
@@ -23,19 +29,12 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--threads", type=_positive, help="PyTorch's threads in each run (default: the file's)")
     run.add_argument("--device", help="PyTorch device (default: the file's)")
     run.add_argument(
-        "--engine",
-        choices=("local", "ray"),
-        default="local",
-        help="where the runs are executed (default: this machine)",
+        "--engine", choices=("local", "ray"), default="local", help="where runs are executed (default: local)"
     )
     run.add_argument("--address", help="address of the Ray cluster: host:port or auto (default: this machine)")
     run.add_argument(
         "--storage", metavar="URL", help="where Ray's machines keep unfinished runs (default: the study's folder)"
     )
-    schema = actions.add_parser(
-        "schema", help="print the JSON schema of study files", description="Print the JSON schema of study files."
-    )
-    plan = actions.add_parser("plan", help="show its costs", description="Show what a study will take.")
     plan.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/paper_matrix.yml")
     throughput = plan.add_mutually_exclusive_group()
     throughput.add_argument(

@@ -11,8 +11,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecVideoRecorder
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, has_levels
-from sb3_mdpo.lab.generalization.evaluation import check_episodes, evaluate_generalization
-from sb3_mdpo.lab.generalization.policies import all_policies
+from sb3_mdpo.lab.generalization.evaluation import all_policies, check_episodes, evaluate_generalization
 from sb3_mdpo.lab.generalization.results import LevelsResult
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.utils.random_state import undisturbed

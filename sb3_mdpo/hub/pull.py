@@ -50,19 +50,11 @@ def pull_run(
 ) -> PulledRun:
     """
     Download a run that was shared with ``sb3-mdpo push``, ready for ``rl_zoo3 enjoy``. The run's folder
-    appears when it is complete. Nothing in it is run.
+    appears when it is complete. Nothing in it is run. For the arguments see ``sb3-mdpo pull --help``.
 
-    :param repo_id: repository on the Hub
-    :param folder: log folder of the zoo
-    :param exp_id: number of the run, 0 for the next free one
-    :param force: whether to replace the run of that number
-    :param revision: branch, tag or commit, by default the latest commit of the main branch
-    :param trust: whether to take the repository's pickles, if it has some, and settings that could run code when the
-        run is used
-    :return: the run
     :raises ValueError: if the repository holds no such run, or one that could run code and is not trusted
-    :raises OSError: if the Hub refuses or cannot be reached
-    :raises FileExistsError: if there is a run of that number and it is not to be replaced
+    :raises OSError: if the Hub refuses or cannot be reached, or there is a run of that number and it is not to be
+        replaced
     """
     if exp_id < 0:
         raise ValueError(f"--exp-id {exp_id} must not be negative: leave it out for a new run.")

@@ -1,4 +1,4 @@
-"""Hyperparameters given as text in the zoo's files: schedules of ``distill_coef``, policy classes."""
+"""Hyperparameters given as text in the zoo's files, and the search space of ``rl_zoo3 train -optimize``."""
 
 from typing import Any
 
@@ -49,3 +49,27 @@ def _policy(name: Any) -> Any:
         raise ValueError(
             f"policy: there is no class {name!r} ({error}): use module.Class, or a name like MlpPolicy."
         ) from error
+
+
+def sample_mdpo_params(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of MDPO for a trial of Optuna: PPO's, and ``distill_coef``."""
+    # Not at the top: this module is imported while that one is
+    from rl_zoo3.hyperparams_opt import sample_ppo_params
+
+    sample_ppo_params(trial, n_actions, n_envs, additional_args)
+    trial.suggest_float("distill_coef", 0.01, 10.0, log=True)
+    hyperparams = convert_mdpo_params(trial.params)
+    trial.set_user_attr("batch_size", hyperparams["batch_size"])
+    return hyperparams
+
+
+def convert_mdpo_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """
+    Arguments of MDPO from a trial's values. ``batch_size`` is limited to ``n_steps``, the rollout of a policy with one
+    environment, because MDPO rejects a ``batch_size`` larger than the rollout.
+    """
+    from rl_zoo3.hyperparams_opt import convert_onpolicy_params
+
+    hyperparams: dict[str, Any] = convert_onpolicy_params(sampled_params)
+    hyperparams["batch_size"] = min(hyperparams["batch_size"], hyperparams["n_steps"])
+    return hyperparams

@@ -54,7 +54,7 @@ def _adapt_test_env(arguments: dict[str, Any]) -> None:
 
 def register_search(hyperparams_opt: Any) -> None:
     """Register the search space in ``rl_zoo3.hyperparams_opt``."""
-    from sb3_mdpo.zoo.hyperparams_opt import convert_mdpo_params, sample_mdpo_params
+    from sb3_mdpo.zoo.hyperparams import convert_mdpo_params, sample_mdpo_params
 
     hyperparams_opt.HYPERPARAMS_SAMPLER["mdpo"] = sample_mdpo_params
     hyperparams_opt.HYPERPARAMS_CONVERTER["mdpo"] = convert_mdpo_params

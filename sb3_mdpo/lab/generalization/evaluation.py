@@ -1,5 +1,6 @@
 """Returns of a model's policies on training levels and on unseen levels."""
 
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
@@ -18,9 +19,9 @@ from tqdm import tqdm
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, has_levels, make_levels
 from sb3_mdpo.envs.procgen_options import SEED_RANGE
-from sb3_mdpo.lab.generalization.policies import all_policies, members_of
-from sb3_mdpo.lab.generalization.results import GeneralizationResult, LevelsResult, PolicyResult
+from sb3_mdpo.lab.generalization.results import ENSEMBLE, GeneralizationResult, LevelsResult, PolicyResult
 from sb3_mdpo.lab.generalization.scores import normalized_score
+from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.mdpo.losses import distillation_kl
 from sb3_mdpo.utils.random_state import undisturbed
 
@@ -28,6 +29,23 @@ MakeEnv = Callable[..., VecEnv]
 MAX_ENVS: Final = 32
 # Observations of each policy for the KL between policies
 KL_OBSERVATIONS: Final = 256
+
+
+def members_of(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
+    """The policies of MDPO or another actor-critic algorithm by name: ``policy 0`` and so on."""
+    if not isinstance(model, MDPO):
+        return {"policy 0": model.policy}
+    return {f"policy {k}": member for k, member in enumerate(model.policy.members)}
+
+
+def all_policies(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
+    """The members by name, and if there are several the average of their distributions as ``ensemble``."""
+    members = members_of(model)
+    if not isinstance(model, MDPO) or len(members) == 1:
+        return members
+    ensemble = copy.copy(model.policy)  # with the same networks
+    ensemble.predict_with = ENSEMBLE
+    return members | {ENSEMBLE: ensemble}
 
 
 def check_has_levels(env_id: str) -> None:

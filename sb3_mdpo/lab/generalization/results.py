@@ -14,6 +14,7 @@ from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.utils.terminal import text_table
 
 CONFIDENCE = 0.95
+ENSEMBLE: Final = "ensemble"  # name of the members acting together
 HEADER = ("policy", "levels", "return", f"{CONFIDENCE:.0%} interval", "normalized", "success", "KL")
 TABLE: Final = "generalization.csv"
 # One row per evaluation and policy. Returns are means over episodes with their standard errors; undefined values are

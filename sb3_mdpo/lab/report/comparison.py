@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sb3_mdpo.lab.generalization.policies import ENSEMBLE
+from sb3_mdpo.lab.generalization.results import ENSEMBLE
 from sb3_mdpo.lab.statistics.aggregates import (
     THRESHOLDS,
     aggregate_scores,

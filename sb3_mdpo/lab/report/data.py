@@ -68,13 +68,11 @@ class ReportData:
         except ValueError as error:
             raise ValueError(f"{self.folder}: {error}") from error
 
-    def examples(self) -> list[RunFiles]:
-        """:return: for each method the run with a folder on the first task, with the lowest seed"""
+    def one_per_method(self, file: str = ".") -> list[RunFiles]:
+        """For each method the first run whose folder has a file of that name, by task and seed."""
         tasks = list(dict.fromkeys(run.task for run in self.runs))
-        first: dict[str, RunFiles] = {}
-        for run in sorted(self.runs, key=lambda run: (tasks.index(run.task), run.seed)):
-            if run.folder is not None:
-                first.setdefault(run.method, run)
+        runs = sorted(self.runs, key=lambda run: (tasks.index(run.task), run.seed), reverse=True)
+        first = {run.method: run for run in runs if run.folder is not None and (run.folder / file).exists()}
         return [first[method] for method in self.methods if method in first]
 
 

@@ -10,7 +10,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
-from sb3_mdpo.lab.generalization.policies import all_policies
+from sb3_mdpo.lab.generalization.evaluation import all_policies
 from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
 from sb3_mdpo.lab.report.runs import RunFiles
 from sb3_mdpo.utils.atomic import replacing

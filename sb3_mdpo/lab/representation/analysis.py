@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
 from tqdm import tqdm
 
-from sb3_mdpo.lab.generalization.evaluation import check_seed
-from sb3_mdpo.lab.generalization.policies import members_of
+from sb3_mdpo.lab.generalization.evaluation import check_seed, members_of
 from sb3_mdpo.lab.generalization.trained import TrainedModel
 from sb3_mdpo.lab.perturbations.images import RANDOM_CONVOLUTION, Perturbation, image_perturbations
 from sb3_mdpo.lab.representation.embedding import embed

@@ -12,8 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 from tqdm import tqdm
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
-from sb3_mdpo.lab.generalization.evaluation import check_seed
-from sb3_mdpo.lab.generalization.policies import all_policies
+from sb3_mdpo.lab.generalization.evaluation import all_policies, check_seed
 from sb3_mdpo.lab.generalization.results import CONFIDENCE, confidence_interval
 from sb3_mdpo.lab.generalization.trained import TrainedModel
 from sb3_mdpo.lab.perturbations.images import COLOR_PERTURBATIONS, Perturbation, image_perturbations

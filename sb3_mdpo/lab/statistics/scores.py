@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sb3_mdpo.lab.generalization.policies import ENSEMBLE
+from sb3_mdpo.lab.generalization.results import ENSEMBLE
 from sb3_mdpo.lab.statistics.results import BUDGETS, MEASURES, RUN, TASK, task_name
 
 MEMBERS = "members"

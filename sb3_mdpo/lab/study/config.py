@@ -19,15 +19,8 @@ from sb3_mdpo.utils.yaml_files import read_yaml
 
 T = TypeVar("T")
 ZOO_KEYS = {
-    "callback",
-    "env_kwargs",
-    "env_wrapper",
-    "frame_stack",
-    "monitor_kwargs",
-    "n_envs",
-    "n_timesteps",
-    "normalize",
-    "vec_env_wrapper",
+    *("callback", "env_kwargs", "env_wrapper", "frame_stack", "monitor_kwargs"),
+    *("n_envs", "n_timesteps", "normalize", "vec_env_wrapper"),
 }
 NOT_FROM_FILES = {"self", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
 HYPERPARAMS = sorted((ZOO_KEYS | inspect.signature(MDPO.__init__).parameters.keys()) - NOT_FROM_FILES)
