@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +33,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=("local", "ray"), default="local", help="where runs are executed (default: local)"
     )
     run.add_argument("--address", help="address of the Ray cluster: host:port or auto (default: this machine)")
-    run.add_argument(
-        "--storage", metavar="URL", help="where Ray's machines keep unfinished runs (default: the study's folder)"
-    )
+    run.add_argument("--storage", metavar="URL", help="where Ray keeps unfinished runs (default: the study's folder)")
     plan.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/paper_matrix.yml")
     throughput = plan.add_mutually_exclusive_group()
     throughput.add_argument(
@@ -83,7 +82,7 @@ def _engine(args: argparse.Namespace) -> "Engine":
         need("distributed", ray="ray", fsspec="fsspec")
         from sb3_mdpo.lab.study.ray_engine import on_ray
 
-        return on_ray(**given)
+        return partial(on_ray, **given)
     if given:
         raise ValueError(f"--{' and --'.join(given)}: only for Ray, add --engine ray.")
     from sb3_mdpo.lab.study.runner import run_all

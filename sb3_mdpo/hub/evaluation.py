@@ -29,8 +29,7 @@ def evaluate_run(
     """
     Evaluate every member, and the ensemble if there are several. Runs on a set of levels are evaluated as by
     :func:`~sb3_mdpo.lab.generalization.evaluation.evaluate_generalization`, all others in the training environment.
-
-    :return: set of levels (empty in the training environment), policy, result
+    Returns the set of levels (empty in the training environment), the policy and the result.
     """
     n_envs = check_episodes(episodes, min(n_envs, episodes), seed)
     if levels := training_levels(run):

@@ -19,9 +19,7 @@ from rl_zoo3.utils import EnvironmentName
 from sb3_mdpo.hub.evaluation import evaluate_run, record_video
 from sb3_mdpo.hub.model_card import make_card
 from sb3_mdpo.hub.normalization import statistics_to_json
-from sb3_mdpo.hub.pull import read_snapshot
-from sb3_mdpo.hub.redaction import plain
-from sb3_mdpo.hub.repository import (
+from sb3_mdpo.hub.pull import (
     CARD,
     ENV_KWARGS,
     EXPORT,
@@ -33,7 +31,9 @@ from sb3_mdpo.hub.repository import (
     VECNORMALIZE,
     VIDEO,
     connection_errors,
+    read_snapshot,
 )
+from sb3_mdpo.hub.redaction import plain
 from sb3_mdpo.hub.settings import KEYS, read_settings
 from sb3_mdpo.lab.generalization.results import CONFIDENCE, ENSEMBLE
 from sb3_mdpo.lab.generalization.trained import check_device
@@ -112,8 +112,7 @@ def push_run(
         make_card(run, results, repo_id, with_pickles, refused).save(folder / CARD)
         with connection_errors():
             api = HfApi()
-            if repository is None:
-                # None leaves it to the owner's settings
+            if repository is None:  # and private is None to leave it to the owner's settings
                 api.create_repo(repo_id, private=private or None, exist_ok=True)
             commit = api.upload_folder(
                 repo_id=repo_id,

@@ -61,9 +61,8 @@ def frame_channels(trained: TrainedModel) -> int:
 @th.no_grad()
 def log_probabilities(policy: BasePolicy, observations: th.Tensor) -> th.Tensor:
     """
-    :param policy: a member, or :class:`~sb3_mdpo.common.policies.MutualPolicy` for the average of its members
-    :param observations: inputs of the networks; images with values from 0 to 255, shape ``(B, C, H, W)``
-    :return: log probabilities of the discrete actions in float64, on the CPU, shape ``(B, A)``
+    Log probabilities ``(B, A)`` of the discrete actions of a member, or of the average of the members of a
+    :class:`~sb3_mdpo.common.policies.MutualPolicy`, in float64, on the CPU. Images have values from 0 to 255.
     """
     policy.set_training_mode(False)
     batches = th.split(observations, BATCH_SIZE)
@@ -86,11 +85,7 @@ def to_tensor(policy: BasePolicy, observations: NDArray[Any]) -> th.Tensor:
 
 
 def play(policy: BasePolicy, env: VecEnv, generator: th.Generator) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
-    """
-    Play with sampled actions for as long as the caller iterates.
-
-    :return: observations before each step, and whether the previous step ended an episode
-    """
+    """Play with sampled actions: observations before each step, and whether the previous step ended an episode."""
     assert isinstance(env.action_space, spaces.Discrete)
     observations: Any = env.reset()
     dones = np.zeros(env.num_envs, dtype=bool)
@@ -121,22 +116,14 @@ def sample_states(trained: TrainedModel, policy: BasePolicy, n_states: int, seed
     """
     sampled_at = sampling_steps(n_states, seed)
     n_envs = sampled_at.shape[1]
-    observations: dict[tuple[int, int], NDArray[Any]] = {}
-    engine_states: dict[tuple[int, int], bytes] = {}
+    samples: dict[tuple[int, int], tuple[NDArray[Any], bytes]] = {}  # by visit and environment
     with closing(trained.make_env(n_envs, seed, **UNSEEN_LEVELS)) as env:
         engine: Any = env.unwrapped
         saves_states = isinstance(engine, ProcgenVecEnv) and not engine.options.use_generated_assets
         played = play(policy, env, th.Generator().manual_seed(seed))
         for step, (current, _) in zip(range(sampled_at.max() + 1), played, strict=False):
-            due = [(int(visit), int(index)) for visit, index in np.argwhere(sampled_at == step)]
-            states = engine.get_state() if saves_states and due else []
-            for key in due:
-                observations[key] = current[key[1]].copy()
-                if saves_states:
-                    engine_states[key] = states[key[1]]
-    order = sorted(observations)
-    return SampledStates(
-        np.stack([observations[key] for key in order]),
-        [engine_states[key] for key in order] if saves_states else None,
-        n_envs,
-    )
+            due = np.argwhere(sampled_at == step).tolist()
+            states = engine.get_state() if saves_states and due else [b""] * n_envs
+            samples |= {(visit, index): (current[index].copy(), states[index]) for visit, index in due}
+    observations, engine_states = zip(*(samples[key] for key in sorted(samples)), strict=True)
+    return SampledStates(np.stack(observations), list(engine_states) if saves_states else None, n_envs)

@@ -193,7 +193,6 @@ def deploy_policy(
     :param path: file to write
     :param format: ``"onnx"`` or ``"torchscript"``
     :param vec_normalize: normalization of the training environments, which becomes part of the file
-    :raises ValueError: if the format cannot hold the policy, or the file's outputs differ from the model's
     """
     if format not in FORMATS:
         raise ValueError(f"format={format!r} is unknown: use one of {', '.join(map(repr, FORMATS))}.")

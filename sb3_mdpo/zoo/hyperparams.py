@@ -9,10 +9,8 @@ from stable_baselines3.common.utils import LinearSchedule
 
 def distill_coef_schedule(text: str) -> Schedule:
     """
-    :param text: ``lin_X``: from X at the start to 0 at the end, like the zoo's other schedules;
-        ``warmup_X_F``: from 0 to X during the first fraction F of training, then X
-    :return: function of the progress remaining
-    :raises ValueError: if the text is neither
+    The schedule of ``lin_X``: from X at the start to 0 at the end, like the zoo's other schedules; or ``warmup_X_F``:
+    from 0 to X during the first fraction F of training, then X.
     """
     kind, *parts = text.split("_")
     try:

@@ -61,10 +61,7 @@ def register_search(hyperparams_opt: Any) -> None:
 
 
 def extend_experiments(exp_manager: Any) -> None:
-    """
-    Patch ``rl_zoo3.exp_manager``: path of ``mdpo.yml``, hyperparameters given as text, native engines, and evaluation
-    on unseen levels.
-    """
+    """Patch ``rl_zoo3.exp_manager``: ``mdpo.yml``, hyperparameters as text, native engines, unseen levels."""
     from sb3_mdpo.zoo.hyperparams import preprocess_hyperparams
 
     manager = exp_manager.ExperimentManager

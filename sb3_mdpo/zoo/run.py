@@ -50,10 +50,7 @@ class Run:
         return read_text(self.settings / COMMAND)
 
     def make_env(self, env_kwargs: dict[str, Any], n_envs: int, seed: int) -> VecEnv:
-        """
-        Make environments as ``rl_zoo3 enjoy`` does: with wrappers, fixed statistics, unnormalised rewards and frame
-        stacks.
-        """
+        """As ``rl_zoo3 enjoy`` does: with wrappers, fixed statistics, unnormalised rewards and frame stacks."""
         install()
         env: VecEnv = utils.create_test_env(
             self.env_id,
@@ -75,8 +72,6 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     :param folder: run folder of ``rl_zoo3 train``, e.g. ``logs/mdpo/CartPole-v1_1``
     :param load_best: whether to use the best model of the evaluations during training instead of the last one
     :param algos: allowed algorithms
-    :return: the run
-    :raises ValueError: if the folder is not a complete run of one of them, or its environment is not known here
     """
     settings = settings_folder(folder)
     args = read_args(settings / ARGS)

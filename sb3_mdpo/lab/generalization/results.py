@@ -77,7 +77,7 @@ class PolicyResult:
         return self.training.mean - self.unseen.mean
 
     def row(self) -> dict[str, str | int | float | None]:
-        """:return: the columns of a results table"""
+        """The columns of a results table."""
         row: dict[str, str | int | float | None] = {"policy": self.policy, "episodes": len(self.unseen.returns)}
         for levels, result in (("training", self.training), ("unseen", self.unseen)):
             row |= {
@@ -117,7 +117,7 @@ class GeneralizationResult:
         return tuple(result for result in self.policies if result.policy.startswith("policy "))
 
     def to_text(self) -> str:
-        """:return: a table of at most 80 columns"""
+        """A table of at most 80 columns."""
         last = self.start_level + self.train_levels - 1
         lines = (
             f"{self.env_id}: training levels {self.start_level} to {last}, and unseen levels",

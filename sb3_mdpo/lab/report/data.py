@@ -68,11 +68,13 @@ class ReportData:
         except ValueError as error:
             raise ValueError(f"{self.folder}: {error}") from error
 
-    def one_per_method(self, file: str = ".") -> list[RunFiles]:
-        """For each method the first run whose folder has a file of that name, by task and seed."""
+    def one_per_method(self, file: str | None = None) -> list[RunFiles]:
+        """For each method the first run, by task and seed, that has a folder, or a file of this name in it."""
         tasks = list(dict.fromkeys(run.task for run in self.runs))
-        runs = sorted(self.runs, key=lambda run: (tasks.index(run.task), run.seed), reverse=True)
-        first = {run.method: run for run in runs if run.folder is not None and (run.folder / file).exists()}
+        first: dict[str, RunFiles] = {}
+        for run in sorted(self.runs, key=lambda run: (tasks.index(run.task), run.seed)):
+            if (run.folder if file is None else run.file(file)) is not None:
+                first.setdefault(run.method, run)
         return [first[method] for method in self.methods if method in first]
 
 

@@ -1,5 +1,6 @@
 """Filmstrips: frames of an episode of each policy on an unseen level."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,8 @@ def draw_filmstrips(trained: TrainedModel, seed: int = 0) -> Image.Image:
     strips = {}
     for name, policy in all_policies(trained.model).items():
         set_random_seed(seed)
-        env = trained.make_env(1, seed, **UNSEEN_LEVELS, render_mode="rgb_array")
-        try:
+        with closing(trained.make_env(1, seed, **UNSEEN_LEVELS, render_mode="rgb_array")) as env:
             frames = _play(env, policy, trained.env_id)
-        finally:
-            env.close()
         places = np.linspace(0, len(frames) - 1, min(N_FRAMES, len(frames))).round().astype(int)
         strips[name] = [frames[place] for place in places]
     picture = Image.new("RGB", (N_FRAMES * (SIZE + BETWEEN), len(strips) * (SIZE + LINE)), "white")

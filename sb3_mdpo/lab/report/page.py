@@ -51,7 +51,7 @@ SECTIONS = (
 
 
 def make_page(data: ReportData, progress: bool = False) -> str:
-    """:return: an HTML page that needs no other file and no network"""
+    """An HTML page that needs no other file and no network."""
     templates = Environment(
         loader=PackageLoader("sb3_mdpo.lab.report", ""),
         autoescape=True,

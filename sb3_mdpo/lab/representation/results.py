@@ -48,7 +48,7 @@ class FeatureAnalysis:
     saliency: dict[str, NDArray[np.float64]]  #: of each policy by name, shape ``(N, height, width)``
 
     def as_dict(self) -> dict[str, Any]:
-        """:return: the content of ``features.json``; None for undefined numbers"""
+        """The content of ``features.json``; None for undefined numbers."""
         return {
             "settings": self.settings,
             "policies": [_without_nan(asdict(row)) for row in self.policies],

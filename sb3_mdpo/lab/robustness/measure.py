@@ -61,11 +61,11 @@ class Robustness:
     rows: tuple[RobustnessRow, ...]
 
     def to_json(self) -> str:
-        """:return: a JSON document with ``settings`` and ``rows``"""
+        """A JSON document with ``settings`` and ``rows``."""
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
 
     def to_text(self) -> str:
-        """:return: a table with one line per row, then what was omitted and why"""
+        """A table with one line per row, then what was omitted and why."""
         rows = []
         for row in self.rows:
             kl = (f"{row.kl_mean:.3g}", f"{row.kl_low:.3g} to {row.kl_high:.3g}", f"{row.kl_max:.3g}")

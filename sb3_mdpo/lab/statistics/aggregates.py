@@ -43,8 +43,8 @@ def aggregate_scores(matrices: ScoreMatrices, reps: int = REPS, seed: int = 0) -
     _, intervals = bootstrap(
         matrices, matrices.scores, lambda scores: np.array([metric(scores) for metric in METRICS.values()]), reps, seed
     )
-    ends = [intervals[method][:, place] for method in matrices.scores for place in range(len(METRICS))]
-    return point_aggregates(matrices).assign(low=[end[0] for end in ends], high=[end[1] for end in ends])
+    low, high = np.concatenate([intervals[method] for method in matrices.scores], axis=1)
+    return point_aggregates(matrices).assign(low=low, high=high)
 
 
 def improvement_probability(better: NDArray[Any], worse: NDArray[Any]) -> float:
@@ -72,10 +72,7 @@ def probability_of_improvement(
 def performance_profiles(
     matrices: ScoreMatrices, thresholds: Sequence[float] | NDArray[Any] = THRESHOLDS, reps: int = REPS, seed: int = 0
 ) -> pd.DataFrame:
-    """
-    Columns ``method``, ``threshold``, ``fraction`` (of all runs on all tasks with a higher score), ``low`` and
-    ``high``.
-    """
+    """Columns ``method``, ``threshold``, ``fraction`` (of all runs with a higher score), ``low`` and ``high``."""
     _check_seeds(matrices, reps)
     thresholds = np.asarray(thresholds, dtype=float)
     with _numpy_seeded(seed):

@@ -44,34 +44,30 @@ def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.D
 
 def task_table(scores: pd.DataFrame) -> pd.DataFrame:
     """
-    :return: one row per task, method and ``policies`` of :func:`final_scores`: the number of seeds as ``n_seeds``, the
-        mean over seeds of each measure, and its standard deviation as ``*_std`` (NaN for one seed)
+    One row per task, method and ``policies`` of :func:`final_scores`: the number of seeds as ``n_seeds``, the mean over
+    seeds of each measure, and its standard deviation as ``*_std`` (NaN for one seed).
     """
-    groups = scores.groupby([*TASK, "method", "policies"], sort=False)
-    means, deviations = groups[MEASURES].mean(), groups[MEASURES].std(ddof=1).add_suffix("_std")
-    return pd.concat([groups.size().rename("n_seeds"), means, deviations], axis=1).reset_index()
+    return _over_seeds(scores, [*TASK, "method", "policies"], MEASURES)
 
 
 def learning_curves(results: pd.DataFrame) -> pd.DataFrame:
-    """
-    :return: one row per task, method, ``policies`` and step: the mean of each measure over the seeds evaluated there,
-        its standard deviation as ``*_std`` (NaN for one seed), the number of seeds as ``n_seeds``, and mean budgets
-    """
+    """As :func:`task_table`, of the seeds evaluated at each step, with the means of the budgets."""
     keys = [*TASK, "method", "policies", "timesteps"]
-    groups = member_means(results).groupby(keys, sort=False)
-    budgets = [column for column in BUDGETS if column != "timesteps"]
-    curves = groups[[*budgets, *MEASURES]].mean()
-    deviations = groups[MEASURES].std(ddof=1).add_suffix("_std")
-    table = pd.concat([curves, deviations, groups.size().rename("n_seeds")], axis=1).reset_index()
+    table = _over_seeds(member_means(results), keys, [*BUDGETS[1:], *MEASURES])
     return table.sort_values(keys, kind="stable", ignore_index=True)
+
+
+def _over_seeds(table: pd.DataFrame, keys: list[str], means: list[str]) -> pd.DataFrame:
+    groups = table.groupby(keys, sort=False)
+    deviations = groups[MEASURES].std(ddof=1).add_suffix("_std")
+    return pd.concat([groups.size().rename("n_seeds"), groups[means].mean(), deviations], axis=1).reset_index()
 
 
 def member_means(results: pd.DataFrame) -> pd.DataFrame:
     """The means of the measures of the members in each evaluation, and those of the ensemble, by ``policies``."""
     policies = np.where(results["policy"] == ENSEMBLE, ENSEMBLE, MEMBERS)
-    measured = [column for column in (*BUDGETS, *MEASURES) if column != "timesteps"]
     groups = results.assign(policies=policies).groupby([*RUN, "policies", "timesteps"], sort=False)
-    return groups[measured].mean().reset_index()
+    return groups[[*BUDGETS[1:], *MEASURES]].mean().reset_index()
 
 
 def score_column(scores: pd.DataFrame, levels: str = "unseen") -> str:

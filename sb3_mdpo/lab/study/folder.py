@@ -25,7 +25,7 @@ RUN_COLUMNS = ("study", "env_id", "num_levels", "start_level", "method", "seed",
 
 
 class StudyFolder:
-    """:param path: the study's folder, which need not exist yet"""
+    """The study's folder, which need not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -114,12 +114,7 @@ class StudyFolder:
             return True
 
     def write_results(self, runs: Sequence[PlannedRun]) -> Path:
-        """
-        Write the evaluations of all complete runs to ``results.csv``, with the numbers as the runs wrote them.
-
-        :param runs: the runs of the study, in the order of the table
-        :return: the table
-        """
+        """Write the evaluations of all complete runs to ``results.csv``, in this order, and return its path."""
         rows: list[dict[str, Any]] = []
         for run in runs:
             if self.complete(run).is_dir() and (path := self.evaluations(run)) is not None:

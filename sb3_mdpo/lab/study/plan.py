@@ -127,8 +127,8 @@ def make_plan(
     study: Study, machines: int, rates: Mapping[str, float] | None = None, sizes: Mapping[str, int] | None = None
 ) -> Plan:
     """
-    :param study: the study
-    :param machines: number of machines
+    The costs of a study, and its duration on so many machines.
+
     :param rates: environment steps per second, evaluations included, by method; the empty name is for all others
     :param sizes: bytes of a complete run by method
     """

@@ -4,7 +4,6 @@ import io
 import shutil
 import tarfile
 from collections.abc import Generator, Sequence
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,30 +14,25 @@ from ray.exceptions import RayError
 from sb3_mdpo.lab.study.checkpoint_sync import CheckpointSync, check_storage
 from sb3_mdpo.lab.study.config import Study
 from sb3_mdpo.lab.study.folder import LOG, StudyFolder
-from sb3_mdpo.lab.study.runner import Engine, Outcome, execute
+from sb3_mdpo.lab.study.runner import Outcome, execute
 from sb3_mdpo.lab.study.runs import PlannedRun
-from sb3_mdpo.utils.atomic import replacing
+from sb3_mdpo.utils.atomic import replacing, replacing_folder
 
 HERE = "local"  # Ray's name for a cluster of this machine alone, which ends with the command
 SECONDS_TO_END = 60.0
 
 
-def on_ray(address: str = HERE, storage: str | None = None) -> Engine:
+def on_ray(
+    study: Study, runs: Sequence[PlannedRun], folder: StudyFolder, address: str = HERE, storage: str | None = None
+) -> Generator[tuple[PlannedRun, Outcome], None, None]:
     """
-    The engine for :func:`~sb3_mdpo.lab.study.study.run_study`.
+    Execute each run as a task, see :func:`~sb3_mdpo.lab.study.runner.run_all`. Ray transfers their folders.
 
     :param address: of the cluster, as in ``ray.init()``: ``host:port``, ``auto`` for the one that is running here,
         ``local`` for this machine alone
     :param storage: folder of the unfinished runs: a path that all machines see, or any URL that fsspec understands;
         by default the folder ``unfinished`` of the study, which all machines must see
     """
-    return partial(run_all_on_ray, address=address, storage=storage)
-
-
-def run_all_on_ray(
-    study: Study, runs: Sequence[PlannedRun], folder: StudyFolder, address: str, storage: str | None
-) -> Generator[tuple[PlannedRun, Outcome], None, None]:
-    """Execute each run as a task, see :func:`~sb3_mdpo.lab.study.runner.run_all`. Ray transfers their folders."""
     if study.device.startswith("cuda") and not study.resources.gpus:
         raise ValueError(
             f"device {study.device}: Ray hides GPUs from runs that ask for none: add resources: {{gpus: 1}}, or a "
@@ -139,8 +133,5 @@ def pack(folder: Path) -> bytes:
 
 def unpack(packed: bytes, place: Path) -> None:
     """Extract what :func:`pack` returned to a new folder, completely or not at all."""
-    place.parent.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=place.parent, prefix=".unpacked_") as unpacked:
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            archive.extractall(Path(unpacked, place.name), filter="data")
-        Path(unpacked, place.name).rename(place)
+    with replacing_folder(place) as folder, tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")

@@ -55,9 +55,8 @@ def run_study(
         missing = [run for run in runs if not folder.complete(run).is_dir()]
         n_failed = 0
         bar = tqdm(total=len(runs), initial=len(runs) - len(missing), desc=study.name, unit="run")
-        given = {"jobs": jobs, "threads": threads, "device": device}
-        changes = {key: value for key, value in given.items() if value is not None}
-        outcomes = engine(study.model_copy(update=changes), missing, folder)
+        given = {"jobs": jobs or study.jobs, "threads": threads or study.threads, "device": device or study.device}
+        outcomes = engine(study.model_copy(update=given), missing, folder)
         with bar, closing(outcomes):
             for run, outcome in outcomes:
                 if outcome == "done":

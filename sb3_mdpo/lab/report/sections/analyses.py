@@ -18,7 +18,7 @@ KL_AND_TV = [f"{measure}_{what}" for measure in ("kl", "tv") for what in ("mean"
 
 
 def robustness(data: ReportData) -> dict[str, Any] | None:
-    """:return: chart per perturbation and task, their numbers, and the numbers of every policy"""
+    """Chart per perturbation and task, their numbers, and the numbers of every policy."""
     texts, columns = ["policy", "perturbation"], ["strength", "n", *KL_AND_TV]
     rows = read_rows(data.runs, "robustness.json", "rows", texts, columns)
     if rows.empty:
@@ -71,7 +71,7 @@ def _strengths(rows: pd.DataFrame) -> list[str]:
 
 
 def representation(data: ReportData) -> dict[str, Any] | None:
-    """:return: tables over all runs; t-SNE and saliency of one run per method"""
+    """Tables over all runs; t-SNE and saliency of one run per method."""
     _check_single(data.runs)
     texts = ["policy", "observation", "perturbation"]
     tsne = read_rows(data.one_per_method(FEATURES), FEATURES, "tsne", texts, ["x", "y"])

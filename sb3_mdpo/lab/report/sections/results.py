@@ -25,7 +25,7 @@ MEASURED = {
 
 
 def curves(data: ReportData) -> dict[str, Any] | None:
-    """:return: learning curves of each task, or of a run without evaluations what the zoo logged"""
+    """Learning curves of each task, or of a run without evaluations what the zoo logged."""
     if data.results is None:
         return None if data.training is None else {"charts": {}, "has_paper": False, "logged": _logged(data.training)}
     lines = {task: list(learning_lines(data, rows, task)) for task, rows in tasks(data.curves).items()}
@@ -50,7 +50,7 @@ def _measure_charts(data: ReportData, measure: str, title: str) -> dict[str, go.
 
 
 def gap(data: ReportData) -> dict[str, Any] | None:
-    """:return: table of the gaps at the end, and a chart of their course per task"""
+    """Table of the gaps at the end, and a chart of their course per task."""
     if data.results is None:
         return None
     rows = task_table(data.scores)
@@ -60,7 +60,7 @@ def gap(data: ReportData) -> dict[str, Any] | None:
 
 
 def distillation(data: ReportData) -> dict[str, Any] | None:
-    """:return: table of the inter-policy KL at the end, and a chart of its course per task"""
+    """Table of the inter-policy KL at the end, and a chart of its course per task."""
     if data.results is None or data.results["kl"].isna().all():
         return None
     last = data.scores[data.scores["kl"].notna()].groupby(["method", *TASK], sort=False)["kl"].mean().reset_index()
@@ -70,7 +70,7 @@ def distillation(data: ReportData) -> dict[str, Any] | None:
 
 
 def games(data: ReportData) -> dict[str, Any] | None:
-    """:return: mean and standard deviation over seeds of each task, and the paper's returns"""
+    """Mean and standard deviation over seeds of each task, and the paper's returns."""
     if data.results is None:
         return None
     rows = task_table(data.scores)
@@ -107,7 +107,7 @@ def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
 
 
 def aggregates(data: ReportData) -> dict[str, Any] | None:
-    """:return: tables and chart of aggregates, and the interquartile mean over training"""
+    """Tables and chart of aggregates, and the interquartile mean over training."""
     comparison = data.comparison
     table, ensembles, efficiency = comparison.aggregates, comparison.ensembles, comparison.efficiency
     if table is None and comparison.note is None:
@@ -142,7 +142,7 @@ def _cells(aggregates: pd.DataFrame) -> pd.DataFrame:
 
 
 def improvement(data: ReportData) -> dict[str, Any] | None:
-    """:return: table and chart of the probabilities of improvement"""
+    """Table and chart of the probabilities of improvement."""
     table = data.comparison.improvement
     if table is None:
         return None
@@ -161,7 +161,7 @@ def improvement(data: ReportData) -> dict[str, Any] | None:
 
 
 def profiles(data: ReportData) -> dict[str, Any] | None:
-    """:return: chart of the performance profiles"""
+    """Chart of the performance profiles."""
     table = data.comparison.profiles
     if table is None:
         return None
