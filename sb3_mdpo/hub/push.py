@@ -22,7 +22,6 @@ from sb3_mdpo.hub.normalization import statistics_to_json
 from sb3_mdpo.hub.pull import (
     CARD,
     ENV_KWARGS,
-    EXPORT,
     FILES,
     METRICS,
     NORMALIZATION,
@@ -38,6 +37,7 @@ from sb3_mdpo.hub.settings import KEYS, read_settings
 from sb3_mdpo.lab.generalization.results import CONFIDENCE, ENSEMBLE
 from sb3_mdpo.lab.generalization.trained import check_device
 from sb3_mdpo.mdpo import MDPO
+from sb3_mdpo.persistence.export.format import FILES as EXPORT
 from sb3_mdpo.zoo.run import ARGS, CONFIG, Run, read_run
 
 PACKAGES = ("sb3-mdpo", "stable-baselines3", "rl-zoo3", "torch", "gymnasium", "numpy", "procgen", "procgen-mirror")
