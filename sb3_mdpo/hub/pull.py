@@ -89,7 +89,7 @@ def pull_run(
 
 
 def _download(repo_id: str, revision: str | None, snapshot: Path, trust: bool) -> bool:
-    """Not into the cache, which consists of links and would keep what is refused. Whether the model is a pickle."""
+    """Download without the cache, which would keep what is refused. Returns whether the model is a pickle."""
     info = HfApi().model_info(repo_id, revision=revision)
     names = {sibling.rfilename for sibling in info.siblings or []}
     zips = [name for name in names if PICKLED_MODEL.fullmatch(name)]

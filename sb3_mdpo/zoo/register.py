@@ -61,7 +61,7 @@ def register_search(hyperparams_opt: Any) -> None:
 
 
 def extend_experiments(exp_manager: Any) -> None:
-    """Patch ``rl_zoo3.exp_manager``: ``mdpo.yml``, hyperparameters as text, native engines, unseen levels."""
+    """Patch ``rl_zoo3.exp_manager`` for ``mdpo.yml``, hyperparameters as text, native engines and unseen levels."""
     from sb3_mdpo.zoo.hyperparams import preprocess_hyperparams
 
     manager = exp_manager.ExperimentManager

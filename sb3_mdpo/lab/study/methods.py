@@ -132,8 +132,8 @@ def _extractor_defaults(policy: str, policy_kwargs: dict[str, Any]) -> dict[str,
 #: Method in study files -> its hyperparameters, given those of MDPO as in ``hyperparams/mdpo.yml``
 METHODS: dict[str, Callable[[Hyperparams], Hyperparams]] = {
     "mdpo": dict,
-    "independent": lambda hyperparams: hyperparams | {"distill_coef": 0.0},
-    "mdpo_detached": lambda hyperparams: hyperparams | {"detach_peers": True},
+    "independent": lambda hyperparams: hyperparams | {"distill_coef": 0.0},  # the same policies without the KL
+    "mdpo_detached": lambda hyperparams: hyperparams | {"detach_peers": True},  # no gradient of the KL to the peer
     "mdpo_half": _half,
     "ppo": _ppo,
     "ppo_l2": _ppo_l2,
