@@ -113,7 +113,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
                     self.policy.reset_noise(env.num_envs)
                 with th.no_grad():
                     obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-                    action_tensor, values, log_probs = self.policy(obs_tensor)
+                    action_tensor, values, log_probs = self.policy(obs_tensor, check_finite=self.check_finite)
             actions = action_tensor.cpu().numpy()
             clipped_actions = self.policy.environment_actions(actions)
 
@@ -166,18 +166,22 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         check_environments("rewards", rewards, self.n_policies, self.num_timesteps, original)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
-        # Only environments whose episode ended, not all of them at every step
-        assert dones is not None
+        # As SB3: an episode counts whenever it is reported, a success only at the end of an episode
         envs_per_member = len(infos) // self.n_policies
-        self._ended.append([(int(idx) // envs_per_member, infos[idx]) for idx in np.flatnonzero(dones)])
+        ended = []
+        for idx, info in enumerate(infos):
+            told = {"episode": info["episode"]} if info.get("episode") is not None else {}
+            if info.get("is_success") is not None and dones is not None and dones[idx]:
+                told["is_success"] = info["is_success"]
+            if told:
+                ended.append((idx // envs_per_member, told))
+        self._ended.append(ended)
         if self.ranks.size == 1:  # else once per rollout: it exchanges messages
             self._count_episodes()
 
     def _count_episodes(self) -> None:
         assert self.member_ep_info_buffers is not None
-        told = ("episode", "is_success")
-        ended = [[(k, {key: info[key] for key in told if key in info}) for k, info in step] for step in self._ended]
-        self._ended = []
+        ended, self._ended = self._ended, []
         for of_step in zip(*self.ranks.gather(ended), strict=True):
             for k, info in chain.from_iterable(of_step):
                 super()._update_info_buffer([info], np.ones(1, dtype=bool))
@@ -236,6 +240,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         if reset_num_timesteps or self.member_ep_info_buffers is None:
             window = self._stats_window_size
             self.member_ep_info_buffers = [deque(maxlen=window) for _ in range(self.n_policies)]
+        self.policy.stack_if_possible()
         self.iterations_before = 0
         if reset_num_timesteps:
             self.trained_samples = 0
@@ -253,6 +258,10 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             },
         )
         return total_timesteps, self._callback
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        # The last rollout may exceed total_timesteps, where a schedule like lambda p: p * 3e-4 becomes negative
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         return super()._init_callback(self.ranks.callbacks(callback), progress_bar and self.ranks.is_first)

@@ -93,9 +93,8 @@ class TorchRanks(Ranks):
     def _average_powers(self, series: th.Tensor) -> th.Tensor:
         return self._sum(powers(series), "the statistics of the minibatch") / self.size
 
-    def normalize(self, advantages: Sequence[th.Tensor]) -> list[th.Tensor]:
-        series = th.stack(list(advantages))
-        return list(normalized(series, self._average_powers(series), self.size))
+    def normalize(self, advantages: th.Tensor) -> th.Tensor:
+        return normalized(advantages, self._average_powers(advantages), self.size)
 
     def variance(self, series: th.Tensor) -> th.Tensor:
         return variance(self._average_powers(series)).to(series.dtype)
@@ -137,7 +136,8 @@ class TorchRanks(Ranks):
                 tensor.copy_(values)
 
     def _check_device(self, device: th.device) -> None:
-        if device.type == "cuda" and device.index not in (None, self.local_rank):
+        # A launcher may show each process only its own GPU, which is then cuda:0 in all of them
+        if device.type == "cuda" and device.index not in (None, self.local_rank) and th.cuda.device_count() > 1:
             raise ValueError(
                 f"device={str(device)!r} is not the GPU of local rank {self.local_rank}, and processes cannot share "
                 "one: pass device='cuda' and start at most as many processes as there are GPUs, or pass device='cpu'."

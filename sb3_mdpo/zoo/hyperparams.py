@@ -1,4 +1,4 @@
-"""Hyperparameters given as text in the zoo's files, and the search space of ``rl_zoo3 train -optimize``."""
+"""Hyperparameters that the zoo does not know, and the search space of ``rl_zoo3 train -optimize``."""
 
 from typing import Any
 
@@ -29,11 +29,20 @@ def distill_coef_schedule(text: str) -> Schedule:
 
 def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
     """
-    Replace, in place, ``distill_coef`` given as text by the schedule, and dotted names in a list of policies by the
-    classes, as the zoo does for a single policy.
+    Replace, in place, ``distill_coef`` given as text by the schedule, ``per_policy=True`` in ``normalize`` by the number
+    of policies, and dotted names in a list of policies by the classes, as the zoo does for a single policy.
     """
     if isinstance(hyperparams.get("distill_coef"), str):
         hyperparams["distill_coef"] = distill_coef_schedule(hyperparams["distill_coef"])
+    normalize = hyperparams.get("normalize")
+    if isinstance(normalize, str):
+        normalize = eval(normalize)  # as the zoo does
+    if isinstance(normalize, dict) and "per_policy" in normalize:
+        per_policy = normalize["per_policy"]
+        if not isinstance(per_policy, bool):
+            raise ValueError(f"normalize: per_policy must be True or False, not {per_policy!r}.")
+        rest = {name: value for name, value in normalize.items() if name != "per_policy"}
+        hyperparams["normalize"] = rest | ({"n_policies": hyperparams.get("n_policies", 2)} if per_policy else {})
     if isinstance(hyperparams.get("policy"), list):
         hyperparams["policy"] = [_policy(one) for one in hyperparams["policy"]]
 

@@ -72,6 +72,7 @@ def extend_experiments(exp_manager: Any) -> None:
     original = manager.read_hyperparameters
     if hasattr(original, "__wrapped__"):
         return
+    manager._maybe_normalize = _normalizing_per_policy(manager._maybe_normalize)
 
     @functools.wraps(original)
     def read_hyperparameters(self: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -82,6 +83,23 @@ def extend_experiments(exp_manager: Any) -> None:
         return hyperparams, saved_hyperparams
 
     manager.read_hyperparameters = read_hyperparameters
+
+
+def _normalizing_per_policy(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def maybe_normalize(self: Any, env: Any, eval_env: bool) -> Any:
+        from sb3_mdpo.envs import MutualVecNormalize
+
+        kwargs = self.normalize_kwargs
+        n_policies = kwargs.get("n_policies")
+        self.normalize_kwargs = {name: value for name, value in kwargs.items() if name != "n_policies"}
+        normalized = original(self, env, eval_env)
+        self.normalize_kwargs = kwargs
+        if n_policies is None or isinstance(normalized, MutualVecNormalize):  # the latter from the file of an agent
+            return normalized
+        return MutualVecNormalize.from_shared(normalized, n_policies)
+
+    return maybe_normalize
 
 
 def _adapt_experiment(arguments: dict[str, Any]) -> None:

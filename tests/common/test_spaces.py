@@ -8,13 +8,14 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_mdpo import MDPO
 from tests.support.envs import maker
 from tests.support.helpers import collect
 
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "seed": 0}
+FLOATS = spaces.Box(0, 1, (3, 36, 36), np.float32)
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 BUTTONS = spaces.Discrete(3)
 CHANNELS_LAST = spaces.Box(0, 255, (36, 36, 3), np.uint8)
@@ -112,19 +113,16 @@ OBSERVATIONS = {
     "channels_last": ("CnnPolicy", CHANNELS_LAST),
     "channels_first": ("CnnPolicy", CHANNELS_FIRST),
     "impala": ("ImpalaCnnPolicy", CHANNELS_LAST),
+    "floats": ("CnnPolicy", FLOATS, {"policy_kwargs": {"normalize_images": False}}),
+    "impala_floats": ("ImpalaCnnPolicy", FLOATS, {"policy_kwargs": {"normalize_images": False}}),
     "dict": ("MultiInputPolicy", spaces.Dict(MIXED)),
 }
 
 
 @pytest.mark.parametrize("name", OBSERVATIONS)
 def test_observation_spaces(name):
-    policy, space = OBSERVATIONS[name]
-    learned(policy, space, BUTTONS)
-
-
-@pytest.mark.parametrize("policy", ["CnnPolicy", "ImpalaCnnPolicy"])
-def test_images_that_are_floats(policy):
-    learned(policy, spaces.Box(0, 1, (3, 36, 36), np.float32), BUTTONS, policy_kwargs={"normalize_images": False})
+    policy, space, *kwargs = OBSERVATIONS[name]
+    learned(policy, space, BUTTONS, **dict(*kwargs))
 
 
 @pytest.mark.parametrize("share_features_extractor", [True, False])
@@ -133,41 +131,22 @@ def test_dict_observations_with_three_policies(share_features_extractor):
     learned("MultiInputPolicy", spaces.Dict(MIXED), ACTIONS["box"], n_policies=3, policy_kwargs=kwargs)
 
 
-@pytest.mark.parametrize(
-    ("policy", "space"), [("MlpPolicy", VECTOR), ("CnnPolicy", CHANNELS_LAST), ("CnnPolicy", CHANNELS_FIRST)]
-)
-def test_frame_stacks(policy, space):
-    env = VecFrameStack(DummyVecEnv([maker(space, BUTTONS)] * 4), n_stack=2)
-    model = MDPO(policy, env, **TINY).learn(128)
-    actions, _ = model.predict(env.reset())
-    assert actions.shape == (4,)
-    if policy == "CnnPolicy":
-        assert model.observation_space.shape == (6, 36, 36)
-
-
 @pytest.mark.parametrize("space", [CHANNELS_LAST, CHANNELS_FIRST, spaces.Dict(MIXED), spaces.Discrete(5)])
 def test_rollouts_hold_the_observations_that_the_environments_gave(space):
     policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
-    env = DummyVecEnv([maker(space, BUTTONS)] * 2)
-    model = MDPO(policy, env, **TINY)
-    seen = []
-    original = model.env.step_wait
-
-    def recording():
-        result = original()
-        seen.append(result[0])
-        return result
-
-    model.env.step_wait = recording
+    model = MDPO(policy, DummyVecEnv([maker(space, BUTTONS)] * 2), **TINY)
+    given = []
+    step_wait = model.env.step_wait
+    model.env.step_wait = lambda: given.append(step_wait()) or given[-1]
     observations = collect(model).observations
     for step in (1, 7, 15):
-        given = seen[step - 1]
-        if not isinstance(given, dict):
-            given, stored = {"": given}, {"": observations}
-        else:
-            stored = observations
-        for key, array in given.items():
-            np.testing.assert_array_equal(stored[key][step].numpy().reshape(array.shape), array)
+        shown = given[step - 1][0]
+        for stored, array in (
+            zip(map(observations.get, shown), shown.values(), strict=True)
+            if isinstance(shown, dict)
+            else [(observations, shown)]
+        ):
+            np.testing.assert_array_equal(stored[step].numpy().reshape(array.shape), array)
 
 
 class NamesItsNumber(gym.Env):
@@ -213,32 +192,17 @@ def test_observations_with_a_start_are_refused(space):
         MDPO(policy, DummyVecEnv([maker(space, BUTTONS)] * 2), **TINY)
 
 
-def test_dict_observations_need_the_multi_input_policy():
-    env = DummyVecEnv([maker(spaces.Dict(MIXED), BUTTONS)] * 2)
-    for algorithm in (PPO, MDPO):
-        with pytest.raises(ValueError, match="You must use `MultiInputPolicy`"):
-            algorithm("MlpPolicy", env)
-    with pytest.raises(ValueError, match=r"MlpPolicy needs vectors, .* use MultiInputPolicy"):
-        MDPO(["MultiInputPolicy", "MlpPolicy"], env)
-
-
-def test_gsde_needs_boxes():
-    for algorithm in (PPO, MDPO):
-        with pytest.raises(ValueError, match="can only be used with continuous actions"):
-            algorithm("MlpPolicy", make_vec_env("CartPole-v1", n_envs=2), use_sde=True)
-
-
-def test_unbounded_boxes_and_other_spaces_are_refused_as_by_ppo():
+@pytest.mark.parametrize("algorithm", [PPO, MDPO])
+def test_what_ppo_refuses_is_refused(algorithm):
+    with pytest.raises(ValueError, match="You must use `MultiInputPolicy`"):
+        algorithm("MlpPolicy", DummyVecEnv([maker(spaces.Dict(MIXED), BUTTONS)] * 2))
+    with pytest.raises(ValueError, match="can only be used with continuous actions"):
+        algorithm("MlpPolicy", make_vec_env("CartPole-v1", n_envs=2), use_sde=True)
     for space in (spaces.Box(-np.inf, np.inf, (2,)), spaces.Tuple([BUTTONS])):
-        for algorithm in (PPO, MDPO):
-            with pytest.raises(AssertionError):
-                algorithm("MlpPolicy", DummyVecEnv([maker(VECTOR, space)] * 2))
+        with pytest.raises(AssertionError):
+            algorithm("MlpPolicy", DummyVecEnv([maker(VECTOR, space)] * 2))
 
 
-def test_images_are_transposed_automatically():
-    env = DummyVecEnv([maker(CHANNELS_LAST, BUTTONS)] * 2)
-    model = MDPO("CnnPolicy", env, **TINY)
-    assert isinstance(model.get_env(), VecTransposeImage)
-    assert model.observation_space.shape == (3, 36, 36)
-    image = CHANNELS_LAST.sample()
-    assert model.predict(image)[0].shape == model.predict(np.moveaxis(image, 2, 0))[0].shape == ()
+def test_dict_observations_need_the_multi_input_policy_in_every_member():
+    with pytest.raises(ValueError, match=r"MlpPolicy needs vectors, .* use MultiInputPolicy"):
+        MDPO(["MultiInputPolicy", "MlpPolicy"], DummyVecEnv([maker(spaces.Dict(MIXED), BUTTONS)] * 2))

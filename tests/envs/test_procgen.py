@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -20,6 +22,8 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.envs import ProcgenVecEnv, native_vec_env
 from sb3_mdpo.envs.procgen_options import GAMES, GAMES_OF_MODE, ProcgenOptions
 from tests.support.commands import run
+from tests.support.helpers import assert_same_parameters
+from tests.support.training import small
 
 SMALL = {"features_extractor_kwargs": {"channels": (4, 4), "features_dim": 8}}
 
@@ -40,6 +44,24 @@ print("all started")
 def in_a_fork(code: str, folder: Path) -> subprocess.CompletedProcess:
     (folder / "code.py").write_text(code)
     return run("python code.py", cwd=folder)
+
+
+@pytest.fixture
+def procgen() -> Iterator[Callable[..., ProcgenVecEnv]]:
+    """Makes environments that are closed after the test."""
+    envs = []
+    yield lambda *args, **kwargs: envs.append(ProcgenVecEnv(*args, **kwargs)) or envs[-1]
+    for env in envs:
+        env.close()
+
+
+def walk_right(env, n_steps: int) -> Iterator[tuple]:
+    """Reward, done and info of every environment at every step of a run to the right that sometimes jumps."""
+    right = np.random.default_rng(0)
+    env.reset()
+    for _ in range(n_steps):
+        _, rewards, dones, infos = env.step(np.where(right.random(env.num_envs) < 0.5, 7, 8))
+        yield from zip(rewards, dones, infos, strict=True)
 
 
 def rollout(env, n_steps: int, seed: int = 0) -> list:
@@ -69,7 +91,7 @@ def test_a_mode_that_a_game_does_not_have_is_refused_before_the_engine_ends_the_
         ({"distribution_mode": "medium"}, "Procgen has no distribution_mode 'medium': use one of easy, hard"),
         (
             {"distribution_mode": "memory"},
-            "coinrun has no distribution_mode 'memory' .* use one of easy, hard, exploration",
+            "coinrun has no distribution_mode 'memory' .* use one of easy, hard, explora",
         ),
         ({"num_levels": -1}, "num_levels=-1 must be an integer from 0 to 2147483647"),
         ({"start_level": 2**31}, "start_level=2147483648 must be an integer"),
@@ -92,22 +114,15 @@ def test_unknown_options_are_refused():
 @pytest.mark.parametrize(
     "option",
     [
-        "use_sequential_levels",
-        "center_agent",
-        "use_backgrounds",
-        "use_monochrome_assets",
-        "restrict_themes",
-        "use_generated_assets",
-        "paint_vel_info",
+        *("use_sequential_levels", "center_agent", "use_backgrounds", "use_monochrome_assets", "restrict_themes"),
+        *("use_generated_assets", "paint_vel_info"),
     ],
 )
-def test_every_drawing_option_reaches_the_engine(option):
+def test_every_drawing_option_reaches_the_engine(option, procgen):
     def images(**options) -> np.ndarray:
-        env = ProcgenVecEnv(8, "coinrun", seed=0, num_threads=0, **options)
+        env = procgen(8, "coinrun", seed=0, num_threads=0, **options)
         first = env.reset()
-        images = np.concatenate([first, *(step[0] for step in rollout(env, 60))])
-        env.close()
-        return images
+        return np.concatenate([first, *(step[0] for step in rollout(env, 60))])
 
     changed = not getattr(ProcgenOptions("coinrun"), option)
     same = np.array_equal(images(), images(**{option: changed}))
@@ -115,35 +130,26 @@ def test_every_drawing_option_reaches_the_engine(option):
     assert same == (option == "use_sequential_levels")
 
 
-def test_sequential_levels_follow_each_other_within_an_episode():
-    def rewarded(**options) -> list[bool]:
-        """Of all rewards for a coin, whether they came with the end of the episode."""
-        env = ProcgenVecEnv(64, "coinrun", distribution_mode="easy", num_levels=50, seed=0, **options)
-        env.reset()
-        right = np.random.default_rng(0)
-        steps = [env.step(np.where(right.random(64) < 0.5, 7, 8)) for _ in range(200)]
-        env.close()
-        return [
-            bool(done) for _, rewards, dones, _ in steps for reward, done in zip(rewards, dones, strict=True) if reward
-        ]
+def test_sequential_levels_follow_each_other_within_an_episode(procgen):
+    def ends_at_coins(**options) -> list[bool]:
+        env = procgen(64, "coinrun", distribution_mode="easy", num_levels=50, seed=0, **options)
+        return [bool(done) for reward, done, _ in walk_right(env, 200) if reward]
 
-    sequential, usual = rewarded(use_sequential_levels=True), rewarded()
+    sequential, usual = ends_at_coins(use_sequential_levels=True), ends_at_coins()
     assert sequential
     assert usual
     assert not all(sequential)
     assert all(usual)
 
 
-def test_levels_come_from_the_asked_range():
-    env = ProcgenVecEnv(32, "starpilot", num_levels=5, start_level=100, distribution_mode="easy", seed=0)
+def test_levels_come_from_the_asked_range(procgen):
+    env = procgen(32, "starpilot", num_levels=5, start_level=100, distribution_mode="easy", seed=0)
     env.reset()
     infos = [info for _, _, _, infos in rollout(env, 200) for info in infos]
     assert {info["level_seed"] for info in infos} == set(range(100, 105))
-    env.close()
-    unlimited = ProcgenVecEnv(32, "starpilot", seed=0)
+    unlimited = procgen(32, "starpilot", seed=0)
     unlimited.reset()
     assert len({info["level_seed"] for info in unlimited.reset_infos}) == 32
-    unlimited.close()
 
 
 def test_vec_env_interface():
@@ -177,23 +183,16 @@ def test_vec_env_interface():
         env.reset()
 
 
-def test_is_success_marks_completed_levels():
-    # Walking right reaches some of coinrun's easy coins
-    env = ProcgenVecEnv(64, "coinrun", distribution_mode="easy", seed=0)
-    env.reset()
-    outcomes = []
-    for _ in range(300):
-        _, rewards, dones, infos = env.step(np.where(np.random.default_rng(0).random(64) < 0.5, 7, 8))
-        for reward, done, info in zip(rewards, dones, infos, strict=True):
-            assert done or not info["is_success"]
-            if done:
-                outcomes.append((bool(reward > 0), info["is_success"]))
-    env.close()
-    assert {success for _, success in outcomes} == {True, False}
-    assert all(rewarded == success for rewarded, success in outcomes)
+def test_is_success_marks_completed_levels(procgen):
+    outcomes = set()
+    for reward, done, info in walk_right(procgen(64, "coinrun", distribution_mode="easy", seed=0), 300):
+        assert done or not info["is_success"]
+        if done:
+            outcomes.add((bool(reward > 0), info["is_success"]))
+    assert outcomes == {(True, True), (False, False)}
 
 
-def trajectory(env, seed: int | None) -> tuple[np.ndarray, ...]:
+def trajectory(env, seed: int | None = None) -> tuple[np.ndarray, ...]:
     if seed is not None:
         env.seed(seed)
     first = env.reset()
@@ -201,33 +200,30 @@ def trajectory(env, seed: int | None) -> tuple[np.ndarray, ...]:
     return first, np.stack([s[0] for s in steps]), np.stack([s[1] for s in steps])
 
 
-def test_seeding():
-    env = ProcgenVecEnv(4, "bigfish", seed=3, num_threads=2)
-    from_constructor = trajectory(env, None)
+def test_seeding(procgen):
+    env = procgen(4, "bigfish", seed=3, num_threads=2)
+    from_constructor = trajectory(env)
     again, other, large = trajectory(env, 3), trajectory(env, 4), trajectory(env, 2**32 - 1)
-    env.close()
     for a, b in zip(from_constructor, again, strict=True):
         np.testing.assert_array_equal(a, b)
     assert not np.array_equal(again[0], other[0])
     assert not np.array_equal(again[0], large[0])
 
 
-def test_reset_without_a_seed_goes_on_to_new_levels():
-    env = ProcgenVecEnv(8, "bigfish", seed=3)
+def test_reset_without_a_seed_goes_on_to_new_levels(procgen):
+    env = procgen(8, "bigfish", seed=3)
     env.reset()
-    first = [info["level_seed"] for info in env.reset_infos]
+    first = {info["level_seed"] for info in env.reset_infos}
     rollout(env, 3)
     env.reset()
-    second = [info["level_seed"] for info in env.reset_infos]
-    assert not set(first) & set(second)
+    assert not first & {info["level_seed"] for info in env.reset_infos}
     _, _, dones, _ = env.step(np.full(8, 4))
     assert not dones.any()
-    env.close()
 
 
 @pytest.mark.parametrize("game", ["coinrun", "starpilot", "miner"])
-def test_pictures_are_the_engines_own_pixel_by_pixel(game):
-    env = ProcgenVecEnv(2, game, seed=5, num_threads=0, render_mode="rgb_array")
+def test_pictures_are_the_engines_own_pixel_by_pixel(game, procgen):
+    env = procgen(2, game, seed=5, num_threads=0, render_mode="rgb_array")
     env.reset()
     drawing = ProcgenOptions(game).engine(2, seed=5, num_threads=0, render=True)
     rng = np.random.default_rng(0)
@@ -240,16 +236,14 @@ def test_pictures_are_the_engines_own_pixel_by_pixel(game):
             np.testing.assert_array_equal(ours, info["rgb"])
     # SB3 tiles the pictures of all environments
     assert env.render("rgb_array").shape == (1024, 512, 3)
-    env.close()
 
 
-def test_pictures_of_generated_assets_are_enlarged_observations():
-    env = ProcgenVecEnv(1, "coinrun", use_generated_assets=True, seed=0, render_mode="rgb_array")
+def test_pictures_of_generated_assets_are_enlarged_observations(procgen):
+    env = procgen(1, "coinrun", use_generated_assets=True, seed=0, render_mode="rgb_array")
     observation = env.reset()[0]
     (picture,) = env.get_images()
     assert picture.shape == (512, 512, 3)
     np.testing.assert_array_equal(picture[::8, ::8], observation)
-    env.close()
 
 
 def test_videos(tmp_path):
@@ -271,9 +265,9 @@ def test_single_environments_pass_the_checkers(env_id):
     env.close()
 
 
-def test_single_environment_is_the_same_game_as_the_native_one():
+def test_single_environment_is_the_same_game_as_the_native_one(procgen):
     single = gym.make("procgen-bigfish-hard-v0", num_levels=50)
-    native = ProcgenVecEnv(1, "bigfish", num_levels=50, seed=11, num_threads=0)
+    native = procgen(1, "bigfish", num_levels=50, seed=11, num_threads=0)
     observation, _ = single.reset(seed=11)
     np.testing.assert_array_equal(observation, native.reset()[0])
     for action in np.random.default_rng(0).integers(0, 15, 100):
@@ -284,7 +278,6 @@ def test_single_environment_is_the_same_game_as_the_native_one():
         if terminated:
             observation, _ = single.reset()
         np.testing.assert_array_equal(observation, expected[0][0])
-    native.close()
 
 
 def test_ids():
@@ -326,7 +319,7 @@ env.step(0)
     assert (result.stdout.splitlines(), result.stderr, result.returncode) == ([message] * 2, "", 0)
 
 
-def test_single_environments_are_swapped_for_a_native_one(tmp_path):
+def test_single_environments_are_swapped_for_a_native_one(procgen, tmp_path):
     options = {"num_levels": 7, "use_backgrounds": False}
     singles = make_vec_env("procgen-chaser-easy-v0", n_envs=3, seed=5, env_kwargs=options, monitor_dir=str(tmp_path))
     assert len(list(tmp_path.iterdir())) == 3
@@ -336,20 +329,19 @@ def test_single_environments_are_swapped_for_a_native_one(tmp_path):
     assert isinstance(native, ProcgenVecEnv)
     assert (native.num_envs, native.num_threads, native.render_mode) == (3, 1, "rgb_array")
     assert native.options == ProcgenOptions("chaser", distribution_mode="easy", **options)
-    expected = ProcgenVecEnv(3, "chaser", distribution_mode="easy", seed=5, **options)
+    expected = procgen(3, "chaser", distribution_mode="easy", seed=5, **options)
     np.testing.assert_array_equal(env.reset(), expected.reset())
     assert [path.name for path in tmp_path.iterdir()] == ["monitor.csv"]
     env.close()
-    expected.close()
+
+
+WRAPPED = {"wrapper_class": gym.wrappers.TransformReward, "wrapper_kwargs": {"func": abs}}
 
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (
-            {"wrapper_class": gym.wrappers.TransformReward, "wrapper_kwargs": {"func": abs}},
-            "wrappers .'TransformReward'",
-        ),
+        (WRAPPED, "wrappers .'TransformReward'"),
         ({"env_kwargs": {"max_episode_steps": 7}}, "max_episode_steps=7"),
     ],
 )
@@ -382,30 +374,25 @@ def test_other_environments_are_not_swapped():
     assert native_vec_env(env) is env
 
 
-def test_mdpo_trains_on_the_native_environment():
-    env = VecNormalize(
-        VecMonitor(ProcgenVecEnv(4, "bigfish", num_levels=500, seed=0)), norm_obs=False, clip_reward=10.0, gamma=0.999
-    )
-    model = MDPO("ImpalaCnnPolicy", env, n_steps=32, batch_size=32, n_epochs=1, seed=0, policy_kwargs=SMALL).learn(256)
-    assert model.num_timesteps == 256
-    unseen = VecMonitor(ProcgenVecEnv(2, "bigfish", seed=1))
+def train(env: Any, steps: int, **kwargs: Any) -> MDPO:
+    return small(MDPO, env, "ImpalaCnnPolicy", policy_kwargs=SMALL, **kwargs).learn(steps)
+
+
+def test_mdpo_trains_on_the_native_environment(procgen):
+    env = VecNormalize(VecMonitor(procgen(4, "bigfish", num_levels=500, seed=0)), norm_obs=False, gamma=0.999)
+    model = train(env, 128)
+    assert model.num_timesteps == 128
+    unseen = VecMonitor(procgen(2, "bigfish", seed=1))
     mean, _ = evaluate_policy(model, unseen, n_eval_episodes=2, deterministic=False)
     assert mean >= 0
 
 
 def test_mdpo_trains_on_copies_of_a_single_environment():
-    env_id = "procgen-coinrun-easy-v0"
-    model = MDPO("ImpalaCnnPolicy", env_id, n_steps=32, batch_size=32, n_epochs=1, policy_kwargs=SMALL).learn(64)
-    assert model.n_envs == 2
+    assert train("procgen-coinrun-easy-v0", 32).n_envs == 2
 
 
-def test_two_runs_on_procgen_with_one_seed_are_identical():
-    def weights() -> np.ndarray:
-        env = VecMonitor(ProcgenVecEnv(4, "starpilot", num_levels=10, num_threads=2))
-        model = MDPO(
-            "ImpalaCnnPolicy", env, n_steps=16, batch_size=16, n_epochs=1, seed=4, policy_kwargs=SMALL, device="cpu"
-        ).learn(128)
-        env.close()
-        return np.concatenate([p.detach().numpy().ravel() for p in model.policy.parameters()])
-
-    np.testing.assert_array_equal(weights(), weights())
+def test_two_runs_on_procgen_with_one_seed_are_identical(procgen):
+    first, second = (
+        train(VecMonitor(procgen(4, "starpilot", num_levels=10, num_threads=2)), 128, seed=4) for _ in range(2)
+    )
+    assert_same_parameters(first.policy, second.policy)
