@@ -29,8 +29,8 @@ def distill_coef_schedule(text: str) -> Schedule:
 
 def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
     """
-    Replace, in place, ``distill_coef`` given as text by the schedule, ``per_policy=True`` in ``normalize`` by the number
-    of policies, and dotted names in a list of policies by the classes, as the zoo does for a single policy.
+    Replace, in place, ``distill_coef`` given as text by the schedule, ``per_policy=True`` in ``normalize`` by the
+    number of policies, and dotted names in a list of policies by the classes, as the zoo does for a single policy.
     """
     if isinstance(hyperparams.get("distill_coef"), str):
         hyperparams["distill_coef"] = distill_coef_schedule(hyperparams["distill_coef"])
