@@ -29,13 +29,7 @@ class LostRankError(RuntimeError):
 
 @contextmanager
 def waiting_for(what: str, rank: int, size: int) -> Iterator[None]:
-    """
-    Turn the backends' errors into :class:`LostRankError`.
-
-    :param what: what the other processes send, for the message
-    :param rank: index of this process
-    :param size: number of processes
-    """
+    """Turn the backends' errors into :class:`LostRankError`; ``what`` is what the other processes send."""
     start = time.monotonic()
     try:
         yield
@@ -47,13 +41,7 @@ def waiting_for(what: str, rank: int, size: int) -> Iterator[None]:
 
 
 def seed_generators(entropy: int, rank: int, size: int) -> None:
-    """
-    Seed the global generators of Python, NumPy and torch differently in every process.
-
-    :param entropy: seed of the training
-    :param rank: index of this process
-    :param size: number of processes
-    """
+    """Seed the global generators of Python, NumPy and torch differently in every process."""
     of_python, of_numpy, of_torch = np.random.SeedSequence(entropy).spawn(size)[rank].spawn(3)
     random.seed(int.from_bytes(of_python.generate_state(4).tobytes(), "little"))
     np.random.seed(of_numpy.generate_state(4))
@@ -64,22 +52,12 @@ def environment_seed(entropy: int, rank: int, n_envs: int) -> int:
     """
     The seed to pass to ``VecEnv.seed()``, which adds the environment's index: no two environments of all processes
     have the same seed.
-
-    :param entropy: seed of the training
-    :param rank: index of this process
-    :param n_envs: environments of each process
     """
     return int(np.random.SeedSequence(entropy).generate_state(1)[0] % LARGEST_SEED) + rank * n_envs
 
 
 class TorchRanks(Ranks):
-    """
-    The processes of ``torch.distributed``'s default group. Gradients on GPUs travel by NCCL, everything else by gloo.
-
-    :param rank: index of this process
-    :param size: number of processes
-    :param local_rank: index of this process on its machine
-    """
+    """The processes of ``torch.distributed``'s default group. Gradients on GPUs travel by NCCL, all else by gloo."""
 
     def __init__(self, rank: int, size: int, local_rank: int) -> None:
         self.rank = rank

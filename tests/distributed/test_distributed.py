@@ -29,7 +29,7 @@ from sb3_mdpo.distributed.group import TorchRanks, environment_seed, seed_genera
 from sb3_mdpo.distributed.launch import attempt_store
 from sb3_mdpo.distributed.reductions import GlobalMeanStd, normalized, powers, variance
 from sb3_mdpo.mdpo import mdpo
-from sb3_mdpo.zoo.torchrun_jobs import JOB, run_to_resume, sign
+from sb3_mdpo.zoo.torchrun import JOB, run_to_resume, sign
 from tests.support.distributed_programs import CASES, N_ENVS, ROLLOUTS, SIZE, TENSORS, Hang, Poison, make_model
 from tests.support.faults import Training, differences
 from tests.support.studies import wait_until

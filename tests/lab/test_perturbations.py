@@ -26,12 +26,12 @@ from sb3_mdpo.lab.perturbations.images import (
     random_filters,
     saturation,
 )
-from sb3_mdpo.lab.perturbations.procgen_state import read_state
 from sb3_mdpo.lab.perturbations.renderings import (
     BACKGROUNDS,
     RENDERINGS,
     draw_states,
     other_backgrounds,
+    read_state,
     render,
     why_not,
     with_background,

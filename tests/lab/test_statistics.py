@@ -12,16 +12,18 @@ from sb3_mdpo.lab.generalization.scores import paper_return
 from sb3_mdpo.lab.statistics.aggregates import (
     aggregate_scores,
     improvement_probability,
+    iqm_per_step,
     performance_profiles,
     point_aggregates,
     probability_of_improvement,
+    sample_efficiency,
 )
-from sb3_mdpo.lab.statistics.curves import iqm_per_step, learning_curves, sample_efficiency
 from sb3_mdpo.lab.statistics.results import check_results, read_results, task_name
 from sb3_mdpo.lab.statistics.scores import (
     ScoreMatrices,
     common_seeds,
     final_scores,
+    learning_curves,
     member_means,
     score_column,
     score_matrices,

@@ -26,10 +26,9 @@ from torch import nn
 import sb3_mdpo
 from sb3_mdpo import MDPO, StridedCNN
 from sb3_mdpo.cli.main import main
-from sb3_mdpo.persistence.deploy.deploy import deploy_policy
-from sb3_mdpo.persistence.export.encoding import ALLOWED, decode, encode
+from sb3_mdpo.persistence.deploy import deploy_policy
+from sb3_mdpo.persistence.export.encoding import ALLOWED, SETTINGS, decode, encode
 from sb3_mdpo.persistence.export.format import CONFIG, EXPORT_VERSION, MOST_SPACE_ELEMENTS, TENSORS
-from sb3_mdpo.persistence.export.settings import SETTINGS
 from sb3_mdpo.persistence.export.spaces import decode_space, encode_space
 from tests.support.commands import run
 from tests.support.envs import maker

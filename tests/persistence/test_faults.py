@@ -73,7 +73,7 @@ def test_sigterm_ends_the_zoos_training_with_a_checkpoint(tmp_path: Path) -> Non
     ("what", "message"),
     [
         ("nothing", "There is no folder"),
-        ("empty", "is no run folder of rl_zoo3 train"),
+        ("empty", "is not a run folder of rl_zoo3 train"),
         ("without checkpoints", "holds no checkpoints: ResumableCheckpointCallback writes them"),
         ("damaged", "are damaged: delete the folder to start anew"),
     ],

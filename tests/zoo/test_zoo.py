@@ -164,7 +164,7 @@ def test_optimize(workdir):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_search_space_is_always_valid_and_conversion_gives_the_same_arguments(seed):
-    from sb3_mdpo.zoo.hyperparams_opt import convert_mdpo_params, sample_mdpo_params
+    from sb3_mdpo.zoo.hyperparams import convert_mdpo_params, sample_mdpo_params
 
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     trial = study.ask()
