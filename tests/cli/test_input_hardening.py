@@ -124,6 +124,65 @@ def test_messages_are_those_of_the_page(row, workspace):
     assert workspace.try_input(surface, content) == Outcome("refused", row["message"])
 
 
+MODEL = f"mdpo.zip --env {GRID}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"evaluate {RUN} -o table.txt", "table.txt has no known format: use a name that ends in .csv or .json."),
+        (f"evaluate {RUN} --levels 0", "train_levels=0 must be"),
+        (f"evaluate {RUN} --env CartPole-v1", "leave the id out"),
+        (f"evaluate {MODEL}", "does not store how many levels it was trained on: pass their number"),
+        ("evaluate mdpo.zip --env CartPole-v1", "CartPole-v1 has no levels to choose from"),
+        (f"evaluate {RUN}/generalization.csv --env {GRID}", "saved model"),
+        ("evaluate nothing", "There is no folder"),
+        ("evaluate logs", "run folder"),
+        ("robustness mdpo.zip --env CartPole-v1", "CartPole-v1 has no levels"),
+        (f"robustness {MODEL} --states 1", "1 state(s) give no interval: use at least 2"),
+        (f"robustness mdpo.zip {MODEL} -o new.json", "Several models would be written to"),
+        (f"features ppo.zip {MODEL}", "pass a folder to write to (-o)"),
+        (f"features mdpo.zip {MODEL} -o out", "The same model twice"),
+        (f"features ppo.zip {MODEL} --observations 2 -o out", "use at least 3 here"),
+        (f"features {MODEL} --draws 2", "use at least 3 draws"),
+        (f"features {PLAIN_RUN} --load-best", "There is no"),
+        (f"features {RUN} -o study.yml", "study.yml is not a folder: pass one with -o"),
+        ("report nowhere", "There is no folder"),
+        ("report export", "has no results.csv"),
+        ("report export", "logs/mdpo/CartPole-v1_1"),
+        ("report results --reps 0", "reps=0 must be at least 1"),
+        ("report results -o export", "is a folder"),
+        ("study plan study.yml --steps-per-second 0", "'0' is not a throughput"),
+        ("study plan study.yml --steps-per-second mdpo=x", "'mdpo=x' is not a throughput: write 1500 or mdpo=1500"),
+        ("study plan study.yml --steps-per-second nan", "'nan' is not a throughput"),
+        ("study plan study.yml --steps-per-second ppo=5", "the throughput of mdpo is not known"),
+        ("study plan study.yml --steps-per-second 5 ppo_l2=5", "the study has no method ppo_l2; it has mdpo"),
+        ("study plan study.yml --measured nowhere", "nowhere has no results.csv"),
+        ("study plan study.yml --measured nowhere --steps-per-second 5", "not allowed with"),
+        ("study plan study.yml --machines 0", "'0' is not an integer of at least 1"),
+        ("study run study.yml --address auto", "--address: only for Ray, add --engine ray"),
+        ("study run study.yml --engine ray --jobs 2", "--jobs is for this machine"),
+        ("study run study.yml --engine dask", "invalid choice: 'dask'"),
+    ],
+)
+def test_impossible_arguments_end_in_a_message(text, message, workspace):
+    outcome = workspace.try_input(Surface(text, command(f"sb3-mdpo {text}")), b"")
+    assert outcome.kind == "refused"
+    assert message in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("text", "package", "extra"),
+    [(f"features {MODEL}", "captum", "lab"), ("study run study.yml --engine ray", "ray", "distributed")],
+)
+def test_missing_packages_are_named(text, package, extra, workspace, monkeypatch):
+    find_spec = "sb3_mdpo.utils.optional_dependencies.find_spec"
+    monkeypatch.setattr(find_spec, lambda name: None if name == package else object())
+    outcome = workspace.try_input(Surface(text, command(f"sb3-mdpo {text}")), b"")
+    assert f"{package} is not installed: run pip install 'sb3-mdpo[{extra}]'" in outcome.message
+    assert outcome.kind == "refused"
+
+
 def test_messages_are_one_line_for_terminals():
     assert one_line("a\n  b\tc\x1b[31m\u2028d") == "a b c\\x1b[31m d"
     long = one_line("a" * 600 + "b" * 600)

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack, VecMo
 from sb3_mdpo import MDPO
 from sb3_mdpo.callbacks import BudgetCallback, GeneralizationEvalCallback
 from sb3_mdpo.cli.main import main
-from sb3_mdpo.envs import ProcgenVecEnv, make_levels
+from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab import evaluate_generalization, normalized_score, open_trained
 from sb3_mdpo.lab.generalization.evaluation import ObservationSample, kl_from_peers
 from sb3_mdpo.lab.generalization.policies import members_of
@@ -448,13 +448,6 @@ def test_callback_without_what_it_needs(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_engines_know_how_to_be_made_again():
-    env = ProcgenVecEnv(2, "maze", num_levels=7, start_level=2, distribution_mode="easy", center_agent=False)
-    assert env.get_attr("env_id") == ["procgen-maze-easy-v0"] * 2
-    again = make_levels(env.env_id, 2, **env.env_kwargs).venv
-    assert again.options == env.options
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A run of the zoo with the callback in its YAML, rewards normalized."""
@@ -527,27 +520,3 @@ def test_command_evaluates_the_best_model_and_saved_files(run, tmp_path, capsys)
     assert of_run == of_file
     assert {row["deterministic"] for row in of_run} == {"True"}
     assert "most probable actions" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["{run}", "-o", "table.txt"], "table.txt has no known format: use a name that ends in .csv or .json."),
-        (["{run}", "--levels", "0"], "train_levels=0 must be"),
-        (["{run}", "--env", "CartPole-v1"], "leave the id out"),
-        (["{run}/best_model.zip", "--env", ENV_ID], "does not store how many levels it was trained on: pass their"),
-        (["{run}/best_model.zip", "--env", "CartPole-v1"], "CartPole-v1 has no levels to choose from"),
-        (["{run}/generalization.csv", "--env", ENV_ID], "saved model"),
-        (["{run}/nothing"], "There is no folder"),
-        (["{run}/.."], "run folder"),
-    ],
-)
-def test_command_says_what_is_wrong(run, arguments, message, capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as exit_info:
-        evaluate(*(argument.format(run=run) for argument in arguments))
-    assert exit_info.value.code == 2
-    *_, line = capsys.readouterr().err.splitlines()
-    assert line.startswith("sb3-mdpo evaluate: ")
-    assert message in line
-    assert not list(tmp_path.iterdir())

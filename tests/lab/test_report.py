@@ -373,14 +373,7 @@ def refused(capsys, *arguments: str) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
 
-def test_what_is_neither_study_nor_run_is_refused(tmp_path, capsys):
-    assert "There is no folder" in refused(capsys, str(tmp_path / "nowhere"))
-    message = refused(capsys, str(tmp_path))
-    assert "has no results.csv" in message
-    assert "logs/mdpo/CartPole-v1_1" in message
-    assert "reps=0 must be at least 1" in refused(capsys, str(tmp_path), "--reps", "0")
-    assert "is a folder" in refused(capsys, str(one_run(tmp_path)), "-o", str(tmp_path))
-    # Runs are looked for in the study only
+def test_runs_are_looked_for_in_the_study_only(tmp_path, capsys):
     assert "is not the name of a folder in it" in refused(capsys, str(one_run(tmp_path, run="../elsewhere")))
 
 

@@ -471,26 +471,6 @@ def test_default_folders(run, mdpo, tmp_path):
     assert output_folder(mdpo, tmp_path / "new") == tmp_path / "new"
 
 
-def refused(capsys, *arguments: object) -> str:
-    with pytest.raises(SystemExit) as stop:
-        main(["features", *map(str, arguments), "--device", "cpu"])
-    assert stop.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sb3-mdpo features: ")]
-    return line
-
-
-def test_what_cannot_be_analysed(mdpo, ppo, run, tmp_path, capsys):
-    before = sorted(mdpo.parent.rglob("*"))
-    assert "pass a folder to write to (-o)" in refused(capsys, mdpo, ppo, "--env", COINRUN)
-    assert "The same model twice" in refused(capsys, mdpo, mdpo, "--env", COINRUN, "-o", tmp_path)
-    assert "use at least 3 here" in refused(capsys, mdpo, ppo, "--env", COINRUN, "--observations", 2, "-o", tmp_path)
-    assert "use at least 3 draws" in refused(capsys, mdpo, "--env", COINRUN, "--draws", 2)
-    assert "There is no" in refused(capsys, run, "--load-best")
-    (tmp_path / "file").touch()
-    assert "file is not a folder: pass one with -o" in refused(capsys, run, "-o", tmp_path / "file")
-    assert sorted(mdpo.parent.rglob("*")) == before
-
-
 def test_models_of_different_environments_or_images_are_not_compared(opened):
     other = replace(opened[1], env_id="procgen-maze-easy-v0")
     with pytest.raises(ValueError, match=r"mdpo.zip is a model of procgen-coinrun.* of procgen-maze-easy-v0"):
@@ -502,9 +482,3 @@ def test_models_of_different_environments_or_images_are_not_compared(opened):
     of_vectors = PPO("MlpPolicy", "CartPole-v1", **ROLLOUT)
     with pytest.raises(ValueError, match=r"ppo.zip observes Box\(.* are for images"):
         collect_observations([replace(opened[1], model=of_vectors)], 4)
-
-
-def test_missing_packages_are_named(mdpo, monkeypatch, capsys):
-    find_spec = "sb3_mdpo.utils.optional_dependencies.find_spec"
-    monkeypatch.setattr(find_spec, lambda name: None if name == "captum" else name)
-    assert "captum is not installed: run pip install 'sb3-mdpo[lab]'." in refused(capsys, mdpo, "--env", COINRUN)

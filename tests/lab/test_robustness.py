@@ -242,23 +242,3 @@ def test_command(saved, tmp_path, capsys):
     }
     main([*arguments, "-o", str(tmp_path / "new" / "other.json")])
     assert json.loads((tmp_path / "new" / "other.json").read_text()) == document
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["MODEL", "--env", "CartPole-v1"], "CartPole-v1 has no levels"),
-        (["MODEL", "--env", BIGFISH, "--states", "1"], "1 state(s) give no interval: use at least 2"),
-        (["MODEL", "--env", BIGFISH, "--draws", "0"], "0 random convolutions"),
-        (["MODEL", "MODEL", "--env", BIGFISH], "Several models would be written to"),
-    ],
-)
-def test_command_refuses_in_one_line(saved, tmp_path, capsys, arguments, message):
-    output = tmp_path / "robustness.json"
-    output.write_text("old")
-    with pytest.raises(SystemExit) as stop:
-        main(["robustness", *(str(saved) if word == "MODEL" else word for word in arguments), "-o", str(output)])
-    assert stop.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sb3-mdpo robustness: ")]
-    assert message in line
-    assert output.read_text() == "old"

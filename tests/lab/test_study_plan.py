@@ -156,21 +156,3 @@ def test_a_measured_study_gives_rates_and_sizes_per_method(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"no throughput of independent in the study's environments: state it"):
         measured(tmp_path, read_study(write(tmp_path, methods=["mdpo", "independent"])))
     assert {"env_id", "method", "run"} < set(RUN_COLUMNS)  # the names in real tables
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--steps-per-second", "0"], "'0' is not a throughput"),
-        (["--steps-per-second", "mdpo=x"], "'mdpo=x' is not a throughput: write 1500 or mdpo=1500"),
-        (["--steps-per-second", "nan"], "'nan' is not a throughput"),
-        (["--steps-per-second", "ppo=5"], "the throughput of mdpo is not known"),
-        (["--steps-per-second", "5", "ppo=5"], "the study has no method ppo; it has mdpo"),
-        (["--measured", "nowhere"], "nowhere has no results.csv"),
-        (["--measured", "nowhere", "--steps-per-second", "5"], "not allowed with"),
-        (["--machines", "0"], "'0' is not an integer of at least 1"),
-    ],
-)
-def test_bad_arguments_of_a_plan(arguments, message, tmp_path, capsys):
-    assert plan_command(write(tmp_path), *arguments) == 2
-    assert message in capsys.readouterr().err

@@ -225,24 +225,14 @@ def test_resources_of_a_run():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "changes", "message"),
+    ("options", "changes", "message"),
     [
-        (["--address", "auto"], {}, "--address: only for Ray, add --engine ray"),
-        (["--engine", "ray", "--jobs", "2"], {}, "--jobs is for this machine"),
-        (["--engine", "dask"], {}, "invalid choice: 'dask'"),
-        (["--engine", "ray", "--storage", "nothing://x"], {}, "Protocol not known: nothing"),
-        (["--engine", "ray"], {"device": "cuda:0"}, "Ray hides GPUs from runs that ask for none"),
+        (["--storage", "nothing://x"], {}, "Protocol not known: nothing"),
+        ([], {"device": "cuda:0"}, "Ray hides GPUs from runs that ask for none"),
     ],
 )
-def test_bad_arguments_for_an_engine(arguments, changes, message, tmp_path, capsys):
-    assert study_command("run", write(tmp_path, **changes), "-o", tmp_path / "out", *arguments) == 2
+def test_what_ray_cannot_do(options, changes, message, tmp_path, capsys):
+    file = write(tmp_path, **changes)
+    assert study_command("run", file, "-o", tmp_path / "out", "--engine", "ray", *options) == 2
     assert message in capsys.readouterr().err
     assert not ray.is_initialized()
-
-
-def test_without_ray_the_message_says_what_to_install(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "sb3_mdpo.utils.optional_dependencies.find_spec", lambda name: None if name == "ray" else object()
-    )
-    assert study_command("run", write(tmp_path), "--engine", "ray") == 2
-    assert "ray is not installed: run pip install 'sb3-mdpo[distributed]'" in capsys.readouterr().err
