@@ -11,23 +11,15 @@ from sb3_mdpo.cli.main import main
 from sb3_mdpo.lab.report.data import _logged_returns
 from sb3_mdpo.lab.statistics.results import read_csv
 from sb3_mdpo.utils.terminal import LONGEST_MESSAGE, one_line
-from sb3_mdpo.utils.yaml_files import MOST_VALUES, read_mapping, read_yaml
+from sb3_mdpo.utils.yaml_files import MOST_VALUES, read_mapping
+from tests.support import workspace as files
 from tests.support.inputs import NoFile, to_yaml
 from tests.support.surfaces import FILES, Outcome, Surface, Workspace, command, nothing_begins, surfaces
-from tests.support.workspace import (
-    ARGS,
-    CHECKPOINT,
-    CONFIG,
-    GRID,
-    PLAIN_RUN,
-    RUN,
-    SETTINGS,
-    STUDY_RUN,
-    valid_files,
-    working_folder,
-)
+from tests.support.workspace import GRID, PLAIN_RUN, RUN, SETTINGS, valid_files, working_folder
 
-EXAMPLES = 10
+EXAMPLES = settings(
+    max_examples=10, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 ROW = re.compile(r"^\| (?P<case>[^|`]+) \| `(?P<command>[^`]+)` \| `(?P<message>[^`]+)` \|$", re.MULTILINE)
 ROWS = list(ROW.finditer(PAGE.read_text()))
@@ -45,13 +37,7 @@ def test_damaged_input_ends_in_a_message(name, workspace):
     surface, findings = surfaces()[name], []
 
     @seed(0)
-    @settings(
-        max_examples=EXAMPLES,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @EXAMPLES
     @given(surface.inputs)
     def try_all(value):
         outcome = workspace.try_input(surface, value)
@@ -70,13 +56,8 @@ def test_valid_files_are_accepted(name, workspace):
 
 
 def replaced(before: bytes, after: bytes):
-    """:return: what puts one text in another's place"""
-
-    def replace(content: bytes) -> bytes:
-        assert before in content
-        return content.replace(before, after)
-
-    return replace
+    """What puts one text in another's place."""
+    return lambda content: after.join(content.split(before))
 
 
 # What the page calls it -> the file, None if it is the command that is wrong, and its content or what is done to it
@@ -91,7 +72,7 @@ CASES = {
     "a fraction of a CPU or GPU that Ray cannot give": ("study.yml", replaced(b"gpus: 0.25", b"gpus: 1.5")),
     "a file that contains itself": ("study.yml", b"name: &a [*a]"),
     "an option out of range": (None, b""),
-    "a changed run in a study": (f"{STUDY_RUN}/run.yml", b"{}"),
+    "a changed run in a study": (f"{files.STUDY_RUN}/run.yml", b"{}"),
     "a model cut short": ("mdpo.zip", lambda valid: valid[:1000]),
     "a model without its environment": (None, b""),
     "a device that does not exist": (None, b""),
@@ -103,8 +84,8 @@ CASES = {
     "an empty table of evaluations": (f"{RUN}/generalization.csv", b""),
     "an analysis that is not JSON": (f"{RUN}/features.json", b"{"),
     "an empty monitor.csv": (f"{PLAIN_RUN}/0.monitor.csv", b""),
-    "a run without checkpoints": (CHECKPOINT, NoFile.MISSING),
-    "a checkpoint cut short, and no other": (CHECKPOINT, lambda valid: valid[:-1]),
+    "a run without checkpoints": (files.CHECKPOINT, NoFile.MISSING),
+    "a checkpoint cut short, and no other": (files.CHECKPOINT, lambda valid: valid[:-1]),
     "an export without weights": ("export/model.safetensors", NoFile.MISSING),
     "an export cut short": ("export/model.safetensors", lambda valid: valid[:-1]),
     "a shared run whose settings name code": ("snapshot/config.yml", lambda valid: valid + b"env_wrapper: os.system"),
@@ -190,20 +171,13 @@ def test_messages_are_one_line_for_terminals():
     assert len(long) <= LONGEST_MESSAGE + len(" [...] ")
 
 
-@pytest.mark.parametrize("text", ["a: &a [*a]", "[" * 60 + "]" * 60, "[" * 5000], ids=["itself", "deep", "deeper"])
-def test_documents_without_end_are_refused(text, tmp_path):
-    (tmp_path / "a.yml").write_text(text)
-    with pytest.raises(ValueError, match=r"a.yml is (nested more than 50 levels deep|no YAML)"):
-        read_yaml(tmp_path / "a.yml")
-
-
 FOUND = [  # by fuzzing, each of them once not refused, or not by a message that names the file
-    ("resume, args.yml", to_yaml(ARGS | {3: "cpu"})),
-    ("push, args.yml", to_yaml(ARGS | {"env": GRID.replace("-", "/")})),
-    ("push, args.yml", to_yaml(ARGS | {"gym_packages": [""]})),
-    ("run, config.yml", to_yaml(CONFIG | {"env_kwargs": {"num_levels": False}})),
-    ("run, config.yml", to_yaml(CONFIG | {"env_kwargs": {"num_levels": -1}})),
-    ("run, config.yml", to_yaml(CONFIG | {"env_kwargs": {"num_levels": 0}})),
+    ("resume, args.yml", to_yaml(files.ARGS | {3: "cpu"})),
+    ("push, args.yml", to_yaml(files.ARGS | {"env": GRID.replace("-", "/")})),
+    ("push, args.yml", to_yaml(files.ARGS | {"gym_packages": [""]})),
+    ("run, config.yml", to_yaml(files.CONFIG | {"env_kwargs": {"num_levels": False}})),
+    ("run, config.yml", to_yaml(files.CONFIG | {"env_kwargs": {"num_levels": -1}})),
+    ("run, config.yml", to_yaml(files.CONFIG | {"env_kwargs": {"num_levels": 0}})),
     ("study plan, results.csv", b"\xff"),
     ("report, arguments", ["report", PLAIN_RUN, "--figures", "out"]),
     ("hyperparameters", {"distill_coef": 10**400}),
@@ -216,13 +190,6 @@ def test_what_was_found_is_refused(surface, found, workspace):
     assert workspace.try_input(surfaces()[surface], found).kind == "refused"
 
 
-@pytest.mark.parametrize("key", ["3", "true", "2026-01-01", "null"])
-def test_names_of_settings_are_text(key, tmp_path):
-    (tmp_path / "a.yml").write_text(f"algo: mdpo\n{key}: cpu")
-    with pytest.raises(ValueError, match=r"a.yml has the key .*, which is no text"):
-        read_mapping(tmp_path / "a.yml")
-
-
 def test_numbers_that_would_end_the_process_are_text(tmp_path):
     """pandas issue 63089: its own reader of numbers is not to see them."""
     number = "4e492493924924"
@@ -232,11 +199,23 @@ def test_numbers_that_would_end_the_process_are_text(tmp_path):
     assert _logged_returns(tmp_path)["mean_return"].tolist() == []  # it is no finite return
 
 
-def test_aliases_that_multiply_are_refused(tmp_path):
-    lists = [f"k{k}: &k{k} [{', '.join([f'*k{k - 1}'] * 8)}]" for k in range(1, 12)]
-    (tmp_path / "a.yml").write_text("\n".join(["k0: &k0 [x]", *lists]))
-    with pytest.raises(ValueError, match=f"a.yml has more than {MOST_VALUES} values"):
-        read_yaml(tmp_path / "a.yml")
+ALIASES = "\n".join(["k0: &k0 [x]", *(f"k{k}: &k{k} [{', '.join([f'*k{k - 1}'] * 8)}]" for k in range(1, 12))])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 60 + "]" * 60, "a.yml is nested more than 50 levels deep"),
+        ("[" * 1500, "a.yml is no YAML|a.yml is nested"),
+        (ALIASES, f"a.yml has more than {MOST_VALUES} values"),
+        *((f"{key}: cpu", "a.yml has the key .*, which is no text") for key in ("true", "2026-01-01", "null")),
+    ],
+    ids=["deep", "deeper", "aliases that multiply", "truth as key", "date as key", "nothing as key"],
+)
+def test_yaml_that_is_deep_or_huge_or_has_odd_keys_is_refused(text, message, tmp_path):
+    (tmp_path / "a.yml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_mapping(tmp_path / "a.yml")
 
 
 @pytest.mark.parametrize(

@@ -315,14 +315,11 @@ def test_budget_of_a_continued_training(algorithm, tmp_path):
     assert not model.policy.optimizer._optimizer_step_post_hooks
 
 
-def test_trained_samples_are_saved_and_counted_anew(tmp_path):
+def test_trained_samples_are_saved_and_counted_anew_and_unknown_of_other_algorithms(tmp_path):
     model = small(env=make_vec_env("CartPole-v1", 4)).learn(64)
     model.save(tmp_path / "model")
     assert MDPO.load(tmp_path / "model").trained_samples == model.trained_samples == 128
     assert model.learn(64).trained_samples == 128
-
-
-def test_the_budget_of_other_algorithms_is_not_known():
     with pytest.raises(TypeError, match="budget of A2C is not known"):
         A2C("MlpPolicy", "CartPole-v1", n_steps=4).learn(4, callback=BudgetCallback())
 
@@ -452,21 +449,13 @@ def test_callback_without_what_it_needs(tmp_path):
 def run(tmp_path_factory) -> Path:
     """A run of the zoo with the callback in its YAML, rewards normalized."""
     workdir = tmp_path_factory.mktemp("generalization")
-    settings = {
-        "policy": "MlpPolicy",
-        "env_kwargs": {"num_levels": 20, "start_level": 3},
-        "normalize": "dict(norm_obs=False, norm_reward=True)",
-        "n_timesteps": 96,
-        "n_envs": 4,
-        "n_steps": 16,
-        "batch_size": 32,
-        "n_epochs": 1,
-        "policy_kwargs": "dict(net_arch=[8])",
-        "callback": [
-            {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 64, "episodes": 2}},
-            "sb3_mdpo.callbacks.BudgetCallback",
-        ],
-    }
+    callbacks = [
+        {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 64, "episodes": 2}},
+        "sb3_mdpo.callbacks.BudgetCallback",
+    ]
+    settings = {"policy": "MlpPolicy", "env_kwargs": {"num_levels": 20, "start_level": 3}, "callback": callbacks}
+    settings |= {"normalize": "dict(norm_obs=False, norm_reward=True)", "policy_kwargs": "dict(net_arch=[8])"}
+    settings |= {"n_timesteps": 96, "n_envs": 4, "n_steps": 16, "batch_size": 32, "n_epochs": 1}
     (workdir / "mine.yml").write_text(yaml.dump({ENV_ID: settings}))
     command = f"rl_zoo3 train --algo mdpo --env {ENV_ID} -conf mine.yml --eval-freq -1 --seed 1 --num-threads 1"
     result = run_command(f"{command} --device cpu", workdir, {"COLUMNS": "200"})

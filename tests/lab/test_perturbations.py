@@ -15,17 +15,9 @@ from torch import nn
 
 from sb3_mdpo.envs import ProcgenVecEnv
 from sb3_mdpo.envs.procgen_options import GAMES
+from sb3_mdpo.lab.perturbations import images as colors
 from sb3_mdpo.lab.perturbations import renderings
-from sb3_mdpo.lab.perturbations.images import (
-    STRENGTHS,
-    brightness,
-    contrast,
-    convolve,
-    hue,
-    image_perturbations,
-    random_filters,
-    saturation,
-)
+from sb3_mdpo.lab.perturbations.images import STRENGTHS, convolve, image_perturbations, random_filters
 from sb3_mdpo.lab.perturbations.procgen_state import read_state
 from sb3_mdpo.lab.perturbations.renderings import BACKGROUNDS, RENDERINGS, draw_states, render, why_not, with_background
 
@@ -57,12 +49,12 @@ LUMINANCE = 0.2989 * 0.5 + 0.587 * 0.2 + 0.114 * 0.1  # of the pixel
 @pytest.mark.parametrize(
     ("function", "strength", "row", "expected"),
     [
-        (brightness, 1.5, [(0.2, 0.4, 0.8)], [(0.3, 0.6, 1.0)]),
-        (contrast, 0.5, [RED, BLACK], [(0.5 + HALF_MEAN, HALF_MEAN, HALF_MEAN), (HALF_MEAN,) * 3]),
-        (saturation, 0.0, [PIXEL], [(LUMINANCE,) * 3]),
-        (saturation, 2.0, [PIXEL], [(1 - LUMINANCE, 0.4 - LUMINANCE, 0.0)]),
-        (hue, 1 / 3, [RED, GREY], [GREEN, GREY]),
-        (hue, 0.5, [RED], [CYAN]),
+        (colors.brightness, 1.5, [(0.2, 0.4, 0.8)], [(0.3, 0.6, 1.0)]),
+        (colors.contrast, 0.5, [RED, BLACK], [(0.5 + HALF_MEAN, HALF_MEAN, HALF_MEAN), (HALF_MEAN,) * 3]),
+        (colors.saturation, 0.0, [PIXEL], [(LUMINANCE,) * 3]),
+        (colors.saturation, 2.0, [PIXEL], [(1 - LUMINANCE, 0.4 - LUMINANCE, 0.0)]),
+        (colors.hue, 1 / 3, [RED, GREY], [GREEN, GREY]),
+        (colors.hue, 0.5, [RED], [CYAN]),
     ],
 )
 def test_changes_of_colors_by_hand(function, strength, row, expected):
@@ -71,7 +63,7 @@ def test_changes_of_colors_by_hand(function, strength, row, expected):
 
 def test_contrast_is_of_each_image_alone():
     images = th.cat([image(BLACK), image((1.0, 1.0, 1.0))])
-    th.testing.assert_close(contrast(images, 0.0), images, atol=2e-4, rtol=0)  # the weights add up to 0.9999
+    th.testing.assert_close(colors.contrast(images, 0.0), images, atol=2e-4, rtol=0)  # the weights add up to 0.9999
 
 
 @given(st.lists(pixels, min_size=1, max_size=8), st.floats(-0.5, 0.5))
@@ -81,14 +73,14 @@ def test_hue_is_that_of_colorsys(row, shift):
         hue_of, saturation_of, value = colorsys.rgb_to_hsv(*pixel)
         return colorsys.hsv_to_rgb((hue_of + shift) % 1, saturation_of, value)
 
-    th.testing.assert_close(hue(image(*row), shift), image(*map(shifted, row)), atol=1e-5, rtol=0)
+    th.testing.assert_close(colors.hue(image(*row), shift), image(*map(shifted, row)), atol=1e-5, rtol=0)
 
 
 @given(st.lists(pixels, min_size=1, max_size=8))
 @settings(max_examples=30, deadline=None)
 def test_neutral_strengths_change_nothing_and_all_strengths_give_images(row):
     images = image(*row)
-    for function, neutral in ((brightness, 1), (contrast, 1), (saturation, 1), (hue, 0)):
+    for function, neutral in ((colors.brightness, 1), (colors.contrast, 1), (colors.saturation, 1), (colors.hue, 0)):
         th.testing.assert_close(function(images, neutral), images, atol=1e-6, rtol=0)
     for perturbation in image_perturbations(1, 3, seeded())[1:]:
         changed = perturbation(images)
@@ -144,7 +136,7 @@ def test_gray_images_have_neither_saturation_nor_hue_and_other_numbers_of_channe
     perturbations = image_perturbations(1, 1, seeded())
     assert {p.name for p in perturbations} == {"random convolution", "brightness", "contrast"}
     gray = th.tensor([[[[0.0, 1.0]]]])
-    th.testing.assert_close(contrast(gray, 0.5), th.tensor([[[[0.25, 0.75]]]]))
+    th.testing.assert_close(colors.contrast(gray, 0.5), th.tensor([[[[0.25, 0.75]]]]))
     for perturbation in perturbations:
         assert perturbation(gray).shape == (1, 1, 1, 1, 2)
     with pytest.raises(ValueError, match="0 random convolutions: use at least 1"):

@@ -6,19 +6,16 @@ import shutil
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch as th
 import yaml
-from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.image import imread
 from stable_baselines3 import PPO
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecFrameStack
 
 from sb3_mdpo import MDPO, ImpalaCnnPolicy
@@ -34,8 +31,7 @@ from sb3_mdpo.lab.representation.features import UNCHANGED, collect_observations
 from sb3_mdpo.lab.representation.measures import distance_ratio, effective_rank, is_constant, linear_cka
 from sb3_mdpo.lab.representation.results import FeatureAnalysis, PolicyFeatures
 from sb3_mdpo.lab.representation.saliency import draw_saliency, saliency_of
-from sb3_mdpo.lab.state_sampling import frame_channels, sample_states
-from tests.support.envs import RandomSpacesEnv
+from sb3_mdpo.lab.state_sampling import sample_states
 
 COINRUN = "procgen-coinrun-easy-v0"
 ROLLOUT = {"n_steps": 8, "batch_size": 8, "device": "cpu"}
@@ -269,19 +265,6 @@ def test_all_policies_see_the_same_versions(opened):
         assert features[name].shape == (40, 6, 8 if "mdpo" in name else 12)
         for v, version in enumerate(versions):
             np.testing.assert_allclose(features[name][:, v], features_of(policy, 255 * version), atol=1e-5)
-
-
-@pytest.mark.parametrize(("n_stack", "grey"), [(1, False), (4, False), (3, True)])
-def test_channels_of_a_frame(opened, monkeypatch, n_stack, grey):
-    shape = (32, 32, 1 if grey else 3)
-    space = spaces.Box(0, 255, shape, np.uint8)
-
-    def make_env(_self, n_envs, seed=None, **_env_kwargs):
-        return VecFrameStack(make_vec_env(lambda: RandomSpacesEnv(space, spaces.Discrete(2))), n_stack)
-
-    monkeypatch.setattr(TrainedModel, "make_env", make_env)
-    model = SimpleNamespace(observation_space=spaces.Box(0, 255, (n_stack * shape[-1], 32, 32), np.uint8))
-    assert frame_channels(replace(opened[0], model=model)) == shape[-1]
 
 
 def test_analysis_is_what_the_measures_say_every_time(opened, analysis):

@@ -202,12 +202,13 @@ def test_stacked_frames_are_perturbed_frame_by_frame_and_not_rendered():
     assert "stacked frames" in robustness.to_text()
 
 
-def spaces_of(observations, actions):
-    return lambda n_envs, _seed: DummyVecEnv([maker(observations, actions)] * n_envs)
+def spaces_of(observations, actions, n_stack=1):
+    return lambda n_envs, _seed: VecFrameStack(DummyVecEnv([maker(observations, actions)] * n_envs), n_stack)
 
 
-def test_other_environments_have_no_renderings_and_grey_ones_no_colors():
-    grey = spaces_of(spaces.Box(0, 255, (16, 16, 1), np.uint8), spaces.Discrete(3, start=5))
+@pytest.mark.parametrize("n_stack", [1, 3])
+def test_other_environments_have_no_renderings_and_grey_ones_no_colors(n_stack):
+    grey = spaces_of(spaces.Box(0, 255, (16, 16, 1), np.uint8), spaces.Discrete(3, start=5), n_stack)
     robustness = measure_robustness(model_of(grey, MDPO), states=4, draws=2, progress=False)
     assert {row.policy for row in robustness.rows} == {"policy 0", "policy 1", "ensemble"}
     assert {row.perturbation for row in robustness.rows} == {"random convolution", "brightness", "contrast"}

@@ -9,13 +9,8 @@ from hypothesis.extra.numpy import arrays
 from rliable import metrics
 
 from sb3_mdpo.lab.generalization.scores import paper_return, paper_returns
-from sb3_mdpo.lab.statistics.aggregates import (
-    aggregate_scores,
-    improvement_probability,
-    performance_profiles,
-    point_aggregates,
-    probability_of_improvement,
-)
+from sb3_mdpo.lab.statistics import aggregates
+from sb3_mdpo.lab.statistics.aggregates import aggregate_scores, performance_profiles, probability_of_improvement
 from sb3_mdpo.lab.statistics.curves import iqm_per_step, learning_curves, sample_efficiency
 from sb3_mdpo.lab.statistics.results import check_results, read_results, task_name
 from sb3_mdpo.lab.statistics.scores import (
@@ -61,7 +56,7 @@ def test_final_score_is_the_mean_over_the_last_part_and_over_the_members():
 
 
 def test_aggregates_by_hand():
-    table = point_aggregates(matrices(mdpo=MATRIX)).set_index("metric")["estimate"]
+    table = aggregates.point_aggregates(matrices(mdpo=MATRIX)).set_index("metric")["estimate"]
     assert table["IQM"] == pytest.approx((0.2 + 0.8) / 2)  # without the lowest and the highest quarter
     assert table["median"] == pytest.approx((0.1 + 1.2) / 2)
     assert table["mean"] == pytest.approx(0.65)
@@ -109,7 +104,7 @@ scores_of_runs = st.integers(1, 4).flatmap(
 
 @given(scores_of_runs)
 def test_probability_of_improvement_is_that_of_rliable(pair):
-    assert improvement_probability(*pair) == pytest.approx(metrics.probability_of_improvement(*pair))
+    assert aggregates.improvement_probability(*pair) == pytest.approx(metrics.probability_of_improvement(*pair))
 
 
 def test_performance_profiles_by_hand():
