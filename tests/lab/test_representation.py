@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch as th
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -122,19 +120,6 @@ def test_effective_rank_is_between_one_and_the_dimension(features, scale):
         assert effective_rank(scale * features) == pytest.approx(rank)
 
 
-def test_a_collapsed_encoder_is_no_convergent_one():
-    """It maps everything to one line: perturbations hardly move it, mdpo agree, and the rank tells."""
-    rng = np.random.default_rng(0)
-    direction, other = rng.normal(size=(2, 64))
-    states = rng.normal(size=(100, 1, 1))
-    noise = 1e-3 * rng.normal(size=(100, 4, 64))
-    collapsed, twin = states * direction + noise, states * other + noise
-    assert distance_ratio(collapsed) < 0.01
-    assert linear_cka(collapsed[:, 0], twin[:, 0]) > 0.99
-    assert effective_rank(collapsed[:, 0]) < 1.1
-    assert effective_rank(rng.normal(size=(100, 64))) > 40
-
-
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e9])
 def test_constant_features(value):
     features = np.full((6, 3), value) + np.float32(1e-7) * value * np.arange(6)[:, None] / 6  # rounding
@@ -184,19 +169,6 @@ def ppo(mdpo) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(mdpo) -> Path:
-    """A run of the zoo as it lies on disk."""
-    folder = mdpo.parent / "logs" / "mdpo" / f"{COINRUN}_1"
-    (folder / COINRUN).mkdir(parents=True)
-    config = {"n_envs": 4, "env_kwargs": {"num_levels": 20}, "vec_env_wrapper": "sb3_mdpo.envs.native_vec_env"}
-    args = {"algo": "mdpo", "env": COINRUN, "env_kwargs": None, "gym_packages": [], "seed": 0}
-    for name, content in {"config.yml": config, "args.yml": args, "command.txt": "rl_zoo3 train"}.items():
-        (folder / COINRUN / name).write_text(yaml.dump(content))
-    shutil.copy(mdpo, folder / f"{COINRUN}.zip")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def opened(mdpo, ppo) -> list[TrainedModel]:
     return [open_trained(path, COINRUN, device="cpu") for path in (mdpo, ppo)]
 
@@ -231,26 +203,19 @@ def test_shares_are_the_first_samples_of_each_member(model, opened):
         np.testing.assert_array_equal(images[65 * k : 65 * (k + 1)], own[:65].transpose(0, 3, 1, 2))
 
 
-def test_features_are_the_encoders_output_without_dropout():
-    kwargs = {"features_extractor_kwargs": {"channels": (4,), "features_dim": 8, "dropout": 0.5}}
+def test_features_are_the_actors_encoders_output_without_dropout():
+    encoder = {"channels": (4,), "features_dim": 8, "dropout": 0.5}
+    kwargs = {"features_extractor_kwargs": encoder, "share_features_extractor": False}
     env = make_levels(COINRUN, 2, seed=0)
     policy = PPO(ImpalaCnnPolicy, env, policy_kwargs=kwargs, **ROLLOUT).policy
-    images = policy.obs_to_tensor(env.reset())[0]
+    images = policy.obs_to_tensor(env.reset())[0].float()
     env.close()
     policy.train()
-    features = features_of(policy, images.float())
+    features = features_of(policy, images)
     policy.eval()
     with th.no_grad():
-        np.testing.assert_array_equal(features, policy.features_extractor(images.float() / 255).numpy())
-
-
-def test_features_are_the_actors_where_the_critic_has_its_own_encoder(opened):
-    policy = opened[1].model.policy
-    images = th.full((1, 3, 64, 64), 200.0)
-    with th.no_grad():
-        expected = policy.pi_features_extractor(images / 255)
-        assert not th.allclose(expected, policy.vf_features_extractor(images / 255))
-    np.testing.assert_array_equal(features_of(policy, images), expected)
+        np.testing.assert_array_equal(features, policy.pi_features_extractor(images / 255))
+        assert not np.allclose(features, policy.vf_features_extractor(images / 255))
 
 
 def test_all_policies_see_the_same_versions(opened):
@@ -433,10 +398,11 @@ def test_tables_hold_all_numbers(analysis):
     assert "CKA" not in tables(replace(analysis, cka=[]))
 
 
-def test_command(run, capsys):
-    main(["features", str(run), "--observations", "9", "--draws", "3", "--seed", "4", "--device", "cpu"])
+def test_command(mdpo, tmp_path, capsys):
+    options = ["--observations", "9", "--draws", "3", "--seed", "4", "--device", "cpu"]
+    main(["features", str(mdpo), "--env", COINRUN, *options])
     out = capsys.readouterr().out
-    content = json.loads((run / "features.json").read_text())
+    content = json.loads(mdpo.with_name("features.json").read_text())
     assert [row["policy"] for row in content["policies"]] == ["policy 0", "policy 1"]
     assert len(content["cka"]) == 1
     settings = content["settings"]
@@ -445,12 +411,10 @@ def test_command(run, capsys):
     for row in content["policies"]:
         assert f"{row['distance_ratio']:.3f}" in out
     for name in ("features.json", "tsne.png", "saliency.png"):
-        assert str(run / name) in out
-        assert (run / name).stat().st_size > 1000
-
-
-def test_default_folders(run, mdpo, tmp_path):
-    assert [output_folder(path, None) for path in (run, mdpo)] == [run, mdpo.parent]
+        assert str(mdpo.with_name(name)) in out
+        assert mdpo.with_name(name).stat().st_size > 1000
+    # Runs have their own folder, and others can be named
+    assert output_folder(mdpo.parent, None) == mdpo.parent
     assert output_folder(mdpo, tmp_path / "new") == tmp_path / "new"
 
 
