@@ -40,7 +40,7 @@ def noise(batch: int = 2, channels: int = 3) -> th.Tensor:
     return th.rand(batch, channels, 5, 7, generator=seeded(9))
 
 
-RED, GREEN, CYAN, BLACK = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 1.0, 1.0), (0.0, 0.0, 0.0)
+RED, GREEN, BLACK = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0)
 PIXEL, GREY = (0.5, 0.2, 0.1), (0.3, 0.3, 0.3)
 HALF_MEAN = 0.5 * 0.2989 / 2  # of the luminance of red and black
 LUMINANCE = 0.2989 * 0.5 + 0.587 * 0.2 + 0.114 * 0.1  # of the pixel
@@ -54,7 +54,6 @@ LUMINANCE = 0.2989 * 0.5 + 0.587 * 0.2 + 0.114 * 0.1  # of the pixel
         (colors.saturation, 0.0, [PIXEL], [(LUMINANCE,) * 3]),
         (colors.saturation, 2.0, [PIXEL], [(1 - LUMINANCE, 0.4 - LUMINANCE, 0.0)]),
         (colors.hue, 1 / 3, [RED, GREY], [GREEN, GREY]),
-        (colors.hue, 0.5, [RED], [CYAN]),
     ],
 )
 def test_changes_of_colors_by_hand(function, strength, row, expected):
