@@ -4,6 +4,7 @@ import tarfile
 import tempfile
 import threading
 from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,7 @@ from tests.support.tiny_studies import GRID, TINY
 SMALL_STORE = 80 * 2**20
 CHECKPOINTS = "sb3_mdpo.callbacks.ResumableCheckpointCallback"
 STUDY = {
-    "methods": ["ppo"],
-    "seeds": [0, 1],
+    "methods": ["ppo", "ppo_l2"],
     "timesteps": 2048,
     "hyperparams": TINY["hyperparams"] | {"batch_size": 128, "callback": [{CHECKPOINTS: {"save_freq": 256}}]},
     "evaluation": {"freq": 1024, "episodes": 4, "n_envs": 4},
@@ -69,47 +69,38 @@ def cluster(on_ray) -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd):
+def test_a_study_survives_the_loss_of_a_node_and_the_failure_of_a_run(cluster, finished, tmp_path, capfd):
     """Two nodes train one run each when one of them is killed with all its processes. Runs wait for that."""
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=SMALL_STORE) for _ in range(2)]
-    begun, opened = tmp_path / "storage", tmp_path / "opened"
+    begun, opened, out = tmp_path / "storage", tmp_path / "opened", tmp_path / "out"
     hyperparams = with_callback(256, "Gate", reached=str(tmp_path / "reached"), at_step=512, opened=str(opened))
+    bad = {"name": "bad", "method": "ppo", "hyperparams": {"batch_size": 4096}}
+
+    def saved() -> set[Path]:
+        return {Path(path).parents[1] for path in glob(f"{begun}/*/mdpo/*/checkpoints/*[1-9]*.zip")}
 
     def kill_one() -> None:
-        saved = "*/mdpo/*/checkpoints/*[1-9]*.zip"
-        wait_until(lambda: len({path.parents[1] for path in begun.glob(saved)}) == 2, PATIENCE)
+        wait_until(lambda: len(saved()) == 2, PATIENCE)
         cluster.remove_node(nodes[0], allow_graceful=False)
         opened.touch()
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
     there = ["--engine", "ray", "--address", cluster.address, "--storage", f"file://{begun}"]
-    code = study_command("run", write(tmp_path, hyperparams=hyperparams), "-o", tmp_path / "out", *there)
+    file = write(tmp_path, hyperparams=hyperparams, methods=[*STUDY["methods"], bad])
+    code = study_command("run", file, "-o", out, *there)
     killer.join()
-    print(capfd.readouterr())
-    assert code == 0
+    output, name = "".join(capfd.readouterr()), f"{GRID}_8_bad_0"
+    assert code == 1, output
+    for said in (f"{name} failed, the end of {out}/failed/{name}/run.log:", "batch_size", "2 of 3 runs are complete"):
+        assert said in output
     assert opened.exists()
-    assert results(tmp_path / "out", ("seconds",)) == results(finished, ("seconds",))
-    ours, theirs = ({path.name for path in folder.glob("Textured*")} for folder in (tmp_path / "out", finished))
+    assert results(out, ("seconds",)) == results(finished, ("seconds",))
+    ours, theirs = ({path.name for path in folder.glob("Textured*")} for folder in (out, finished))
     assert ours == theirs
-    logs = [path.read_text() for path in (tmp_path / "out").glob("*/run.log")]
-    assert sum("Resuming from step" in log for log in logs) == 1
+    assert sum("Resuming from step" in path.read_text() for path in out.glob("*/run.log")) == 1
     assert not list(begun.iterdir())
-    assert not list((tmp_path / "out" / "unfinished").iterdir())
-
-
-def test_a_run_that_fails_on_ray_is_shown_and_the_others_continue(on_ray, tmp_path, capfd):
-    """On this machine alone, with half-done runs in the study's own folder."""
-    bad = {"name": "bad", "method": "ppo", "hyperparams": {"batch_size": 4096}}
-    file = write(tmp_path, methods=[bad, "ppo"], seeds=[0], timesteps=256, evaluation={"episodes": 2})
-    assert study_command("run", file, "-o", tmp_path / "out", "--engine", "ray") == 1
-    captured = capfd.readouterr()
-    name = f"{GRID}_8_bad_0"
-    assert f"{name} failed, the end of {tmp_path}/out/failed/{name}/run.log:" in captured.out + captured.err
-    assert "batch_size" in captured.out + captured.err
-    assert "1 of 2 runs are complete" in captured.out
-    assert {row["method"] for row in results(tmp_path / "out")} == {"ppo"}
-    assert not list((tmp_path / "out" / "unfinished").iterdir())
+    assert not list((out / "unfinished").iterdir())
     assert not ray.is_initialized()
 
 
@@ -121,10 +112,11 @@ def test_resources_that_this_machine_does_not_have(monkeypatch):
 
 
 def test_an_interrupted_study_on_ray_writes_a_newer_checkpoint(on_ray, tmp_path):
+    """On this machine alone, with half-done runs in the study's own folder."""
     reached = tmp_path / "reached"
     hyperparams = with_callback(10**9, "Unwritten", reached=str(reached)) | {"n_timesteps": 10**9}
     variant = {"name": "long", "method": "ppo", "hyperparams": hyperparams}
-    file = write(tmp_path, methods=[variant], seeds=[0], evaluation={"freq": 10**9, "episodes": 2})
+    file = write(tmp_path, methods=[variant], evaluation={"freq": 10**9, "episodes": 2})
 
     def steps() -> list[int]:
         files = (tmp_path / "out" / "unfinished").glob("*/mdpo/*/checkpoints/checkpoint_*.zip")
