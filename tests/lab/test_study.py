@@ -77,6 +77,8 @@ def test_baselines_are_those_of_the_zoos_files(method, env_id):
     assert written.pop("policy") == f"sb3_mdpo.common.policies.{made.pop('policy')}"
     assert eval(made.pop("policy_kwargs", "{}")) == eval(written.pop("policy_kwargs", "{}"))
     assert made.pop("precision", "auto") == "auto"  # which SB3's PPO does not have
+    if "normalize" in made:  # the same for a single policy
+        made["normalize"] = made["normalize"].replace(", per_policy=True", "")
     assert made == written | {"n_policies": 1, "distill_coef": 1.0}
 
 
