@@ -11,23 +11,15 @@ from sb3_mdpo.cli.main import main
 from sb3_mdpo.lab.report.data import _logged_returns
 from sb3_mdpo.lab.statistics.results import read_csv
 from sb3_mdpo.utils.terminal import LONGEST_MESSAGE, one_line
-from sb3_mdpo.utils.yaml_files import MOST_VALUES, read_mapping, read_yaml
+from sb3_mdpo.utils.yaml_files import MOST_VALUES, read_mapping
+from tests.support import workspace as files
 from tests.support.inputs import NoFile, to_yaml
 from tests.support.surfaces import FILES, Outcome, Surface, Workspace, command, nothing_begins, surfaces
-from tests.support.workspace import (
-    ARGS,
-    CHECKPOINT,
-    CONFIG,
-    GRID,
-    PLAIN_RUN,
-    RUN,
-    SETTINGS,
-    STUDY_RUN,
-    valid_files,
-    working_folder,
-)
+from tests.support.workspace import GRID, PLAIN_RUN, RUN, SETTINGS, valid_files, working_folder
 
-EXAMPLES = 10
+EXAMPLES = settings(
+    max_examples=10, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 ROW = re.compile(r"^\| (?P<case>[^|`]+) \| `(?P<command>[^`]+)` \| `(?P<message>[^`]+)` \|$", re.MULTILINE)
 ROWS = list(ROW.finditer(PAGE.read_text()))
@@ -45,13 +37,7 @@ def test_damaged_input_ends_in_a_message(name, workspace):
     surface, findings = surfaces()[name], []
 
     @seed(0)
-    @settings(
-        max_examples=EXAMPLES,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @EXAMPLES
     @given(surface.inputs)
     def try_all(value):
         outcome = workspace.try_input(surface, value)
@@ -70,13 +56,8 @@ def test_valid_files_are_accepted(name, workspace):
 
 
 def replaced(before: bytes, after: bytes):
-    """:return: what puts one text in another's place"""
-
-    def replace(content: bytes) -> bytes:
-        assert before in content
-        return content.replace(before, after)
-
-    return replace
+    """What puts one text in another's place."""
+    return lambda content: after.join(content.split(before))
 
 
 # What the page calls it -> the file, None if it is the command that is wrong, and its content or what is done to it
@@ -91,7 +72,7 @@ CASES = {
     "a fraction of a CPU or GPU that Ray cannot give": ("study.yml", replaced(b"gpus: 0.25", b"gpus: 1.5")),
     "a file that contains itself": ("study.yml", b"name: &a [*a]"),
     "an option out of range": (None, b""),
-    "a changed run in a study": (f"{STUDY_RUN}/run.yml", b"{}"),
+    "a changed run in a study": (f"{files.STUDY_RUN}/run.yml", b"{}"),
     "a model cut short": ("mdpo.zip", lambda valid: valid[:1000]),
     "a model without its environment": (None, b""),
     "a device that does not exist": (None, b""),
@@ -103,8 +84,8 @@ CASES = {
     "an empty table of evaluations": (f"{RUN}/generalization.csv", b""),
     "an analysis that is not JSON": (f"{RUN}/features.json", b"{"),
     "an empty monitor.csv": (f"{PLAIN_RUN}/0.monitor.csv", b""),
-    "a run without checkpoints": (CHECKPOINT, NoFile.MISSING),
-    "a checkpoint cut short, and no other": (CHECKPOINT, lambda valid: valid[:-1]),
+    "a run without checkpoints": (files.CHECKPOINT, NoFile.MISSING),
+    "a checkpoint cut short, and no other": (files.CHECKPOINT, lambda valid: valid[:-1]),
     "an export without weights": ("export/model.safetensors", NoFile.MISSING),
     "an export cut short": ("export/model.safetensors", lambda valid: valid[:-1]),
     "a shared run whose settings name code": ("snapshot/config.yml", lambda valid: valid + b"env_wrapper: os.system"),
@@ -124,6 +105,65 @@ def test_messages_are_those_of_the_page(row, workspace):
     assert workspace.try_input(surface, content) == Outcome("refused", row["message"])
 
 
+MODEL = f"mdpo.zip --env {GRID}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"evaluate {RUN} -o table.txt", "table.txt has no known format: use a name that ends in .csv or .json."),
+        (f"evaluate {RUN} --levels 0", "train_levels=0 must be"),
+        (f"evaluate {RUN} --env CartPole-v1", "leave the id out"),
+        (f"evaluate {MODEL}", "does not store how many levels it was trained on: pass their number"),
+        ("evaluate mdpo.zip --env CartPole-v1", "CartPole-v1 has no levels to choose from"),
+        (f"evaluate {RUN}/generalization.csv --env {GRID}", "saved model"),
+        ("evaluate nothing", "There is no folder"),
+        ("evaluate logs", "run folder"),
+        ("robustness mdpo.zip --env CartPole-v1", "CartPole-v1 has no levels"),
+        (f"robustness {MODEL} --states 1", "1 state(s) give no interval: use at least 2"),
+        (f"robustness mdpo.zip {MODEL} -o new.json", "Several models would be written to"),
+        (f"features ppo.zip {MODEL}", "pass a folder to write to (-o)"),
+        (f"features mdpo.zip {MODEL} -o out", "The same model twice"),
+        (f"features ppo.zip {MODEL} --observations 2 -o out", "use at least 3 here"),
+        (f"features {MODEL} --draws 2", "use at least 3 draws"),
+        (f"features {PLAIN_RUN} --load-best", "There is no"),
+        (f"features {RUN} -o study.yml", "study.yml is not a folder: pass one with -o"),
+        ("report nowhere", "There is no folder"),
+        ("report export", "has no results.csv"),
+        ("report export", "logs/mdpo/CartPole-v1_1"),
+        ("report results --reps 0", "reps=0 must be at least 1"),
+        ("report results -o export", "is a folder"),
+        ("study plan study.yml --steps-per-second 0", "'0' is not a throughput"),
+        ("study plan study.yml --steps-per-second mdpo=x", "'mdpo=x' is not a throughput: write 1500 or mdpo=1500"),
+        ("study plan study.yml --steps-per-second nan", "'nan' is not a throughput"),
+        ("study plan study.yml --steps-per-second ppo=5", "the throughput of mdpo is not known"),
+        ("study plan study.yml --steps-per-second 5 ppo_l2=5", "the study has no method ppo_l2; it has mdpo"),
+        ("study plan study.yml --measured nowhere", "nowhere has no results.csv"),
+        ("study plan study.yml --measured nowhere --steps-per-second 5", "not allowed with"),
+        ("study plan study.yml --machines 0", "'0' is not an integer of at least 1"),
+        ("study run study.yml --address auto", "--address: only for Ray, add --engine ray"),
+        ("study run study.yml --engine ray --jobs 2", "--jobs is for this machine"),
+        ("study run study.yml --engine dask", "invalid choice: 'dask'"),
+    ],
+)
+def test_impossible_arguments_end_in_a_message(text, message, workspace):
+    outcome = workspace.try_input(Surface(text, command(f"sb3-mdpo {text}")), b"")
+    assert outcome.kind == "refused"
+    assert message in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("text", "package", "extra"),
+    [(f"features {MODEL}", "captum", "lab"), ("study run study.yml --engine ray", "ray", "distributed")],
+)
+def test_missing_packages_are_named(text, package, extra, workspace, monkeypatch):
+    find_spec = "sb3_mdpo.utils.optional_dependencies.find_spec"
+    monkeypatch.setattr(find_spec, lambda name: None if name == package else object())
+    outcome = workspace.try_input(Surface(text, command(f"sb3-mdpo {text}")), b"")
+    assert f"{package} is not installed: run pip install 'sb3-mdpo[{extra}]'" in outcome.message
+    assert outcome.kind == "refused"
+
+
 def test_messages_are_one_line_for_terminals():
     assert one_line("a\n  b\tc\x1b[31m\u2028d") == "a b c\\x1b[31m d"
     long = one_line("a" * 600 + "b" * 600)
@@ -131,20 +171,13 @@ def test_messages_are_one_line_for_terminals():
     assert len(long) <= LONGEST_MESSAGE + len(" [...] ")
 
 
-@pytest.mark.parametrize("text", ["a: &a [*a]", "[" * 60 + "]" * 60, "[" * 5000], ids=["itself", "deep", "deeper"])
-def test_documents_without_end_are_refused(text, tmp_path):
-    (tmp_path / "a.yml").write_text(text)
-    with pytest.raises(ValueError, match=r"a.yml is (nested more than 50 levels deep|not YAML)"):
-        read_yaml(tmp_path / "a.yml")
-
-
 FOUND = [  # by fuzzing, each of them once not refused, or not by a message that names the file
-    ("resume, args.yml", to_yaml(ARGS | {3: "cpu"})),
-    ("push, args.yml", to_yaml(ARGS | {"env": GRID.replace("-", "/")})),
-    ("push, args.yml", to_yaml(ARGS | {"gym_packages": [""]})),
-    ("run, config.yml", to_yaml(CONFIG | {"env_kwargs": {"num_levels": False}})),
-    ("run, config.yml", to_yaml(CONFIG | {"env_kwargs": {"num_levels": -1}})),
-    ("run, config.yml", to_yaml(CONFIG | {"env_kwargs": {"num_levels": 0}})),
+    ("resume, args.yml", to_yaml(files.ARGS | {3: "cpu"})),
+    ("push, args.yml", to_yaml(files.ARGS | {"env": GRID.replace("-", "/")})),
+    ("push, args.yml", to_yaml(files.ARGS | {"gym_packages": [""]})),
+    ("run, config.yml", to_yaml(files.CONFIG | {"env_kwargs": {"num_levels": False}})),
+    ("run, config.yml", to_yaml(files.CONFIG | {"env_kwargs": {"num_levels": -1}})),
+    ("run, config.yml", to_yaml(files.CONFIG | {"env_kwargs": {"num_levels": 0}})),
     ("study plan, results.csv", b"\xff"),
     ("report, arguments", ["report", PLAIN_RUN, "--figures", "out"]),
     ("hyperparameters", {"distill_coef": 10**400}),
@@ -157,13 +190,6 @@ def test_what_was_found_is_refused(surface, found, workspace):
     assert workspace.try_input(surfaces()[surface], found).kind == "refused"
 
 
-@pytest.mark.parametrize("key", ["3", "true", "2026-01-01", "null"])
-def test_names_of_settings_are_text(key, tmp_path):
-    (tmp_path / "a.yml").write_text(f"algo: mdpo\n{key}: cpu")
-    with pytest.raises(ValueError, match=r"a.yml has the key .*, which is not text"):
-        read_mapping(tmp_path / "a.yml")
-
-
 def test_numbers_that_would_end_the_process_are_text(tmp_path):
     """pandas issue 63089: its own reader of numbers is not to see them."""
     number = "4e492493924924"
@@ -173,11 +199,23 @@ def test_numbers_that_would_end_the_process_are_text(tmp_path):
     assert _logged_returns(tmp_path)["mean_return"].tolist() == []  # it is no finite return
 
 
-def test_aliases_that_multiply_are_refused(tmp_path):
-    lists = [f"k{k}: &k{k} [{', '.join([f'*k{k - 1}'] * 8)}]" for k in range(1, 12)]
-    (tmp_path / "a.yml").write_text("\n".join(["k0: &k0 [x]", *lists]))
-    with pytest.raises(ValueError, match=f"a.yml has more than {MOST_VALUES} values"):
-        read_yaml(tmp_path / "a.yml")
+ALIASES = "\n".join(["k0: &k0 [x]", *(f"k{k}: &k{k} [{', '.join([f'*k{k - 1}'] * 8)}]" for k in range(1, 12))])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 60 + "]" * 60, "a.yml is nested more than 50 levels deep"),
+        ("[" * 1500, "a.yml is no YAML|a.yml is nested"),
+        (ALIASES, f"a.yml has more than {MOST_VALUES} values"),
+        *((f"{key}: cpu", "a.yml has the key .*, which is no text") for key in ("true", "2026-01-01", "null")),
+    ],
+    ids=["deep", "deeper", "aliases that multiply", "truth as key", "date as key", "nothing as key"],
+)
+def test_yaml_that_is_deep_or_huge_or_has_odd_keys_is_refused(text, message, tmp_path):
+    (tmp_path / "a.yml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_mapping(tmp_path / "a.yml")
 
 
 @pytest.mark.parametrize(

@@ -21,24 +21,17 @@ from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack, VecMo
 from sb3_mdpo import MDPO
 from sb3_mdpo.callbacks import BudgetCallback, GeneralizationEvalCallback
 from sb3_mdpo.cli.main import main
-from sb3_mdpo.envs import ProcgenVecEnv, make_levels
-from sb3_mdpo.lab import evaluate_generalization, normalized_score, open_trained, paper_returns
-from sb3_mdpo.lab.generalization.evaluation import ObservationSample, kl_from_peers, members_of
+from sb3_mdpo.envs import make_levels
+from sb3_mdpo.lab import evaluate_generalization, normalized_score, open_trained
+from sb3_mdpo.lab.generalization.evaluation import ObservationSample, kl_from_peers
+from sb3_mdpo.lab.generalization.policies import members_of
 from sb3_mdpo.lab.generalization.results import COLUMNS, LevelsResult, PolicyResult, read_table
 from sb3_mdpo.lab.generalization.scores import score_range
 from sb3_mdpo.utils.random_state import undisturbed
 from tests.support.commands import run as run_command
-from tests.support.helpers import assert_same_parameters, both
+from tests.support.helpers import TINY, assert_same_parameters, both
 
 ENV_ID = "procgen-starpilot-easy-v0"  # whose episodes are short, whatever a policy does
-TINY = {
-    "n_steps": 16,
-    "batch_size": 32,
-    "n_epochs": 1,
-    "seed": 0,
-    "device": "cpu",
-    "policy_kwargs": {"net_arch": [8]},
-}
 
 
 def levels(n_envs: int = 4, **env_kwargs) -> VecMonitor:
@@ -91,9 +84,6 @@ class LevelsSeen(VecEnvWrapper):
         return observations, rewards, dones, infos
 
 
-# Scores
-
-
 def test_scores_by_hand():
     assert score_range("procgen-bigfish-easy-v0") == (1, 40)
     assert normalized_score(14.0, "procgen-bigfish-easy-v0") == pytest.approx(1 / 3)
@@ -101,24 +91,8 @@ def test_scores_by_hand():
     assert normalized_score(-0.5, "procgen-fruitbot-hard-v0") == 0
     assert normalized_score(4.0, "procgen-coinrun-easy-v0") == pytest.approx(-0.2)
     assert normalized_score(0.7, "TexturedGrid-v0") == 0.7
-
-
-@pytest.mark.parametrize(
-    "env_id", ["procgen-maze-exploration-v0", "procgen-maze-memory-v0", "CartPole-v1", "nothing-v0"]
-)
-def test_no_score_without_a_range(env_id):
-    assert normalized_score(1.0, env_id) is None
-
-
-def test_returns_of_the_paper():
-    returns = paper_returns()
-    assert set(returns) == {"ppo", "ppo_l2", "ppo_dropout", "mdpo"}
-    assert {len(games) for games in returns.values()} == {8}
-    assert returns["mdpo"]["bigfish"] == 15.6
-    assert returns["ppo"]["fruitbot"] == -0.4
-
-
-# Statistics
+    for env_id in ("procgen-maze-exploration-v0", "procgen-maze-memory-v0", "CartPole-v1", "nothing-v0"):
+        assert normalized_score(1.0, env_id) is None
 
 
 def test_statistics_by_hand():
@@ -138,41 +112,33 @@ def test_kl_between_members_by_hand(model):
     observations = np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), dtype=np.uint8)
     members = members_of(model)
     with th.no_grad():
-        logits = [
-            member.get_distribution(th.as_tensor(observations)).distribution.logits for member in members.values()
-        ]
-        divergence = {
-            (j, k): (logits[j].exp() * (logits[j] - logits[k])).sum(1).mean().item() for j in range(3) for k in range(3)
-        }
+        logs = [one.get_distribution(th.as_tensor(observations)).distribution.logits for one in members.values()]
     kls = kl_from_peers(members, dict.fromkeys(members, observations))
-    for k, name in enumerate(members):
-        expected = np.mean([divergence[j, k] for j in range(3) if j != k])
-        assert kls[name] == pytest.approx(expected, rel=1e-3)
+    for own, name in zip(logs, members, strict=True):
+        divergences = [(peer.exp() * (peer - own)).sum(1).mean().item() for peer in logs if peer is not own]
+        assert kls[name] == pytest.approx(np.mean(divergences), rel=1e-3)
         assert kls[name] > 0
     assert kl_from_peers({"policy 0": members["policy 0"]}, {}) == {"policy 0": None}
 
 
-@given(st.integers(1, 30), st.integers(1, 60))
-def test_sample_of_a_stream_has_no_observation_twice(size, length):
-    sample = ObservationSample(size, seed=0)
+def sample_of(size: int, length: int, seed: int) -> list[int]:
+    """Sample of the stream 0, 1, 2, ..."""
+    sample = ObservationSample(size, seed)
     for k in range(length):
         sample.add(np.array([k]))
-    kept = [int(observation[0]) for observation in sample.kept]
+    return [int(observation[0]) for observation in sample.kept]
+
+
+@given(st.integers(1, 30), st.integers(1, 60))
+def test_sample_of_a_stream_has_no_observation_twice(size, length):
+    kept = sample_of(size, length, seed=0)
     assert len(kept) == len(set(kept)) == min(size, length)
     assert set(kept) <= set(range(length))
 
 
 def test_sample_of_a_stream_is_uniform():
-    counts = np.zeros(10)
-    for seed in range(2000):
-        sample = ObservationSample(3, seed)
-        for k in range(10):
-            sample.add(np.array([k]))
-        counts[[int(observation[0]) for observation in sample.kept]] += 1
-    assert stats.chisquare(counts).pvalue > 1e-3
-
-
-# Evaluation
+    kept = [sample_of(3, 10, seed) for seed in range(2000)]
+    assert stats.chisquare(np.bincount(np.ravel(kept), minlength=10)).pvalue > 1e-3
 
 
 def test_members_and_ensemble_meet_the_same_levels(model):
@@ -187,8 +153,9 @@ def test_members_and_ensemble_meet_the_same_levels(model):
     for asked in (on_training, on_unseen):
         played = [[levels_of_one[:2] for levels_of_one in per_env] for *_, per_env in asked]
         assert played == [played[0]] * 4
-    seen = {level for *_, per_env in on_training for played in per_env for level in played}
-    unseen = {level for *_, per_env in on_unseen for played in per_env for level in played}
+    seen, unseen = (
+        {level for *_, per_env in asked for played in per_env for level in played} for asked in (on_training, on_unseen)
+    )
     assert seen <= set(range(3, 23))
     assert not unseen & seen
     for policy in result.policies:
@@ -202,15 +169,16 @@ def test_evaluation_repeats_itself_and_disturbs_nothing():
     model = small()
     model.policy.set_training_mode(True)
     model.policy.members[1].set_training_mode(False)
-    th.manual_seed(1), np.random.seed(1), random.seed(1)
-    expected = th.rand(3), np.random.random(3), random.random()
     modes = [module.training for module in model.policy.modules()]
 
+    def drawn() -> list[float]:
+        return [th.rand(1).item(), np.random.random(), random.random()]
+
+    th.manual_seed(1), np.random.seed(1), random.seed(1)
+    expected = drawn()
     th.manual_seed(1), np.random.seed(1), random.seed(1)
     first = evaluated(model, seed=2)
-    assert th.equal(th.rand(3), expected[0])
-    assert np.array_equal(np.random.random(3), expected[1])
-    assert random.random() == expected[2]
+    assert drawn() == expected
     assert [module.training for module in model.policy.modules()] == modes
     assert evaluated(model, seed=2) == first
     assert evaluated(model, seed=3) != first
@@ -218,8 +186,7 @@ def test_evaluation_repeats_itself_and_disturbs_nothing():
 
 def test_undisturbed_also_where_the_evaluation_fails(model):
     th.manual_seed(1)
-    state = th.get_rng_state()
-    training = model.policy.training
+    state, training = th.get_rng_state(), model.policy.training
 
     def fail() -> None:
         with undisturbed(model.policy, 7):
@@ -243,9 +210,7 @@ def test_models_that_see_more_than_the_bare_environments(tmp_path):
     stacked = small(env=VecFrameStack(levels(), 2))
     with pytest.raises(ValueError, match=r"differ from those that the model was trained in.*make_env"):
         evaluate_generalization(stacked, ENV_ID, 20, episodes=2)
-    result = evaluate_generalization(
-        stacked, ENV_ID, 20, episodes=2, make_env=lambda n_envs, seed, **kw: VecFrameStack(levels(n_envs, **kw), 2)
-    )
+    result = evaluated(stacked, make_env=lambda n_envs, seed, **kw: VecFrameStack(levels(n_envs, **kw), 2))
     assert len(result.policies) == 3
     normalized = small(env=VecNormalize(levels(), norm_obs=True), policy_kwargs={"net_arch": [2]})
     with pytest.raises(ValueError, match="Observation spaces do not match"):
@@ -273,17 +238,13 @@ def test_bad_input(model, wrong, message):
         evaluate_generalization(model, **{"env_id": ENV_ID, "train_levels": 20, "episodes": 2} | wrong)
 
 
-# Accounting
-
-
 class Counting(BaseCallback):
-    """Counts samples at the features extractors themselves: where a gradient arrives, samples have gone both ways."""
+    """Counts samples at the action heads, one per network: if a gradient arrives, a sample has gone both ways."""
 
     def _on_training_start(self) -> None:
         self.count = 0
         members = self.model.policy.members if isinstance(self.model, MDPO) else [self.model.policy]
         for member in members:
-            # Each sample goes through one network of each member: its heads, which have weights
             member.action_net.register_forward_hook(self._forward)
 
     def _forward(self, _module, _inputs, output):
@@ -295,6 +256,12 @@ class Counting(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+
+def logged(folder: Path, column: str) -> list[dict[str, str]]:
+    """The rows of progress.csv that have something in a column."""
+    with (folder / "progress.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row[column]]
 
 
 @pytest.mark.parametrize(
@@ -314,19 +281,16 @@ def test_images_that_went_forward_and_backward(settings, per_sample):
     assert model.trained_samples == counting.count == 96 * 3 * per_sample
 
 
-@pytest.mark.parametrize("algorithm", [PPO, MDPO])
+@both
 @pytest.mark.parametrize("target_kl", [None, 1e-3, 1e-9])
 def test_images_are_counted_where_updates_end_early(algorithm, target_kl, tmp_path):
     """Minibatches of 20, 20 and 8 (or 20 and 4) samples, and members that stop after some of them."""
-    model = small(
-        algorithm, make_vec_env("CartPole-v1", 3 if algorithm is PPO else 6, seed=0),
-        n_steps=16, batch_size=20, n_epochs=4, target_kl=target_kl, learning_rate=3e-2,
-    )  # fmt: skip
+    env = make_vec_env("CartPole-v1", 3 if algorithm is PPO else 6, seed=0)
+    model = small(algorithm, env, batch_size=20, n_epochs=4, target_kl=target_kl, learning_rate=3e-2)
     model.set_logger(configure(str(tmp_path), ["csv"]))
     counting = Counting()
     model.learn(192, callback=[counting, BudgetCallback()])
-    with (tmp_path / "progress.csv").open() as file:
-        (*_, last) = csv.DictReader(file)
+    (*_, last) = logged(tmp_path, "budget/trained_images")
     assert int(float(last["budget/trained_images"])) == counting.count
     full = 192 * 4 * (1 if algorithm is PPO else 2)
     assert counting.count == full if target_kl is None else counting.count < full
@@ -341,30 +305,23 @@ def test_budget_of_a_continued_training(algorithm, tmp_path):
     model.learn(64, callback=callback)
     model.learn(64, callback=callback, reset_num_timesteps=False)
     budget.on_training_end()  # as the zoo does once more
-    with (tmp_path / "progress.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["budget/timesteps"]]
-    members, networks = (2, 2) if algorithm is MDPO else (1, 1)
-    assert [int(float(row["budget/timesteps"])) for row in rows] == [64, 64, 128, 128]
-    assert [float(row["budget/timesteps_per_policy"]) for row in rows] == [t / members for t in (64, 64, 128, 128)]
-    assert [float(row["budget/trained_images"]) for row in rows] == [n * 128 * networks for n in (0, 1, 1, 2)]
+    columns = ("budget/timesteps", "budget/timesteps_per_policy", "budget/trained_images")
+    rows, members = logged(tmp_path, "budget/timesteps"), 2 if algorithm is MDPO else 1
+    assert [[float(row[column]) for column in columns] for row in rows] == [
+        [steps, steps / members, images * 128 * members] for steps, images in ((64, 0), (64, 1), (128, 1), (128, 2))
+    ]
     assert all(float(row["budget/seconds"]) > 0 for row in rows)
     assert not algorithm("MlpPolicy", model.env, **TINY).policy.optimizer._optimizer_step_post_hooks
     assert not model.policy.optimizer._optimizer_step_post_hooks
 
 
-def test_trained_samples_are_saved_and_counted_anew(tmp_path):
+def test_trained_samples_are_saved_and_counted_anew_and_unknown_of_other_algorithms(tmp_path):
     model = small(env=make_vec_env("CartPole-v1", 4)).learn(64)
     model.save(tmp_path / "model")
     assert MDPO.load(tmp_path / "model").trained_samples == model.trained_samples == 128
     assert model.learn(64).trained_samples == 128
-
-
-def test_the_budget_of_other_algorithms_is_not_known():
     with pytest.raises(TypeError, match="budget of A2C is not known"):
         A2C("MlpPolicy", "CartPole-v1", n_steps=4).learn(4, callback=BudgetCallback())
-
-
-# Callback
 
 
 @both
@@ -374,6 +331,16 @@ def test_training_is_the_same_with_and_without_evaluation(algorithm, tmp_path):
     assert_same_parameters(observed.policy, alone.policy)
     assert np.array_equal(observed._last_obs, alone._last_obs)
     assert len(read_table(tmp_path / "generalization.csv")) == 3 * (3 if algorithm is MDPO else 1)
+
+
+LOGGED = {
+    "eval_train/{}mean_return": "training_return",
+    "eval_unseen/{}mean_return": "unseen_return",
+    "eval_unseen/{}normalized_score": "unseen_normalized",
+    "eval_unseen/{}success_rate": "unseen_success",
+    "eval/{}gap": "gap",
+    "eval/{}kl": "kl",
+}
 
 
 def test_table_logs_and_best_model_tell_the_same(tmp_path, capsys):
@@ -404,18 +371,10 @@ def test_table_logs_and_best_model_tell_the_same(tmp_path, capsys):
     last = evaluated(model, env_kwargs={"use_backgrounds": False})
     assert [{key: row[key] for key in COLUMNS[4:]} for row in rows[6:]] == [policy.row() for policy in last.policies]
 
-    with (tmp_path / "log" / "progress.csv").open() as file:
-        logs = [row for row in csv.DictReader(file) if row["eval_unseen/mean_return"]]
+    logs = logged(tmp_path / "log", "eval_unseen/mean_return")
     for log, (zero, one, ensemble) in zip(logs, (rows[:3], rows[3:6], rows[6:]), strict=True):
         assert float(log["time/total_timesteps"]) == zero["timesteps"]
-        for key, column in (
-            ("eval_train/{}mean_return", "training_return"),
-            ("eval_unseen/{}mean_return", "unseen_return"),
-            ("eval_unseen/{}normalized_score", "unseen_normalized"),
-            ("eval_unseen/{}success_rate", "unseen_success"),
-            ("eval/{}gap", "gap"),
-            ("eval/{}kl", "kl"),
-        ):
+        for key, column in LOGGED.items():
             assert float(log[key.format("")]) == pytest.approx((zero[column] + one[column]) / 2)
             assert float(log[key.format("policy_1_")]) == pytest.approx(one[column])
         assert float(log["eval/ensemble_gap"]) == pytest.approx(ensemble["gap"])
@@ -444,13 +403,11 @@ def test_continued_training_keeps_its_table(tmp_path):
 
 
 def test_rendering_is_that_of_the_training_also_under_another_id(tmp_path):
-    same = callback(tmp_path, env_id="procgen-bigfish-v0", train_levels=9)
-    same.model = small(PPO, env=make_levels("procgen-bigfish-hard-v0", 2, 0, num_levels=9, use_backgrounds=False))
-    same._init_callback()
+    model = small(PPO, env=make_levels("procgen-bigfish-hard-v0", 2, 0, num_levels=9, use_backgrounds=False))
+    same, other = (callback(tmp_path, env_id=f"procgen-bigfish-{v}", train_levels=9) for v in ("v0", "easy-v0"))
+    same.init_callback(model)
+    other.init_callback(model)
     assert same._env_kwargs["use_backgrounds"] is False
-    other = callback(tmp_path, env_id="procgen-bigfish-easy-v0", train_levels=9)
-    other.model = same.model
-    other._init_callback()
     assert other._env_kwargs == {}
 
 
@@ -467,63 +424,44 @@ def test_callbacks_of_evaluations_can_stop_the_training(tmp_path):
 
 
 def test_callback_without_what_it_needs(tmp_path):
-    def learn(env, *others: BaseCallback, **kwargs) -> None:
-        small(env=env).learn(1, callback=[callback(kwargs.pop("log_path", None), **kwargs), *others])
+    def learn(env, *others: BaseCallback, log_path=tmp_path, **kwargs) -> None:
+        small(env=env).learn(1, callback=[callback(log_path, **kwargs), *others])
 
+    cart_poles = make_vec_env("CartPole-v1", 4)
     with pytest.raises(ValueError, match="do not report their id and levels: pass env_id and train_levels"):
-        learn(make_vec_env("CartPole-v1", 4), log_path=tmp_path)
+        learn(cart_poles)
     with pytest.raises(ValueError, match="CartPole-v1 has no levels"):
-        learn(make_vec_env("CartPole-v1", 4), log_path=tmp_path, env_id="CartPole-v1", train_levels=5)
+        learn(cart_poles, env_id="CartPole-v1", train_levels=5)
     with pytest.raises(ValueError, match="trained on all levels"):
-        learn(levels(num_levels=0, start_level=0), log_path=tmp_path)
+        learn(levels(num_levels=0, start_level=0))
     with pytest.raises(ValueError, match="pass log_path"):
-        learn(levels())
+        learn(levels(), log_path=None)
     with pytest.raises(ValueError, match="eval_freq=0"):
         GeneralizationEvalCallback(0)
     with pytest.raises(ValueError, match="evaluate at least 2"):
         GeneralizationEvalCallback(64, episodes=1)
-    other = EvalCallback(levels(), best_model_save_path=str(tmp_path))
     with pytest.raises(ValueError, match="--eval-freq -1"):
-        learn(levels(), other, log_path=tmp_path)
+        learn(levels(), EvalCallback(levels(), best_model_save_path=str(tmp_path)))
     assert not list(tmp_path.iterdir())
-
-
-def test_engines_know_how_to_be_made_again():
-    env = ProcgenVecEnv(2, "maze", num_levels=7, start_level=2, distribution_mode="easy", center_agent=False)
-    assert env.get_attr("env_id") == ["procgen-maze-easy-v0"] * 2
-    again = make_levels(env.env_id, 2, **env.env_kwargs).venv
-    assert again.options == env.options
-
-
-# The zoo, and the command
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A run of the zoo with the callback in its YAML, rewards normalized."""
     workdir = tmp_path_factory.mktemp("generalization")
-    settings = {
-        "policy": "MlpPolicy",
-        "env_kwargs": {"num_levels": 20, "start_level": 3},
-        "normalize": "dict(norm_obs=False, norm_reward=True)",
-        "n_timesteps": 96,
-        "n_envs": 4,
-        "n_steps": 16,
-        "batch_size": 32,
-        "n_epochs": 1,
-        "policy_kwargs": "dict(net_arch=[8])",
-        "callback": [
-            {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 64, "episodes": 2}},
-            "sb3_mdpo.callbacks.BudgetCallback",
-        ],
-    }
+    callbacks = [
+        {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 64, "episodes": 2}},
+        "sb3_mdpo.callbacks.BudgetCallback",
+    ]
+    settings = {"policy": "MlpPolicy", "env_kwargs": {"num_levels": 20, "start_level": 3}, "callback": callbacks}
+    settings |= {"normalize": "dict(norm_obs=False, norm_reward=True)", "policy_kwargs": "dict(net_arch=[8])"}
+    settings |= {"n_timesteps": 96, "n_envs": 4, "n_steps": 16, "batch_size": 32, "n_epochs": 1}
     (workdir / "mine.yml").write_text(yaml.dump({ENV_ID: settings}))
     command = f"rl_zoo3 train --algo mdpo --env {ENV_ID} -conf mine.yml --eval-freq -1 --seed 1 --num-threads 1"
     result = run_command(f"{command} --device cpu", workdir, {"COLUMNS": "200"})
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     assert result.stdout.count("Eval num_timesteps=128, policy 0") == 1
-    assert "budget/" in result.stdout
-    assert "eval_unseen/" in result.stdout
+    assert {"budget/", "eval_unseen/"} <= set(result.stdout.split())
     return workdir / "logs" / "mdpo" / f"{ENV_ID}_1"
 
 
@@ -571,31 +509,3 @@ def test_command_evaluates_the_best_model_and_saved_files(run, tmp_path, capsys)
     assert of_run == of_file
     assert {row["deterministic"] for row in of_run} == {"True"}
     assert "most probable actions" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["{run}", "-o", "table.txt"], "table.txt has no known format: use a name that ends in .csv or .json."),
-        (["{run}", "--levels", "0"], "train_levels=0 must be"),
-        (["{run}", "--env", "CartPole-v1"], "leave the id out"),
-        (["{run}/best_model.zip"], "pass its environment's id as well (--env)"),
-        (
-            ["{run}/best_model.zip", "--env", ENV_ID],
-            "does not store how many levels it was trained on: pass their number",
-        ),
-        (["{run}/best_model.zip", "--env", "CartPole-v1"], "CartPole-v1 has no levels to choose from"),
-        (["{run}/generalization.csv", "--env", ENV_ID], "saved model"),
-        (["{run}/nothing"], "There is no folder"),
-        (["{run}/.."], "run folder"),
-    ],
-)
-def test_command_says_what_is_wrong(run, arguments, message, capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as exit_info:
-        evaluate(*(argument.format(run=run) for argument in arguments))
-    assert exit_info.value.code == 2
-    *_, line = capsys.readouterr().err.splitlines()
-    assert line.startswith("sb3-mdpo evaluate: ")
-    assert message in line
-    assert not list(tmp_path.iterdir())

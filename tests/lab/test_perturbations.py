@@ -15,31 +15,13 @@ from torch import nn
 
 from sb3_mdpo.envs import ProcgenVecEnv
 from sb3_mdpo.envs.procgen_options import GAMES
+from sb3_mdpo.lab.perturbations import images as colors
 from sb3_mdpo.lab.perturbations import renderings
-from sb3_mdpo.lab.perturbations.images import (
-    STRENGTHS,
-    brightness,
-    contrast,
-    convolve,
-    hue,
-    image_perturbations,
-    random_filters,
-    saturation,
-)
-from sb3_mdpo.lab.perturbations.renderings import (
-    BACKGROUNDS,
-    RENDERINGS,
-    draw_states,
-    other_backgrounds,
-    read_state,
-    render,
-    why_not,
-    with_background,
-    with_monochrome_assets,
-    without_background,
-)
+from sb3_mdpo.lab.perturbations.images import STRENGTHS, convolve, image_perturbations, random_filters
+from sb3_mdpo.lab.perturbations.procgen_state import read_state
+from sb3_mdpo.lab.perturbations.renderings import BACKGROUNDS, RENDERINGS, draw_states, render, why_not, with_background
 
-MONOCHROME = {"use_monochrome_assets": True}
+BLACK_BACKGROUND, MONOCHROME = {"use_backgrounds": False}, {"use_monochrome_assets": True}
 
 channel = st.floats(0, 1, width=32)
 pixels = st.tuples(channel, channel, channel)
@@ -58,35 +40,29 @@ def noise(batch: int = 2, channels: int = 3) -> th.Tensor:
     return th.rand(batch, channels, 5, 7, generator=seeded(9))
 
 
-def test_brightness_by_hand():
-    th.testing.assert_close(brightness(image((0.2, 0.4, 0.8)), 1.5), image((0.3, 0.6, 1.0)))
+RED, GREEN, BLACK = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0)
+PIXEL, GREY = (0.5, 0.2, 0.1), (0.3, 0.3, 0.3)
+HALF_MEAN = 0.5 * 0.2989 / 2  # of the luminance of red and black
+LUMINANCE = 0.2989 * 0.5 + 0.587 * 0.2 + 0.114 * 0.1  # of the pixel
 
 
-def test_contrast_by_hand():
-    """The mean luminance of red and black is 0.2989 / 2 = 0.14945."""
-    changed = contrast(image((1.0, 0.0, 0.0), (0.0, 0.0, 0.0)), 0.5)
-    low, red = 0.5 * 0.14945, 0.5 + 0.5 * 0.14945
-    th.testing.assert_close(changed, image((red, low, low), (low, low, low)))
+@pytest.mark.parametrize(
+    ("function", "strength", "row", "expected"),
+    [
+        (colors.brightness, 1.5, [(0.2, 0.4, 0.8)], [(0.3, 0.6, 1.0)]),
+        (colors.contrast, 0.5, [RED, BLACK], [(0.5 + HALF_MEAN, HALF_MEAN, HALF_MEAN), (HALF_MEAN,) * 3]),
+        (colors.saturation, 0.0, [PIXEL], [(LUMINANCE,) * 3]),
+        (colors.saturation, 2.0, [PIXEL], [(1 - LUMINANCE, 0.4 - LUMINANCE, 0.0)]),
+        (colors.hue, 1 / 3, [RED, GREY], [GREEN, GREY]),
+    ],
+)
+def test_changes_of_colors_by_hand(function, strength, row, expected):
+    th.testing.assert_close(function(image(*row), strength), image(*expected))
 
 
 def test_contrast_is_of_each_image_alone():
-    images = th.cat([image((0.0, 0.0, 0.0)), image((1.0, 1.0, 1.0))])
-    th.testing.assert_close(contrast(images, 0.0), images, atol=2e-4, rtol=0)  # the weights add up to 0.9999
-
-
-def test_saturation_by_hand():
-    """Luminance 0.2989 * 0.5 + 0.587 * 0.2 + 0.114 * 0.1 = 0.27825."""
-    pixel, gray = (0.5, 0.2, 0.1), 0.27825
-    th.testing.assert_close(saturation(image(pixel), 0.0), image((gray, gray, gray)))
-    expected = tuple(min(max(2 * value - gray, 0), 1) for value in pixel)
-    th.testing.assert_close(saturation(image(pixel), 2.0), image(expected))
-
-
-def test_hue_by_hand():
-    """A third of a turn leads from red to green; half of one from red to cyan; grey stays grey."""
-    red, green, gray = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.3, 0.3, 0.3)
-    th.testing.assert_close(hue(image(red, gray), 1 / 3), image(green, gray))
-    th.testing.assert_close(hue(image(red), 0.5), image((0.0, 1.0, 1.0)))
+    images = th.cat([image(BLACK), image((1.0, 1.0, 1.0))])
+    th.testing.assert_close(colors.contrast(images, 0.0), images, atol=2e-4, rtol=0)  # the weights add up to 0.9999
 
 
 @given(st.lists(pixels, min_size=1, max_size=8), st.floats(-0.5, 0.5))
@@ -96,14 +72,14 @@ def test_hue_is_that_of_colorsys(row, shift):
         hue_of, saturation_of, value = colorsys.rgb_to_hsv(*pixel)
         return colorsys.hsv_to_rgb((hue_of + shift) % 1, saturation_of, value)
 
-    th.testing.assert_close(hue(image(*row), shift), image(*map(shifted, row)), atol=1e-5, rtol=0)
+    th.testing.assert_close(colors.hue(image(*row), shift), image(*map(shifted, row)), atol=1e-5, rtol=0)
 
 
 @given(st.lists(pixels, min_size=1, max_size=8))
 @settings(max_examples=30, deadline=None)
 def test_neutral_strengths_change_nothing_and_all_strengths_give_images(row):
     images = image(*row)
-    for function, neutral in ((brightness, 1), (contrast, 1), (saturation, 1), (hue, 0)):
+    for function, neutral in ((colors.brightness, 1), (colors.contrast, 1), (colors.saturation, 1), (colors.hue, 0)):
         th.testing.assert_close(function(images, neutral), images, atol=1e-6, rtol=0)
     for perturbation in image_perturbations(1, 3, seeded())[1:]:
         changed = perturbation(images)
@@ -113,30 +89,24 @@ def test_neutral_strengths_change_nothing_and_all_strengths_give_images(row):
 
 def test_random_convolution_is_a_convolution_with_xavier_weights_and_without_bias():
     images, generator = noise(), seeded()
-    layers = []
-    for _ in range(4):
-        layer = nn.Conv2d(3, 3, 3, padding=1, bias=False)
+    layers = [nn.Conv2d(3, 3, 3, padding=1, bias=False) for _ in range(4)]
+    for layer in layers:
         nn.init.xavier_normal_(layer.weight, generator=generator)
-        layers.append(layer)
     changed = convolve(images, random_filters(4, 3, seeded()))
     assert changed.shape == (4, 2, 3, 5, 7)
     th.testing.assert_close(changed, th.stack([layer(images) for layer in layers]).detach())
     assert changed.min() < 0  # not clipped
 
 
-def test_random_filters_have_xavier_variance():
+def test_random_filters_have_xavier_variance_and_the_randomness_of_the_generator():
     """Fan in and out are 27 each, so the standard deviation is sqrt(2 / 54)."""
-    filters = random_filters(500, 3, seeded())
+    filters, again, other = (random_filters(500, 3, seeded(seed)) for seed in (0, 0, 1))
     assert filters.mean().item() == pytest.approx(0, abs=3e-3)
     assert filters.std().item() == pytest.approx(math.sqrt(1 / 27), rel=0.02)
     assert filters.abs().max() > 4 * math.sqrt(1 / 27)  # Gaussian, not uniform nor cut
-
-
-def test_randomness_is_that_of_the_generator():
-    first, again, other = (random_filters(2, 3, seeded(seed)) for seed in (0, 0, 1))
-    assert th.equal(first, again)
-    assert not th.equal(first, other)
-    assert not th.equal(first[0], first[1])
+    assert th.equal(filters, again)
+    assert not th.equal(filters, other)
+    assert not th.equal(filters[0], filters[1])
 
 
 def test_all_perturbations_have_one_signature():
@@ -161,16 +131,13 @@ def test_stacked_frames_are_changed_alike():
         th.testing.assert_close(perturbation(th.cat(frames, dim=1), frame_channels=3), separate)
 
 
-def test_gray_images_have_neither_saturation_nor_hue():
+def test_gray_images_have_neither_saturation_nor_hue_and_other_numbers_of_channels_are_refused():
     perturbations = image_perturbations(1, 1, seeded())
     assert {p.name for p in perturbations} == {"random convolution", "brightness", "contrast"}
     gray = th.tensor([[[[0.0, 1.0]]]])
-    th.testing.assert_close(contrast(gray, 0.5), th.tensor([[[[0.25, 0.75]]]]))
+    th.testing.assert_close(colors.contrast(gray, 0.5), th.tensor([[[[0.25, 0.75]]]]))
     for perturbation in perturbations:
         assert perturbation(gray).shape == (1, 1, 1, 1, 2)
-
-
-def test_what_cannot_be_perturbed_is_refused():
     with pytest.raises(ValueError, match="0 random convolutions: use at least 1"):
         image_perturbations(0, 3, seeded())
     with pytest.raises(ValueError, match="Images with 4 channels"):
@@ -191,9 +158,9 @@ def walk(env: ProcgenVecEnv, n_steps: int, seed: int) -> list:
 
 
 def edits(game: str) -> dict[str, Callable[[bytes], bytes]]:
-    every = {"no background": without_background, "monochrome assets": with_monochrome_assets}
+    every = {"no background": renderings.without_background, "monochrome assets": renderings.with_monochrome_assets}
     if BACKGROUNDS[game] > 1:
-        every["other background"] = lambda state: with_background(state, other_backgrounds(state)[-1])
+        every["other background"] = lambda state: with_background(state, renderings.other_backgrounds(state)[-1])
     return every
 
 
@@ -223,8 +190,8 @@ def test_other_renderings_differ_and_leave_the_game_as_it_is(game):
 
 def test_edited_states_have_the_pictures_of_the_engines_own_options():
     """The same seed plays the same levels whatever is drawn."""
-    usual, black, flat = (started("coinrun", **kw) for kw in ({}, {"use_backgrounds": False}, MONOCHROME))
-    for own, edit in ((black, without_background), (flat, with_monochrome_assets)):
+    usual, black, flat = (started("coinrun", **kw) for kw in ({}, BLACK_BACKGROUND, MONOCHROME))
+    for own, edit in ((black, renderings.without_background), (flat, renderings.with_monochrome_assets)):
         np.testing.assert_array_equal(draw_states([edit(s) for s in usual.get_state()]), draw_states(own.get_state()))
 
 
@@ -245,21 +212,17 @@ def test_the_number_of_backgrounds_is_the_engines(game):
     env.close()
 
 
-def test_draws_of_other_backgrounds_are_different_ones():
+def test_draws_of_other_backgrounds_are_different_ones(monkeypatch):
     states = started("bigfish").get_state()
     images = render("other background", states, 4, seeded())
-    assert images.shape == (4, 4, 64, 64, 3)
-    assert images.dtype == np.uint8
+    assert (images.shape, images.dtype) == ((4, 4, 64, 64, 3), np.uint8)
     for of_one_state in images.swapaxes(0, 1):
         assert len({image.tobytes() for image in of_one_state}) == 4
     np.testing.assert_array_equal(images, render("other background", states, 4, seeded()))
     assert not np.array_equal(images, render("other background", states, 4, seeded(1)))
     assert len(render("other background", states, 100, seeded())) == BACKGROUNDS["bigfish"] - 1
     assert render("no background", states, 100, seeded()).shape == (1, 4, 64, 64, 3)
-
-
-def test_more_states_than_an_engine_draws_at_once(monkeypatch):
-    states = started("maze").get_state()
+    # More states than an engine draws at once
     together = draw_states(states)
     monkeypatch.setattr(renderings, "MAX_ENGINE_SIZE", 3)
     np.testing.assert_array_equal(draw_states(states), together)
@@ -269,9 +232,9 @@ def test_more_states_than_an_engine_draws_at_once(monkeypatch):
     ("game", "options", "rendering", "reason"),
     [
         ("chaser", {}, "other background", "chaser has a single background"),
-        ("maze", {"use_backgrounds": False}, "no background", "drawn without backgrounds already"),
-        ("maze", {"use_backgrounds": False}, "other background", "drawn without backgrounds already"),
-        ("maze", {"use_monochrome_assets": True}, "monochrome assets", "monochrome already"),
+        ("maze", BLACK_BACKGROUND, "no background", "drawn without backgrounds already"),
+        ("maze", BLACK_BACKGROUND, "other background", "drawn without backgrounds already"),
+        ("maze", MONOCHROME, "monochrome assets", "monochrome already"),
     ],
 )
 def test_renderings_that_cannot_be_had_are_refused(game, options, rendering, reason):

@@ -17,12 +17,13 @@ from sb3_mdpo.lab.report.method_style import COLORS, method_styles
 from sb3_mdpo.lab.report.page import SECTIONS, make_page
 from sb3_mdpo.lab.statistics.aggregates import aggregate_scores, probability_of_improvement
 from sb3_mdpo.lab.statistics.scores import final_scores, score_matrices
+from tests.support import tiny_studies
 from tests.support.browser import PHONE, open_page, start_browser
 from tests.support.commands import run as run_command
 from tests.support.results import BIGFISH, STEPS, synthetic_features, synthetic_results, synthetic_robustness
+from tests.support.tiny_studies import GRID
 
-GRID = "TexturedGrid-v0"
-REPS = 50
+REPS, TASK = 50, f"{BIGFISH}, 500 levels"
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 
 
@@ -36,19 +37,10 @@ def browser():
 def trained(tmp_path_factory) -> Path:
     """A study of one short run, of two policies."""
     folder = tmp_path_factory.mktemp("trained")
-    study = {
-        "environments": [GRID],
-        "num_levels": [20],
-        "methods": ["mdpo"],
-        "seeds": [3],
-        "timesteps": 2048,
-        "hyperparams": {"n_envs": 8, "n_steps": 64, "batch_size": 256},
-        "evaluation": {"freq": 1024, "episodes": 4, "n_envs": 4},
-    }
-    (folder / "short.yml").write_text(yaml.safe_dump(study))
-    result = run_command("sb3-mdpo study run short.yml", cwd=folder)
+    tiny_studies.write(folder / "tiny.yml", num_levels=[20], methods=["mdpo"], seeds=[3])
+    result = run_command("sb3-mdpo study run tiny.yml", cwd=folder)
     assert result.returncode == 0, result.stderr[-3000:]
-    return folder / "studies" / "short"
+    return folder / "studies" / "tiny"
 
 
 def run_folder(trained: Path) -> Path:
@@ -83,6 +75,12 @@ def one_run(folder: Path, **changes) -> Path:
     if not changes:
         add_analyses(study, results)
     return study
+
+
+def count_colors(picture: Path) -> int:
+    with Image.open(picture) as image:
+        assert min(image.size) > 100
+        return len(image.convert("RGB").getcolors(1 << 24))
 
 
 def report(folder: Path, output: Path, *options: str) -> Path:
@@ -125,12 +123,15 @@ def traces(page, chart: str) -> list[dict]:
     return [trace for trace in every if not trace["fill"]]
 
 
+def trace_of(page, chart: str, name: str) -> dict:
+    return next(trace for trace in traces(page, chart) if trace["name"] == name)
+
+
 def test_summary_and_curves_show_the_table(page):
     assert page.title() == "synthetic"
     facts = dict(rows_of(page, "summary"))
-    assert facts["methods"] == "mdpo, independent, ppo"
-    assert facts["seeds"] == "0, 1, 2"
-    assert facts["runs"] == "18"
+    shown = [facts[key] for key in ("methods", "seeds", "runs")]
+    assert shown == ["mdpo, independent, ppo", "0, 1, 2", "18"]
     assert ["mdpo", "3", "2,000", "1,000", "12,000", "40"] in rows_of(page, "summary", 1)
     unseen, training, paper = (trace for trace in traces(page, "chart-curves-0") if trace["name"].startswith("mdpo"))
     assert unseen["x"] == list(STEPS)
@@ -146,8 +147,7 @@ def test_menu_changes_the_horizontal_axis(page):
         chart.locator(".updatemenu-header").click()
         chart.locator(".updatemenu-dropdown-button", has_text=label).click()
         chart.locator(".xtitle", has_text=label).wait_for()
-        x = traces(page, "chart-curves-1")[0]["x"]
-        assert x == pytest.approx([step * per_step for step in STEPS])
+        assert traces(page, "chart-curves-1")[0]["x"] == pytest.approx([step * per_step for step in STEPS])
 
 
 def test_comparison_shows_the_estimates(page, complete):
@@ -156,46 +156,38 @@ def test_comparison_shows_the_estimates(page, complete):
     matrices = score_matrices(scores[scores["policies"] == "members"])
     table = rows_of(page, "aggregates")
     assert table[0] == ["method", "IQM", "median", "mean", "optimality gap"]
-    for (method, _), row in aggregate_scores(matrices, REPS).set_index(["method", "metric"]).iterrows():
-        cells = next(cells for cells in table if cells[0] == method)
-        assert f"{row['estimate']:.2f} ({row['low']:.2f} to {row['high']:.2f})" in cells
-    drawn = {(trace["y"][0], round(trace["x"][0], 6)) for trace in traces(page, "chart-aggregates")}
     estimates = aggregate_scores(matrices, REPS)
+    for row in estimates.itertuples():
+        cells = next(cells for cells in table if cells[0] == row.method)
+        assert f"{row.estimate:.2f} ({row.low:.2f} to {row.high:.2f})" in cells
+    drawn = {(trace["y"][0], round(trace["x"][0], 6)) for trace in traces(page, "chart-aggregates")}
     assert drawn == {(row.method, round(row.estimate, 6)) for row in estimates.itertuples()}
     assert [row[0] for row in rows_of(page, "aggregates", 1)[1:]] == ["mdpo", "independent"]  # which have ensembles
-    iqm = next(trace for trace in traces(page, "chart-efficiency") if trace["name"] == "ppo")
+    iqm = trace_of(page, "chart-efficiency", "ppo")
     assert iqm["y"] == pytest.approx([0.3 * step / 2000 + 0.01 for step in STEPS])
-    expected = probability_of_improvement(matrices, "mdpo", REPS)
-    cells = [
+    assert rows_of(page, "improvement")[1:] == [
         [row.method, row.other, f"{row.probability:.2f}", f"{row.low:.2f} to {row.high:.2f}"]
-        for row in expected.itertuples()
+        for row in probability_of_improvement(matrices, "mdpo", REPS).itertuples()
     ]
-    assert rows_of(page, "improvement")[1:] == cells
-    profile = next(trace for trace in traces(page, "chart-profiles") if trace["name"] == "mdpo")
+    profile = trace_of(page, "chart-profiles", "mdpo")
     above = dict(zip(np.round(profile["x"], 2), profile["y"], strict=True))
     assert (above[0.0], above[0.5], above[0.6], above[0.7]) == pytest.approx((1, 1, 1 / 3, 0))
 
 
 def test_games_gap_and_distance_show_the_table(page):
     games = {tuple(row[:3]): row[3:] for row in rows_of(page, "games")}
-    task = f"{BIGFISH}, 500 levels"
     head = games["environment", "method", "policies"]
     assert head[-1] == "the paper's (read off its figure)"
-    mdpo = dict(zip(head, games[task, "mdpo", "members"], strict=True))
-    assert mdpo["unseen return"] == "23.80 \u00b1 0.40"
-    assert mdpo["training return"] == "31.80 \u00b1 0.40"
-    assert mdpo[head[-1]] == "15.60"
-    assert games[task, "independent", "members"][-1] == ""
+    mdpo = dict(zip(head, games[TASK, "mdpo", "members"], strict=True))
+    shown = [mdpo[key] for key in ("unseen return", "training return", head[-1])]
+    assert shown == ["23.80 \u00b1 0.40", "31.80 \u00b1 0.40", "15.60"]
+    assert games[TASK, "independent", "members"][-1] == ""
     stars = [trace for trace in traces(page, "chart-games") if trace["symbol"] == "star-open"]
-    assert {(trace["y"][0], trace["x"][0]) for trace in stars} == {
-        ("mdpo", 15.6),
-        ("ppo", 0.3),
-        ("mdpo", 6.5),
-        ("ppo", 4.3),
-    }
-    assert [task, "ppo", "members", "8.00 \u00b1 0.00"] in rows_of(page, "gap")
+    expected = {("mdpo", 15.6), ("ppo", 0.3), ("mdpo", 6.5), ("ppo", 4.3)}
+    assert {(trace["y"][0], trace["x"][0]) for trace in stars} == expected
+    assert [TASK, "ppo", "members", "8.00 \u00b1 0.00"] in rows_of(page, "gap")
     assert traces(page, "chart-gap-0")[0]["y"] == pytest.approx([8] * len(STEPS))
-    assert [task, "mdpo", "0.0125"] in rows_of(page, "distillation")
+    assert [TASK, "mdpo", "0.0125"] in rows_of(page, "distillation")
     distance = traces(page, "chart-distillation-0")
     assert [trace["name"] for trace in distance] == ["mdpo", "independent"]
     assert distance[0]["y"] == pytest.approx([0.5 * (1 - step / 2000) for step in STEPS])
@@ -203,23 +195,20 @@ def test_games_gap_and_distance_show_the_table(page):
 
 def test_analyses_show_what_the_runs_hold(page):
     # Two policies in each of three runs, in each environment: the means are 0.1 + 0.3 and 0.01 more
-    row = ["brightness", "0.3", "mdpo", "6", "0.405", "1.230", "0.203", "0.615"]
-    assert [f"{BIGFISH}, 500 levels", *row] in rows_of(page, "robustness")
-    assert next(t for t in traces(page, "chart-robustness-1") if t["name"] == "ppo")["y"] == pytest.approx(
-        [0.405, 0.605]
-    )
-    assert [f"{BIGFISH}, 500 levels", "independent", "6", "0.205 \u00b1 0.005", "12.5 \u00b1 0.0", "64"] in rows_of(
-        page, "representation"
-    )
-    assert [f"{BIGFISH}, 500 levels", "mdpo", "policy 0", "policy 1", "0.875"] in rows_of(page, "representation", 1)
+    row = [TASK, "brightness", "0.3", "mdpo", "6", "0.405", "1.230", "0.203", "0.615"]
+    assert row in rows_of(page, "robustness")
+    assert trace_of(page, "chart-robustness-1", "ppo")["y"] == pytest.approx([0.405, 0.605])
+    row = [TASK, "independent", "6", "0.205 \u00b1 0.005", "12.5 \u00b1 0.0", "64"]
+    assert row in rows_of(page, "representation")
+    assert [TASK, "mdpo", "policy 0", "policy 1", "0.875"] in rows_of(page, "representation", 1)
     assert len(traces(page, "chart-tsne-0")) == 4
-    pictures = page.locator("#representation img")
+    pictures, configuration = page.locator("#representation img"), page.locator("#configuration")
     assert pictures.count() == 3
     assert pictures.first.evaluate("image => image.naturalWidth") == 40
-    page.locator("#configuration summary", has_text="All commands (18)").click()
+    configuration.locator("summary", has_text="All commands (18)").click()
     assert page.get_by_text("train it # 2").first.is_visible()
-    assert "as asked for" in page.locator("#configuration").text_content()
-    assert "gamma: 0.999 # 0" in page.locator("#configuration").text_content()
+    assert "as asked for" in configuration.text_content()
+    assert "gamma: 0.999 # 0" in configuration.text_content()
     assert "No frames of mdpo" in page.locator("#frames .note").first.text_content()
 
 
@@ -227,16 +216,13 @@ def test_methods_look_the_same_in_all_charts(page):
     for chart in ("chart-curves-0", "chart-efficiency", "chart-profiles", "chart-gap-1", "chart-robustness-0"):
         colors = {trace["name"].split(",")[0]: trace["color"] for trace in traces(page, chart)}
         assert colors == {"mdpo": COLORS[0], "independent": COLORS[1], "ppo": COLORS[2]}, chart
-
-
-def test_colors_that_come_again_come_with_another_mark():
+    # Colors that come again come with another mark
     names = [f"method {k}" for k in range(2 * len(COLORS))]
     assert len({(style.color, style.symbol) for style in method_styles(names).values()}) == len(names)
 
 
 def test_a_phone_scrolls_in_one_direction_only(browser, complete):
-    path, _ = complete
-    with open_page(browser, path, PHONE) as page:
+    with open_page(browser, complete[0], PHONE) as page:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.locator("#games .scroll").first.evaluate("box => box.scrollWidth > box.clientWidth")
         widths = page.evaluate("[...document.querySelectorAll('.chart svg.main-svg')].map(svg => svg.clientWidth)")
@@ -245,8 +231,7 @@ def test_a_phone_scrolls_in_one_direction_only(browser, complete):
 
 
 def test_figures_are_there_for_print_and_screen(complete):
-    path, _ = complete
-    files = sorted((path.parent / "figures").iterdir())
+    files = sorted((complete[0].parent / "figures").iterdir())
     names = ["aggregates", "gap", "inter_policy_kl", "learning_curves", "performance_profiles"]
     names += ["probability_of_improvement", "sample_efficiency"]
     assert [file.name for file in files] == [f"{name}.{kind}" for name in names for kind in ("pdf", "png")]
@@ -254,15 +239,12 @@ def test_figures_are_there_for_print_and_screen(complete):
         if file.suffix == ".pdf":
             assert file.read_bytes().startswith(b"%PDF")
         else:
-            with Image.open(file) as image:
-                assert min(image.size) > 100
-                assert len(image.convert("RGB").getcolors(1 << 24)) > 3  # something is drawn
+            assert count_colors(file) > 3  # something is drawn
 
 
 def test_the_same_data_make_the_same_page(complete):
     path, _ = complete
-    again = make_page(read_report_data(path.parent / "study", REPS))
-    assert again == path.read_text()
+    assert make_page(read_report_data(path.parent / "study", REPS)) == path.read_text()
 
 
 def test_names_from_files_are_text(browser, tmp_path):
@@ -286,11 +268,8 @@ def test_sections_with_nothing_to_show_say_what_to_do(browser, tmp_path):
     results = synthetic_results(methods=["ppo"], env_ids=[BIGFISH])
     path = report(write_study(tmp_path / "study", results), tmp_path / "report.html")
     with open_page(browser, path) as page:
-        hints = {
-            section.anchor: page.locator(f"#{section.anchor} .hint").all_text_contents()
-            for section in SECTIONS
-            if page.locator(f"#{section.anchor} .hint").count()
-        }
+        hints = {section.anchor: page.locator(f"#{section.anchor} .hint").all_text_contents() for section in SECTIONS}
+        hints = {anchor: texts for anchor, texts in hints.items() if texts}
         assert {"improvement", "distillation", "robustness", "representation", "frames", "configuration"} == set(hints)
         assert "sb3-mdpo robustness RUN" in hints["robustness"][0]
         assert "sb3-mdpo features RUN" in hints["representation"][0]
@@ -312,12 +291,10 @@ def test_too_few_runs_show_a_note_instead_of_intervals(browser, tmp_path, seeds,
     path = report(write_study(tmp_path / "study", results), tmp_path / "report.html", "--figures", str(tmp_path / "f"))
     with open_page(browser, path) as page:
         assert note in page.locator("#aggregates .note").text_content()
-        assert ["mdpo", *[f"{0.6 + 0.01 * seeds[0]:.2f}"] * 3, f"{0.4 - 0.01 * seeds[0]:.2f}"] in rows_of(
-            page, "aggregates"
-        )
-        assert page.locator("#improvement .hint").count() == 1
-        assert page.locator("#profiles .chart").count() == 0
-        assert page.locator("#games .chart").count() == 1
+        row = ["mdpo", *[f"{0.6 + 0.01 * seeds[0]:.2f}"] * 3, f"{0.4 - 0.01 * seeds[0]:.2f}"]
+        assert row in rows_of(page, "aggregates")
+        shown = [page.locator(part).count() for part in ("#improvement .hint", "#profiles .chart", "#games .chart")]
+        assert shown == [1, 0, 1]
     assert not (tmp_path / "f" / "aggregates.png").exists()
     assert (tmp_path / "f" / "learning_curves.png").exists()
 
@@ -335,21 +312,19 @@ def test_a_study_that_was_run_shows_its_policies_at_play(browser, trained, tmp_p
     path = report(trained, tmp_path / "report.html")
     with open_page(browser, path) as page:
         assert f"{GRID}, 20 levels" in dict(rows_of(page, "summary"))["environments"]
-        evaluations = pd.read_csv(trained / "results.csv")
-        members = evaluations[evaluations["policy"] != "ensemble"]
+        members = pd.read_csv(trained / "results.csv").query("policy != 'ensemble'")
         unseen = members.groupby("timesteps")["unseen_return"].mean()
         drawn = traces(page, "chart-curves-0")[0]
         assert drawn["x"] == unseen.index.tolist()
         assert drawn["y"] == pytest.approx(unseen.tolist())
         strip = page.locator("#frames img")
         assert strip.evaluate("image => image.naturalWidth") > 800
-        assert "n_envs" in page.locator("#configuration").text_content()
-        assert "--algo mdpo" in page.locator("#configuration").text_content()
+        configuration = page.locator("#configuration").text_content()
+        assert "n_envs" in configuration
+        assert "--algo mdpo" in configuration
         assert f"sb3-mdpo robustness {run_folder(trained)}" in page.locator("#robustness .hint").text_content()
     frames = run_folder(trained) / "frames.png"
-    with Image.open(frames) as image:
-        colors = image.convert("RGB").getcolors(1 << 24)
-        assert len(colors) > 10
+    assert count_colors(frames) > 10
     drawn_at = frames.stat().st_mtime_ns
     report(trained, path)
     assert frames.stat().st_mtime_ns == drawn_at  # kept
@@ -390,29 +365,11 @@ def test_a_run_of_a_study_is_of_the_method_that_the_study_says(browser, tmp_path
         assert {row[1] for row in rows_of(page, "games")[1:]} == {"ppo"}
 
 
-def test_features_of_several_runs_are_no_single_runs(tmp_path, capsys):
-    study = one_run(tmp_path)
-    path = next(study.glob("*/features.json"))
-    content = json.loads(path.read_text())
-    content["settings"]["runs"] = ["one", "another"]
-    path.write_text(json.dumps(content))
-    assert "is about one, another together: write it anew" in refused(capsys, str(study))
-
-
 def refused(capsys, *arguments: str) -> str:
     with pytest.raises(SystemExit) as error:
         main(["report", *arguments])
     assert error.value.code == 2
     return capsys.readouterr().err.splitlines()[-1]
-
-
-def test_what_is_neither_study_nor_run_is_refused(tmp_path, capsys):
-    assert "There is no folder" in refused(capsys, str(tmp_path / "nowhere"))
-    message = refused(capsys, str(tmp_path))
-    assert "has no results.csv" in message
-    assert "logs/mdpo/CartPole-v1_1" in message
-    assert "reps=0 must be at least 1" in refused(capsys, str(tmp_path), "--reps", "0")
-    assert "is a folder" in refused(capsys, str(one_run(tmp_path)), "-o", str(tmp_path))
 
 
 def test_runs_are_looked_for_in_the_study_only(tmp_path, capsys):
@@ -427,5 +384,9 @@ def test_a_broken_file_is_named_and_the_old_report_stays(tmp_path, capsys):
     for text in ("{", '{"rows": 3}', '{"settings": {}}', '{"rows": [{"policy": "policy 0"}]}', wrong):
         broken.write_text(text)
         assert str(broken) in refused(capsys, str(study), "-o", str(tmp_path / "report.html"))
+    features = next(study.rglob("features.json"))
+    features.write_text(features.read_text().replace('"here"', '"one", "another"'))
+    broken.unlink()
+    assert "is about one, another together: write it anew" in refused(capsys, str(study))
     assert (tmp_path / "report.html").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -19,21 +19,15 @@ from sb3_mdpo.lab.generalization.evaluation import all_policies
 from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
 from sb3_mdpo.lab.perturbations.images import STRENGTHS, Perturbation
 from sb3_mdpo.lab.perturbations.renderings import RENDERINGS, draw_states
-from sb3_mdpo.lab.robustness.measure import (
-    Comparison,
-    compare_images,
-    kl_divergence,
-    make_row,
-    measure_robustness,
-    missing_renderings,
-    total_variation,
-)
+from sb3_mdpo.lab.robustness import measure
+from sb3_mdpo.lab.robustness.measure import measure_robustness
 from sb3_mdpo.lab.state_sampling import SampledStates, log_probabilities, play, sample_states, sampling_steps
-from tests.support.envs import RandomSpacesEnv
+from tests.support.envs import maker
+from tests.support.helpers import TINY
 
 BIGFISH = "procgen-bigfish-easy-v0"
-TINY = {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "seed": 0, "device": "cpu", "policy_kwargs": {"net_arch": [8]}}
 COLOURS = sum(map(len, STRENGTHS.values()))
+NOISE = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
 
 
 def seeded(seed: int = 0) -> th.Generator:
@@ -83,12 +77,12 @@ def model_of(env, algorithm=PPO) -> TrainedModel:
 def test_distances_by_hand():
     """p = (1/2, 1/2), q = (1/4, 3/4): KL = ln 2 / 2 + ln(2/3) / 2, total variation 1/4."""
     p, q = logs((0.5, 0.5)), logs((0.25, 0.75))
-    assert kl_divergence(p, q).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
-    assert kl_divergence(q, p).item() == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
-    assert total_variation(p, q).item() == total_variation(q, p).item() == pytest.approx(0.25)
+    assert measure.kl_divergence(p, q).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+    assert measure.kl_divergence(q, p).item() == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    assert measure.total_variation(p, q).item() == measure.total_variation(q, p).item() == pytest.approx(0.25)
     certain = logs((1.0, 0.0))
-    assert kl_divergence(certain, p).item() == pytest.approx(math.log(2))  # 0 log 0 = 0
-    assert total_variation(certain, logs((0.0, 1.0))).item() == 1
+    assert measure.kl_divergence(certain, p).item() == pytest.approx(math.log(2))  # 0 log 0 = 0
+    assert measure.total_variation(certain, logs((0.0, 1.0))).item() == 1
 
 
 def test_rows_by_hand():
@@ -101,7 +95,7 @@ def test_rows_by_hand():
         return logs(*[(0.5 + distance, 0.5 - distance) for distance in distances])
 
     perturbed = th.stack([apart(0.3, 0, 0.1, 0.1, 0.2, 0), apart(0.3, 0, 0.1, 0.1, 0.2, 0.2)])
-    row = make_row("policy 0", Comparison("hue", 0.1, apart(*[0] * 6), perturbed), n_envs=3)
+    row = measure.make_row("policy 0", measure.Comparison("hue", 0.1, apart(*[0] * 6), perturbed), n_envs=3)
     assert (row.policy, row.perturbation, row.strength, row.n) == ("policy 0", "hue", 0.1, 6)
     assert row.tv_mean == pytest.approx(2 / 15)
     assert (row.tv_low, row.tv_high) == pytest.approx((2 / 15 - 4.3027 / 30, 2 / 15 + 4.3027 / 30), abs=1e-4)
@@ -111,12 +105,11 @@ def test_rows_by_hand():
 
 def test_networks_get_perturbed_images_scaled_to_their_inputs(trained):
     (policy, *_) = all_policies(trained.model).values()
-    observations = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     nothing = Perturbation("nothing", None, lambda images: images[None])
     darker = Perturbation("half, and a third", 0.5, lambda images: th.stack([images / 2, images / 3]))
-    same, dark = compare_images(policy, SampledStates(observations, None, 6), [nothing, darker], 3)
+    same, dark = measure.compare_images(policy, SampledStates(NOISE, None, 6), [nothing, darker], 3)
     th.testing.assert_close(same.perturbed, same.original[None], rtol=0, atol=1e-5)
-    images, _ = policy.obs_to_tensor(observations)
+    images, _ = policy.obs_to_tensor(NOISE)
     expected = [log_probabilities(policy, images / divisor) for divisor in (2, 3)]
     th.testing.assert_close(dark.perturbed, th.stack(expected), rtol=0, atol=1e-5)
     assert not th.allclose(dark.perturbed[0], dark.original, atol=1e-3)
@@ -137,7 +130,7 @@ def test_samples_are_what_the_policy_observed_with_the_states_behind_it(trained)
     assert (sampled.observations.shape, sampled.n_envs) == ((8, 64, 64, 3), 4)
     assert len({image.tobytes() for image in sampled.observations}) == 8
     np.testing.assert_array_equal(draw_states(sampled.engine_states), sampled.observations)
-    assert missing_renderings(sampled) == {}
+    assert measure.missing_renderings(sampled) == {}
     steps = sampling_steps(8, seed=3)
     env = trained.make_env(4, 3, **UNSEEN_LEVELS)
     seen = [now.copy() for (now, _), _ in zip(play(policy, env, seeded(3)), range(steps.max() + 1), strict=False)]
@@ -147,9 +140,8 @@ def test_samples_are_what_the_policy_observed_with_the_states_behind_it(trained)
 
 
 def test_probabilities_are_those_of_the_actions(trained):
-    observations = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     *members, ensemble = all_policies(trained.model).values()
-    images, _ = members[0].obs_to_tensor(observations)
+    images, _ = members[0].obs_to_tensor(NOISE)
     probabilities = [log_probabilities(member, images).exp() for member in members]
     for member, ours in zip(members, probabilities, strict=True):
         th.testing.assert_close(ours.float(), member.get_distribution(images).distribution.probs)
@@ -165,24 +157,21 @@ def test_measurement_on_procgen(trained):
     assert [row["policy"] for row in document["rows"]] == [
         name for name in ("policy 0", "policy 1", "ensemble") for _ in range(per_policy)
     ]
-    expected = [("random convolution", None), *((name, s) for name, ss in STRENGTHS.items() for s in ss)]
-    expected += [(name, None) for name in RENDERINGS]
+    photometric = ((name, strength) for name, strengths in STRENGTHS.items() for strength in strengths)
+    expected = [("random convolution", None), *photometric, *((name, None) for name in RENDERINGS)]
     assert [(row["perturbation"], row["strength"]) for row in document["rows"][:per_policy]] == expected
+    assert {row["n"] for row in document["rows"]} == {document["settings"]["states"]} == {8}
+    assert document["settings"]["omitted"] == {}
     for row in document["rows"]:
-        assert row["n"] == 8
         for distance in ("kl", "tv"):
             mean, low, high, largest = (row[f"{distance}_{what}"] for what in ("mean", "low", "high", "max"))
             assert low <= mean <= high
             assert 0 < mean <= largest
         assert row["tv_max"] <= 1
         assert row["tv_mean"] <= math.sqrt(row["kl_mean"] / 2) + 1e-9  # Pinsker, and Jensen
-    assert document["settings"]["states"] == 8
-    assert document["settings"]["omitted"] == {}
     assert robustness == measure_robustness(trained, states=8, draws=3, progress=False)
     assert robustness != measure_robustness(trained, states=8, draws=3, seed=1, progress=False)
-
-
-def test_a_constant_policy_is_robust(trained):
+    # A constant policy is robust
     for member in trained.model.policy.members:
         th.nn.init.zeros_(member.action_net.weight)
     for row in measure_robustness(trained, states=4, draws=2, progress=False).rows:
@@ -191,13 +180,8 @@ def test_a_constant_policy_is_robust(trained):
 
 def test_dropout_is_no_perturbation(trained):
     """Rows compare the policies as they act: in evaluation mode, whatever they were in."""
-
-    class Noisy(th.nn.Module):
-        def forward(self, features):
-            return features + th.rand_like(features) if self.training else features
-
     member = trained.model.policy.members[0]
-    member.mlp_extractor.policy_net.append(Noisy())
+    member.mlp_extractor.policy_net.append(th.nn.Dropout(0.5))
     trained.model.policy.set_training_mode(True)
     images = th.randint(256, (2, 3, 64, 64), generator=seeded())
     th.testing.assert_close(log_probabilities(member, images), log_probabilities(member, images), rtol=0, atol=0)
@@ -213,14 +197,14 @@ def test_stacked_frames_are_perturbed_frame_by_frame_and_not_rendered():
     assert "stacked frames" in robustness.to_text()
 
 
-def images_of(*shape):
-    return lambda n_envs, _seed: DummyVecEnv(
-        [lambda: RandomSpacesEnv(spaces.Box(0, 255, shape, np.uint8), spaces.Discrete(3, start=5))] * n_envs
-    )
+def spaces_of(observations, actions, n_stack=1):
+    return lambda n_envs, _seed: VecFrameStack(DummyVecEnv([maker(observations, actions)] * n_envs), n_stack)
 
 
-def test_other_environments_have_no_renderings_and_grey_ones_no_colors():
-    robustness = measure_robustness(model_of(images_of(16, 16, 1), MDPO), states=4, draws=2, progress=False)
+@pytest.mark.parametrize("n_stack", [1, 3])
+def test_other_environments_have_no_renderings_and_grey_ones_no_colors(n_stack):
+    grey = spaces_of(spaces.Box(0, 255, (16, 16, 1), np.uint8), spaces.Discrete(3, start=5), n_stack)
+    robustness = measure_robustness(model_of(grey, MDPO), states=4, draws=2, progress=False)
     assert {row.policy for row in robustness.rows} == {"policy 0", "policy 1", "ensemble"}
     assert {row.perturbation for row in robustness.rows} == {"random convolution", "brightness", "contrast"}
     assert set(robustness.settings["omitted"]) == {*RENDERINGS, "saturation", "hue"}
@@ -236,11 +220,8 @@ def test_other_environments_have_no_renderings_and_grey_ones_no_colors():
     ],
 )
 def test_models_that_cannot_be_measured_are_refused(observations, actions, message):
-    def env(n_envs, _seed):
-        return DummyVecEnv([lambda: RandomSpacesEnv(observations, actions)] * n_envs)
-
     with pytest.raises(ValueError, match=message):
-        measure_robustness(model_of(env), states=4, draws=1)
+        measure_robustness(model_of(spaces_of(observations, actions)), states=4, draws=1)
 
 
 def test_command(saved, tmp_path, capsys):
@@ -257,26 +238,3 @@ def test_command(saved, tmp_path, capsys):
     }
     main([*arguments, "-o", str(tmp_path / "new" / "other.json")])
     assert json.loads((tmp_path / "new" / "other.json").read_text()) == document
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["no_such_folder"], "There is no folder no_such_folder"),
-        (["MODEL"], "pass its environment's id"),
-        (["MODEL", "--env", "CartPole-v1"], "CartPole-v1 has no levels"),
-        (["MODEL", "--env", BIGFISH, "--states", "1"], "1 state(s) give no interval: use at least 2"),
-        (["MODEL", "--env", BIGFISH, "--draws", "0"], "0 random convolutions"),
-        (["MODEL", "--env", BIGFISH, "--device", "abacus"], "PyTorch knows no device abacus"),
-        (["MODEL", "MODEL", "--env", BIGFISH], "Several models would be written to"),
-    ],
-)
-def test_command_refuses_in_one_line(saved, tmp_path, capsys, arguments, message):
-    output = tmp_path / "robustness.json"
-    output.write_text("old")
-    with pytest.raises(SystemExit) as stop:
-        main(["robustness", *(str(saved) if word == "MODEL" else word for word in arguments), "-o", str(output)])
-    assert stop.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sb3-mdpo robustness: ")]
-    assert message in line
-    assert output.read_text() == "old"

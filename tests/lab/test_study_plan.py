@@ -2,7 +2,6 @@
 
 import json
 import math
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,30 +9,22 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_mdpo import MDPO
 from sb3_mdpo.callbacks import GeneralizationEvalCallback
-from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab.study.config import parse_study, read_study
 from sb3_mdpo.lab.study.folder import RUN_COLUMNS
 from sb3_mdpo.lab.study.plan import Costs, amount, costs_of, duration, evaluation_of, kind_of, makespan, measured
 from sb3_mdpo.lab.study.runs import plan_runs
-from sb3_mdpo.zoo.hyperparams import preprocess_hyperparams
 from sb3_mdpo.zoo.register import hyperparams_folder
-from tests.support.studies import study_command, write_study
+from tests.support import tiny_studies
+from tests.support.studies import study_command
+from tests.support.tiny_studies import GRID, make_model, runs_of
 
-GRID = "TexturedGrid-v0"
-EXAMPLES = Path(__file__).parents[2] / "examples"
 STUDY = {
-    "name": "tiny",
-    "environments": [GRID],
-    "num_levels": [8],
     "methods": ["mdpo"],
     "seeds": [0, 1],
     "timesteps": 500,
     "hyperparams": {"n_envs": 12, "n_steps": 8, "batch_size": 20, "n_epochs": 2},
     "evaluation": {"freq": 150, "episodes": 2, "n_envs": 2},
-    "jobs": 2,
-    "device": "cpu",
 }
 
 
@@ -41,19 +32,16 @@ def variant(method: str = "mdpo", **hyperparams) -> dict:
     return {"name": "variant", "method": method, "hyperparams": hyperparams}
 
 
-def write(path: Path, **changes) -> Path:
-    return write_study(path, STUDY | changes)
+def write(folder: Path, **changes) -> Path:
+    return tiny_studies.write(folder / "tiny.yml", **STUDY | changes)
 
 
 def plan_command(*arguments: object) -> int:
     return study_command("plan", *arguments)
 
 
-# ---------------------------------------------------------------- counts
-
-
 def test_costs_by_hand():
-    (run, _) = plan_runs(parse_study(STUDY, "x"))
+    (run, _) = runs_of(**STUDY)
     # Rollouts of 96 steps: six for 500. In each of 2 epochs, 2 members with 48 samples each answer for themselves and
     # for the other one. Evaluations before, when 150, 300 and 450 are passed, and at the end
     assert costs_of(run) == Costs(576, 288, 6 * 2 * 48 * (2 + 2), 6, 1 + 3 + 1)
@@ -76,17 +64,11 @@ def test_costs_by_hand():
     ids=str,
 )
 def test_costs_are_what_a_training_logs(of, tmp_path):
-    (run, _) = plan_runs(parse_study(STUDY | {"methods": [of]}, "x"))
-    hyperparams = dict(run.hyperparams)
-    for key in ("callback", "n_timesteps", "vec_env_wrapper"):
-        del hyperparams[key]
-    preprocess_hyperparams(hyperparams)
-    with closing(make_levels(GRID, hyperparams.pop("n_envs"), 0, **hyperparams.pop("env_kwargs"))) as env:
-        model = MDPO(
-            env=env, device="cpu", policy_kwargs={"features_extractor_kwargs": {"channels": [2]}}, **hyperparams
-        )
-        callback = GeneralizationEvalCallback(**evaluation_of(run), log_path=tmp_path, verbose=0)
-        model.learn(run.n_timesteps, callback)
+    (run, _) = runs_of(**STUDY | {"methods": [of]})
+    model = make_model(run, policy_kwargs={"features_extractor_kwargs": {"channels": [2]}})
+    callback = GeneralizationEvalCallback(**evaluation_of(run), log_path=tmp_path, verbose=0)
+    model.learn(run.n_timesteps, callback)
+    model.env.close()
     last = callback.rows[-1]
     evaluated = {row["timesteps"] for row in callback.rows}
     counted = Costs(*(last[key] for key in ("timesteps", "timesteps_per_policy", "trained_images")), 0, len(evaluated))
@@ -97,26 +79,27 @@ def test_kinds_are_runs_that_take_the_same():
     document = {"games": ["bigfish", "maze"], "modes": ["easy", "hard"], "methods": ["mdpo", "ppo"], "seeds": [0, 1]}
     runs = plan_runs(parse_study(document | {"num_levels": [1, 2]}, "x"))
     assert len({kind_of(run) for run in runs}) == 4  # modes differ in their steps, methods in everything
-    (grid, *_) = plan_runs(parse_study(STUDY, "x"))
+    (grid, *_) = runs_of(**STUDY)
     assert kind_of(grid) not in {kind_of(run) for run in runs}
 
 
 def test_the_papers_matrix_is_a_study_of_480_runs():
-    runs = plan_runs(read_study(EXAMPLES / "paper_matrix.yml"))
+    runs = plan_runs(read_study(Path(__file__).parents[2] / "examples" / "paper_matrix.yml"))
     assert len({run.name for run in runs}) == len(runs) == 16 * 6 * 5
     assert len({kind_of(run) for run in runs}) == 6
-    per_rollout = 128 * 256
-    full, half = (math.ceil(steps / share) * share for steps, share in ((10**8, per_rollout), (5 * 10**7, 64 * 256)))
-    steps = sum(costs_of(run).timesteps for run in runs[:6])  # each method once
-    assert {run.method for run in runs[:6]} == {run.method for run in runs}
-    assert steps == (2 * full + math.ceil(10**8 / (64 * 256)) * 64 * 256 + 3 * half)
+    assert {run.method for run in runs[:6]} == {run.method for run in runs}  # each method once
+    two, one = 128 * 256, 64 * 256  # steps of a rollout, with two policies and with one
+    full, double, half = (math.ceil(n / share) * share for n, share in ((10**8, two), (10**8, one), (10**8 // 2, one)))
+    assert sum(costs_of(run).timesteps for run in runs[:6]) == 2 * full + double + 3 * half
     mdpo = costs_of(next(run for run in runs if run.method == "mdpo"))
     assert mdpo.trained_images == 2 * 3 * full  # three epochs, each sample through both policies
     entry = yaml.safe_load((hyperparams_folder() / "mdpo.yml").read_text())["procgen-maze-hard-v0"]
-    assert entry["n_envs"] * entry["n_steps"] == per_rollout
+    assert entry["n_envs"] * entry["n_steps"] == two
 
 
-# ---------------------------------------------------------------- time
+def test_makespan_by_hand():
+    assert makespan([3, 1, 1, 2], 2) == 4  # 3 and 1, 1, 2 beside it: the last begins after 2
+    assert makespan([], 3) == 0
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=12), st.integers(1, 5))
@@ -126,29 +109,14 @@ def test_makespan_is_between_its_bounds(seconds, slots):
     assert total <= sum(seconds) / slots + max(seconds) + 1e-9
 
 
-def test_makespan_by_hand():
-    assert makespan([3, 1, 1, 2], 2) == 4  # 3 and 1, 1, 2 beside it: the last begins after 2
-    assert makespan([], 3) == 0
+def test_amounts_have_three_digits_and_durations_are_in_words():
+    numbers = {0: "0 ", 999: "999 ", 1000: "1.00 k", 999_600: "1.00 M", 3.6e10: "36.0 G"}
+    assert {number: amount(number) for number in numbers} == numbers
+    assert (duration(None), duration(90_061)) == ("-", "1 day, 1:01:01")
 
 
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [(0, "0 "), (999, "999 "), (1000, "1.00 k"), (999_600, "1.00 M"), (3.6e10, "36.0 G")],
-)
-def test_amounts_have_three_digits(number, expected):
-    assert amount(number) == expected
-
-
-def test_durations():
-    assert duration(None) == "-"
-    assert duration(90_061) == "1 day, 1:01:01"
-
-
-# ---------------------------------------------------------------- the command
-
-
-def test_plan_with_stated_throughput(tmp_path, capsys):
-    file = write(tmp_path / "tiny.yml")
+def test_plan_with_stated_and_without_throughput(tmp_path, capsys):
+    file = write(tmp_path)
     assert plan_command(file, "--steps-per-second", 2, "--machines", 2, "--json") == 0
     plan = json.loads(capsys.readouterr().out)
     (group,) = plan["groups"]
@@ -164,10 +132,7 @@ def test_plan_with_stated_throughput(tmp_path, capsys):
         "In all: 2 runs, 1.15 k environment steps, 4.61 k images trained on",
         "On 1 machine, 1 at a time on each: 0:09:36",
     ]
-
-
-def test_plan_without_throughput_counts_and_says_how_to_get_times(tmp_path, capsys):
-    assert plan_command(write(tmp_path / "tiny.yml")) == 0
+    assert plan_command(file) == 0
     _, row, _, _, last = capsys.readouterr().out.splitlines()
     assert row.split() == ["mdpo", "2", "576", "288", "2.30", "k", "5", "-", "-"]
     assert last == "Time: state the throughput (--steps-per-second) or read it from a study (--measured)"
@@ -184,28 +149,10 @@ def test_a_measured_study_gives_rates_and_sizes_per_method(tmp_path, capsys):
     for name, n_bytes in {"a": 1000, "b": 3000, "d": 10**6}.items():
         (tmp_path / name / "settings").mkdir(parents=True)
         (tmp_path / name / "settings" / "file").write_bytes(bytes(n_bytes))
-    file = write(tmp_path / "tiny.yml", methods=["mdpo", "ppo"])
+    file = write(tmp_path, methods=["mdpo", "ppo"])
     assert measured(tmp_path, read_study(file)) == ({"mdpo": 10.0, "ppo": 20.0}, {"mdpo": 2000})
-    assert plan_command(write(tmp_path / "tiny.yml"), "--measured", tmp_path) == 0
+    assert plan_command(write(tmp_path), "--measured", tmp_path) == 0
     assert "images trained on, 4.00 kB of disk" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"no throughput of independent in the study's environments: state it"):
-        measured(tmp_path, read_study(write(tmp_path / "tiny.yml", methods=["mdpo", "independent"])))
+        measured(tmp_path, read_study(write(tmp_path, methods=["mdpo", "independent"])))
     assert {"env_id", "method", "run"} < set(RUN_COLUMNS)  # the names in real tables
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--steps-per-second", "0"], "'0' is not a throughput"),
-        (["--steps-per-second", "mdpo=x"], "'mdpo=x' is not a throughput: write 1500 or mdpo=1500"),
-        (["--steps-per-second", "nan"], "'nan' is not a throughput"),
-        (["--steps-per-second", "ppo=5"], "the throughput of mdpo is not known"),
-        (["--steps-per-second", "5", "ppo=5"], "the study has no method ppo; it has mdpo"),
-        (["--measured", "nowhere"], "nowhere has no results.csv"),
-        (["--measured", "nowhere", "--steps-per-second", "5"], "not allowed with"),
-        (["--machines", "0"], "'0' is not an integer of at least 1"),
-    ],
-)
-def test_bad_arguments_of_a_plan(arguments, message, tmp_path, capsys):
-    assert plan_command(write(tmp_path / "tiny.yml"), *arguments) == 2
-    assert message in capsys.readouterr().err

@@ -4,6 +4,7 @@ import tarfile
 import tempfile
 import threading
 from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -12,71 +13,55 @@ from ray.cluster_utils import Cluster
 
 from sb3_mdpo.lab.study.checkpoint_sync import CheckpointSync
 from sb3_mdpo.lab.study.config import Resources, parse_study
-from sb3_mdpo.lab.study.ray_engine import _check_resources, pack, unpack
-from tests.support.studies import ROOT, interrupted_study, results, study_command, wait_until, write_study
+from sb3_mdpo.lab.study.ray_engine import _check_resources
+from sb3_mdpo.lab.study.remote_run import pack, unpack
+from tests.support import tiny_studies
+from tests.support.studies import ROOT, interrupted_study, results, study_command, wait_until
+from tests.support.tiny_studies import GRID, TINY
 
-GRID = "TexturedGrid-v0"
 SMALL_STORE = 80 * 2**20
+CHECKPOINTS = "sb3_mdpo.callbacks.ResumableCheckpointCallback"
 STUDY = {
-    "name": "tiny",
-    "environments": [GRID],
-    "num_levels": [8],
-    "methods": ["ppo"],
-    "seeds": [0, 1],
+    "methods": ["ppo", "ppo_l2"],
     "timesteps": 2048,
-    "hyperparams": {
-        "n_envs": 8,
-        "n_steps": 32,
-        "batch_size": 128,
-        "n_epochs": 1,
-        "callback": [{"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 256}}],
-    },
+    "hyperparams": TINY["hyperparams"] | {"batch_size": 128, "callback": [{CHECKPOINTS: {"save_freq": 256}}]},
     "evaluation": {"freq": 1024, "episodes": 4, "n_envs": 4},
-    "device": "cpu",
 }
-TIMES = ("seconds",)
 PATIENCE = 600
 
 
-def write(path: Path, **changes) -> Path:
-    return write_study(path, STUDY | changes)
+def write(folder: Path, **changes) -> Path:
+    return tiny_studies.write(folder / "tiny.yml", **STUDY | changes)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """Folder of the study, trained without Ray, which nobody may change."""
     folder = tmp_path_factory.mktemp("here")
-    assert study_command("run", write(folder / "tiny.yml", jobs=2), "-o", folder / "out") == 0
+    assert study_command("run", write(folder), "-o", folder / "out") == 0
     return folder / "out"
-
-
-@pytest.fixture(autouse=True)
-def importable_tests(monkeypatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 def with_callback(save_freq: int, name: str, **arguments) -> dict:
     """Hyperparameters with checkpoints and one of our callbacks."""
-    callbacks = [
-        {"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": save_freq}},
-        {f"tests.support.studies.{name}": arguments},
-    ]
+    callbacks = [{CHECKPOINTS: {"save_freq": save_freq}}, {f"tests.support.studies.{name}": arguments}]
     return STUDY["hyperparams"] | {"callback": callbacks}
 
 
 @pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """What Ray writes: the paths of sockets must be short."""
+def on_ray(monkeypatch) -> Iterator[None]:
+    """In a folder with a short path, because of Ray's sockets. Trainings can import the tests."""
     with tempfile.TemporaryDirectory(prefix="ray_", dir="/tmp") as folder:
-        yield Path(folder)
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's workers are polite, even to each other
+        yield
 
 
 @pytest.fixture
-def cluster(short_folder, monkeypatch) -> Iterator[Cluster]:
+def cluster(on_ray) -> Iterator[Cluster]:
     """A head that runs nothing."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_TMPDIR", str(short_folder))
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's workers are polite, even to each other
     settings = {"num_cpus": 0, "object_store_memory": SMALL_STORE, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=settings)
     yield cluster
@@ -84,88 +69,70 @@ def cluster(short_folder, monkeypatch) -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-def test_a_study_survives_the_loss_of_a_node(cluster, finished, tmp_path, capfd):
+def test_a_study_survives_the_loss_of_a_node_and_the_failure_of_a_run(cluster, finished, tmp_path, capfd):
     """Two nodes train one run each when one of them is killed with all its processes. Runs wait for that."""
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=SMALL_STORE) for _ in range(2)]
-    begun = tmp_path / "storage"
-    opened = tmp_path / "opened"
+    begun, opened, out = tmp_path / "storage", tmp_path / "opened", tmp_path / "out"
     hyperparams = with_callback(256, "Gate", reached=str(tmp_path / "reached"), at_step=512, opened=str(opened))
+    bad = {"name": "bad", "method": "ppo", "hyperparams": {"batch_size": 4096}}
+
+    def saved() -> set[Path]:
+        return {Path(path).parents[1] for path in glob(f"{begun}/*/mdpo/*/checkpoints/*[1-9]*.zip")}
 
     def kill_one() -> None:
-        wait_until(
-            lambda: len({path.parents[1] for path in begun.glob("*/mdpo/*/checkpoints/*[1-9]*.zip")}) == 2, PATIENCE
-        )
+        wait_until(lambda: len(saved()) == 2, PATIENCE)
         cluster.remove_node(nodes[0], allow_graceful=False)
         opened.touch()
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    on_ray = ["--engine", "ray", "--address", cluster.address, "--storage", f"file://{begun}"]
-    file = write(tmp_path / "tiny.yml", hyperparams=hyperparams)
-    code = study_command("run", file, "-o", tmp_path / "out", *on_ray)
+    there = ["--engine", "ray", "--address", cluster.address, "--storage", f"file://{begun}"]
+    file = write(tmp_path, hyperparams=hyperparams, methods=[*STUDY["methods"], bad])
+    code = study_command("run", file, "-o", out, *there)
     killer.join()
-    print(capfd.readouterr())
-    assert code == 0
+    output, name = "".join(capfd.readouterr()), f"{GRID}_8_bad_0"
+    assert code == 1, output
+    for said in (f"{name} failed, the end of {out}/failed/{name}/run.log:", "batch_size", "2 of 3 runs are complete"):
+        assert said in output
     assert opened.exists()
-    assert results(tmp_path / "out", TIMES) == results(finished, TIMES)
-    assert sorted(path.name for path in (tmp_path / "out").glob("Textured*")) == sorted(
-        path.name for path in finished.glob("Textured*")
-    )
-    logs = [path.read_text() for path in (tmp_path / "out").glob("*/run.log")]
-    assert sum("Resuming from step" in log for log in logs) == 1
+    assert results(out, ("seconds",)) == results(finished, ("seconds",))
+    ours, theirs = ({path.name for path in folder.glob("Textured*")} for folder in (out, finished))
+    assert ours == theirs
+    assert sum("Resuming from step" in path.read_text() for path in out.glob("*/run.log")) == 1
     assert not list(begun.iterdir())
-    assert not list((tmp_path / "out" / "unfinished").iterdir())
-
-
-def test_a_run_that_fails_on_ray_is_shown_and_the_others_continue(short_folder, tmp_path, monkeypatch, capfd):
-    """On this machine alone, with half-done runs in the study's own folder."""
-    monkeypatch.setenv("RAY_TMPDIR", str(short_folder))
-    monkeypatch.setenv("RAY_worker_niceness", "0")
-    bad = {"name": "bad", "method": "ppo", "hyperparams": {"batch_size": 4096}}
-    file = write(tmp_path / "tiny.yml", methods=[bad, "ppo"], seeds=[0], timesteps=256, evaluation={"episodes": 2})
-    assert study_command("run", file, "-o", tmp_path / "out", "--engine", "ray") == 1
-    captured = capfd.readouterr()
-    name = f"{GRID}_8_bad_0"
-    assert f"{name} failed, the end of {tmp_path}/out/failed/{name}/run.log:" in captured.out + captured.err
-    assert "batch_size" in captured.out + captured.err
-    assert "1 of 2 runs are complete" in captured.out
-    assert {row["method"] for row in results(tmp_path / "out")} == {"ppo"}
-    assert not list((tmp_path / "out" / "unfinished").iterdir())
+    assert not list((out / "unfinished").iterdir())
     assert not ray.is_initialized()
 
 
 def test_resources_that_this_machine_does_not_have(monkeypatch):
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
-    _check_resources(parse_study(STUDY | {"resources": {"cpus": 2}}, "x"))
+    _check_resources(parse_study(TINY | {"resources": {"cpus": 2}}, "x"))
     with pytest.raises(ValueError, match="a run wants 1000 GPUs, but Ray finds 0 on this machine"):
-        _check_resources(parse_study(STUDY | {"resources": {"gpus": 1000}}, "x"))
+        _check_resources(parse_study(TINY | {"resources": {"gpus": 1000}}, "x"))
 
 
-def test_an_interrupted_study_on_ray_writes_a_newer_checkpoint(short_folder, tmp_path):
+def test_an_interrupted_study_on_ray_writes_a_newer_checkpoint(on_ray, tmp_path):
+    """On this machine alone, with half-done runs in the study's own folder."""
     reached = tmp_path / "reached"
     hyperparams = with_callback(10**9, "Unwritten", reached=str(reached)) | {"n_timesteps": 10**9}
     variant = {"name": "long", "method": "ppo", "hyperparams": hyperparams}
-    file = write(tmp_path / "tiny.yml", methods=[variant], seeds=[0], evaluation={"freq": 10**9, "episodes": 2})
+    file = write(tmp_path, methods=[variant], evaluation={"freq": 10**9, "episodes": 2})
 
     def steps() -> list[int]:
         files = (tmp_path / "out" / "unfinished").glob("*/mdpo/*/checkpoints/checkpoint_*.zip")
         return [int(path.stem.removeprefix("checkpoint_")) for path in files]
 
-    environment = {"RAY_TMPDIR": str(short_folder), "RAY_worker_niceness": "0"}
     before: list[int] = []
 
     def meanwhile() -> None:
         wait_until(lambda: reached.exists() and steps(), PATIENCE)
         before.extend(steps())
 
-    code, output = interrupted_study(meanwhile, "run", file, "-o", tmp_path / "out", "--engine", "ray", **environment)
+    code, output = interrupted_study(meanwhile, "run", file, "-o", tmp_path / "out", "--engine", "ray")
     assert code == 130, output
     assert "the same command continues" in output
     assert before == [0]  # the only one that save_freq asks for
     assert max(steps()) > max(before)
-
-
-# ---------------------------------------------------------------- the storage
 
 
 def make_work(folder: Path, *steps: int) -> Path:
@@ -243,34 +210,21 @@ def test_folders_come_home_whole_or_not_at_all(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["run"]
 
 
-# ---------------------------------------------------------------- bad input
-
-
 def test_resources_of_a_run():
-    assert parse_study(STUDY, "x").resources == Resources(cpus=None, gpus=0, retries=3)
+    assert parse_study(TINY, "x").resources == Resources(cpus=None, gpus=0, retries=3)
     given = {"cpus": 0.5, "gpus": 0.25, "retries": 0}
-    assert parse_study(STUDY | {"resources": given}, "x").resources == Resources(**given)
+    assert parse_study(TINY | {"resources": given}, "x").resources == Resources(**given)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "changes", "message"),
+    ("options", "changes", "message"),
     [
-        (["--address", "auto"], {}, "--address: only for Ray, add --engine ray"),
-        (["--engine", "ray", "--jobs", "2"], {}, "--jobs is for this machine"),
-        (["--engine", "dask"], {}, "invalid choice: 'dask'"),
-        (["--engine", "ray", "--storage", "nothing://x"], {}, "Protocol not known: nothing"),
-        (["--engine", "ray"], {"device": "cuda:0"}, "Ray hides GPUs from runs that ask for none"),
+        (["--storage", "nothing://x"], {}, "Protocol not known: nothing"),
+        ([], {"device": "cuda:0"}, "Ray hides GPUs from runs that ask for none"),
     ],
 )
-def test_bad_arguments_for_an_engine(arguments, changes, message, tmp_path, capsys):
-    assert study_command("run", write(tmp_path / "tiny.yml", **changes), "-o", tmp_path / "out", *arguments) == 2
+def test_what_ray_cannot_do(options, changes, message, tmp_path, capsys):
+    file = write(tmp_path, **changes)
+    assert study_command("run", file, "-o", tmp_path / "out", "--engine", "ray", *options) == 2
     assert message in capsys.readouterr().err
     assert not ray.is_initialized()
-
-
-def test_without_ray_the_message_says_what_to_install(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "sb3_mdpo.utils.optional_dependencies.find_spec", lambda name: None if name == "ray" else object()
-    )
-    assert study_command("run", write(tmp_path / "tiny.yml"), "--engine", "ray") == 2
-    assert "ray is not installed: run pip install 'sb3-mdpo[distributed]'" in capsys.readouterr().err
