@@ -10,10 +10,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 # Script -> arguments, and what it prints
 RUNS = {
     "train_cartpole.py": ("--n-timesteps 512", "ensemble: mean return"),
-    "train_procgen.py": (
-        "--n-timesteps 512 --n-envs 8 --episodes 2",
-        "policy 1 on unseen levels: mean return",
-    ),
+    "train_procgen.py": ("--n-timesteps 512 --n-envs 8 --episodes 2", "policy 1 on unseen levels: mean return"),
     "custom_policy.py": ("--n-timesteps 1536", "policy_2/"),
     "compare_with_ppo.py": ("--n-timesteps 512", "MDPO: 256 steps per policy"),
 }

@@ -39,10 +39,7 @@ _context.set_forkserver_preload(PRELOADED)
 
 
 def run(
-    command: str | list[str],
-    cwd: Path,
-    env: Mapping[str, str] | None = None,
-    timeout: float = 300,
+    command: str | list[str], cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
     """
     :param command: ``rl_zoo3 ...``, ``sb3-mdpo ...``, ``python -m MODULE ...`` or ``python FILE ...``

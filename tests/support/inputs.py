@@ -43,13 +43,7 @@ TRICKS = (
 )
 texts = st.sampled_from(TEXTS)
 scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-5, 300),
-    st.sampled_from(HUGE),
-    st.floats(),
-    texts,
-    st.text(max_size=8),
+    st.none(), st.booleans(), st.integers(-5, 300), st.sampled_from(HUGE), st.floats(), texts, st.text(max_size=8)
 )
 odd_values: SearchStrategy[Any] = st.one_of(
     scalars,
