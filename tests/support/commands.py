@@ -5,6 +5,7 @@ A forked process has an exit code, a working folder, an environment and streams 
 a real process (:mod:`subprocess`) where the start of the interpreter, the installed script or signals are tested.
 """
 
+import importlib
 import multiprocessing
 import os
 import shlex
@@ -17,20 +18,14 @@ from runpy import run_module, run_path
 from tempfile import TemporaryDirectory
 
 import torch as th
+from huggingface_hub import constants
+from huggingface_hub.utils import disable_progress_bars
 
 # torch._dynamo is imported by the first optimizer, seaborn by rl_zoo3.cli: both take longer than a short training
 PRELOADED = [
-    "pytest",
-    "torch._dynamo",
-    "torch.utils.tensorboard",
-    "gymnasium.envs.classic_control",
-    "rl_zoo3.cli",
-    "rl_zoo3.train",
-    "rl_zoo3.enjoy",
-    "sb3_mdpo.mdpo",
-    "sb3_mdpo.envs.procgen_vec",
-    "sb3_mdpo.persistence.checkpoints.callback",
-    "sb3_mdpo.lab.generalization.callback",
+    *("pytest", "torch._dynamo", "torch.utils.tensorboard", "gymnasium.envs.classic_control"),
+    *("rl_zoo3.cli", "rl_zoo3.train", "rl_zoo3.enjoy", "sb3_mdpo.mdpo", "sb3_mdpo.envs.procgen_vec"),
+    *("sb3_mdpo.persistence.checkpoints.callback", "sb3_mdpo.lab.generalization.callback"),
     *(f"sb3_mdpo.cli.{command}" for command in ("evaluate", "export", "features", "hub", "report", "study", "main")),
 ]
 
@@ -68,6 +63,9 @@ def _execute(argv: list[str], cwd: Path, env: dict[str, str], outputs: list[Path
     os.chdir(cwd)
     os.environ.update(env)
     th.set_num_threads(1)  # the networks of the tests are too small to share among threads
+    importlib.reload(constants)  # huggingface_hub has read them from the variables of the fork server
+    disable_progress_bars()
+    sys.orig_argv = [sys.executable, *argv[1:]]
     if argv[:2] == ["python", "-m"]:
         sys.argv = argv[2:]
         run_module(argv[2], run_name="__main__", alter_sys=True)
@@ -76,5 +74,6 @@ def _execute(argv: list[str], cwd: Path, env: dict[str, str], outputs: list[Path
         run_path(argv[1], run_name="__main__")
     else:
         sys.argv = argv
+        sys.orig_argv.insert(1, str(Path(sys.executable).with_name(argv[0])))  # as installed
         (script,) = entry_points(group="console_scripts", name=argv[0])
         sys.exit(script.load()())

@@ -19,19 +19,11 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.common.ranks import Ranks
 from sb3_mdpo.distributed import launch, process_group
 from sb3_mdpo.mdpo import mdpo
-from tests.support.helpers import silent_logger
+from tests.support.helpers import TINY, parameters, silent_logger
 from tests.support.studies import wait_until
 
 SIZE, N_ENVS, ROLLOUTS = 2, 12, 2  # of all processes together
-SETTINGS: dict[str, Any] = {
-    "n_steps": 16,
-    "batch_size": 32,
-    "n_epochs": 3,
-    "seed": 5,
-    "device": "cpu",
-    "learning_rate": 0.01,
-    "policy_kwargs": {"net_arch": [8]},
-}
+SETTINGS: dict[str, Any] = TINY | {"batch_size": 32, "n_epochs": 3, "seed": 5, "learning_rate": 0.01}
 CASES: dict[str, dict[str, Any]] = {
     "two policies": {"clip_range_vf": 0.2, "ent_coef": 0.01},
     "target_kl": {"target_kl": 0.001},
@@ -65,23 +57,18 @@ class Recorder(VecEnvWrapper):
         return obs, rewards, dones, infos
 
 
-def weights(model: MDPO) -> dict[str, th.Tensor]:
-    return {name: one.clone() for name, one in model.policy.state_dict().items()}
-
-
 def train_and_record(model: MDPO, train: Any, updates: list[SimpleNamespace]) -> None:
     """What went into an update, and what came out."""
-    update = SimpleNamespace(before=weights(model))
+    update = SimpleNamespace(before=parameters(model.policy))
     update.buffer = {name: getattr(model.rollout_buffer, name).clone() for name in TENSORS}
     train()
-    update.after, update.logged = weights(model), dict(model.logger.name_to_value)
+    update.after, update.logged = parameters(model.policy), dict(model.logger.name_to_value)
     updates.append(update)
 
 
 def equivalence(ranks: Ranks, folder: Path) -> None:
     """Everything about two rollouts and updates of every case, for a single process to do the same."""
     record: dict[str, Any] = {"permutations": [], "peers": []}
-    permutation, draw_peers = np.random.permutation, mdpo.draw_peers
 
     def recorded(key: str, function: Any) -> Any:
         def call(*args: Any) -> Any:
@@ -90,8 +77,8 @@ def equivalence(ranks: Ranks, folder: Path) -> None:
 
         return call
 
-    np.random.permutation = recorded("permutations", permutation)
-    mdpo.draw_peers = recorded("peers", draw_peers)
+    np.random.permutation = recorded("permutations", np.random.permutation)
+    mdpo.draw_peers = recorded("peers", mdpo.draw_peers)
     for name in CASES:
         updates: list[SimpleNamespace] = []
         record |= {"permutations": [], "peers": [], "updates": updates}
@@ -165,11 +152,10 @@ class Steps(BaseCallback):
 
 
 def stopped(ranks: Ranks, folder: Path) -> None:
-    callback = Steps()
-    model = MDPO("MlpPolicy", make_vec_env("CartPole-v1", n_envs=ranks.share(4, "n_envs")), verbose=1, **SETTINGS)
-    model.learn(1000, [callback])
+    callback, env = Steps(), make_vec_env("CartPole-v1", n_envs=ranks.share(4, "n_envs"))
+    model = MDPO("MlpPolicy", env, verbose=1, **SETTINGS).learn(1000, [callback])
     th.save((model.num_timesteps, callback.seen, np.random.random()), folder / f"stopped {ranks.rank}.pt")
-    model.env.reset()
+    env.reset()
     ranks.gather(ranks.rank)
 
 

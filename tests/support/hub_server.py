@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-Files = dict[str, bytes]
+Files = dict[str, bytes]  # name -> content
 
 
 def sha1(data: bytes) -> str:
@@ -41,18 +41,12 @@ class Repository:
 
 
 class HubServer:
-    """
-    The server, in a thread: ``with HubServer() as hub``.
-
-    :ivar repositories: what is on it, by id
-    :ivar requests: method and path of every request
-    :ivar fail_commits: answer commits with an error 500
-    """
+    """The server, in a thread: ``with HubServer() as hub``."""
 
     def __init__(self) -> None:
-        self.repositories: dict[str, Repository] = {}
-        self.requests: list[str] = []
-        self.fail_commits = False
+        self.repositories: dict[str, Repository] = {}  # by id
+        self.requests: list[str] = []  # method and path
+        self.fail_commits = False  # answer commits with an error 500
         handler = type("BoundHandler", (Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"

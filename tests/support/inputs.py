@@ -17,8 +17,6 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 
 class NoFile(Enum):
-    """What can be in a file's place."""
-
     MISSING = "nothing"
     FOLDER = "a folder"
 
@@ -139,7 +137,7 @@ def _bytes(draw: DrawFn, valid: bytes) -> bytes:
 
 
 def to_yaml(document: Any) -> bytes:
-    """:return: the document as YAML; an ordered dictionary at the top as the zoo writes it, with Python's own type"""
+    """As YAML; an ordered dictionary at the top as the zoo writes it, with Python's own type."""
     dump = yaml.dump if isinstance(document, OrderedDict) else yaml.safe_dump
     return dump(document, allow_unicode=True, sort_keys=False).encode(errors="surrogatepass")
 
@@ -180,23 +178,16 @@ def _saved_models(valid: bytes) -> SearchStrategy[bytes]:
 
 
 def damaged_files(name: str, valid: bytes) -> SearchStrategy[bytes | NoFile]:
-    """
-    :param name: name of a file, which says what kind it is
-    :param valid: valid content
-    :return: damage to its bytes, and to what they mean where there is a reader for that
-    """
-    by_meaning: list[SearchStrategy[bytes]] = []
-    match Path(name).suffix:
-        case ".yml":
-            by_meaning = [_documents(yaml.unsafe_load(valid)).map(to_yaml)]
-        case ".json":
-            by_meaning = [_documents(json.loads(valid)).map(_to_json)]
-        case ".csv":
-            by_meaning = [_tables(valid)]
-        case ".zip" if "checkpoint" not in name:
-            by_meaning = [_saved_models(valid)]
+    """Damage to the bytes of a file, and to what they mean if its name says how to read it."""
+    by_meaning = {
+        ".yml": lambda: _documents(yaml.unsafe_load(valid)).map(to_yaml),
+        ".json": lambda: _documents(json.loads(valid)).map(_to_json),
+        ".csv": lambda: _tables(valid),
+        ".zip": lambda: _bytes(valid) if "checkpoint" in name else _saved_models(valid),
+    }.get(Path(name).suffix, lambda: _bytes(valid))()
     return st.one_of(
-        *by_meaning * 2,
+        by_meaning,
+        by_meaning,
         _bytes(valid),
         st.sampled_from(TRICKS),
         st.one_of(st.binary(max_size=64), st.just(valid), st.sampled_from(NoFile)),
@@ -225,8 +216,6 @@ def argument_lists(
     """
     Options with values good and bad, some of them twice or without their value, and words that belong nowhere.
 
-    :param command: what comes first
-    :param positionals: values of the arguments without a name
     :param options: names -> values, None for a flag
     """
     arguments = [draw(positional) for positional in positionals]

@@ -66,19 +66,11 @@ class TooSlow(Exception):
 
 @dataclass(frozen=True)
 class Surface:
-    """
-    :param name: what it is called
-    :param feed: has an input read, in a folder made by :func:`~tests.support.workspace.make_workspace`
-    :param file: path in that folder of the file that inputs are written to; None if an input is an argument
-    :param arguments: what is generated if it is an argument
-    :param refusals: what may be raised if it is no command; commands refuse by one line and exit code 2
-    """
-
     name: str
-    feed: Callable[[Any], object]
-    file: str | None = None
-    arguments: SearchStrategy[Any] | None = None
-    refusals: tuple[type[Exception], ...] = ()
+    feed: Callable[[Any], object]  # has an input read, in a folder made by make_workspace()
+    file: str | None = None  # in that folder, to which inputs are written; None if an input is an argument
+    arguments: SearchStrategy[Any] | None = None  # what is generated if it is an argument
+    refusals: tuple[type[Exception], ...] = ()  # by functions; commands refuse by one line and exit code 2
 
     @property
     def inputs(self) -> SearchStrategy[Any]:
@@ -87,13 +79,8 @@ class Surface:
 
 @dataclass(frozen=True)
 class Outcome:
-    """
-    :param kind: what happened
-    :param message: what was said, or what is wrong
-    """
-
     kind: Literal["accepted", "refused", "finding"]
-    message: str = ""
+    message: str = ""  # what was said, or what is wrong
 
 
 # The environments of all models in the workspace, the zoo's own programs, processes and clusters
@@ -110,7 +97,7 @@ BEGINNINGS = (
 
 @contextmanager
 def nothing_begins() -> Iterator[None]:
-    """:return: context manager in which nothing is trained or played, and the Hub is on this machine"""
+    """Nothing is trained or played in this context, and the Hub is on this machine."""
     install()
     valid_files()
     with ExitStack() as stack:
@@ -123,12 +110,12 @@ def nothing_begins() -> Iterator[None]:
         yield
 
 
-class Workspace:
-    """
-    A folder with one valid file of every kind.
+# Size and time of every file, None for folders
+State = dict[Path, tuple[int, int] | None]
 
-    :param folder: where to make it
-    """
+
+class Workspace:
+    """A folder with one valid file of every kind."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -136,11 +123,8 @@ class Workspace:
         self.valid = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         self.pristine = self.snapshot()
 
-    def snapshot(self) -> dict[Path, tuple[int, int] | None]:
-        """
-        :return: size and time of everything in it
-        """
-        found: dict[Path, tuple[int, int] | None] = {}
+    def snapshot(self) -> State:
+        found: State = {}
         for root, folders, files in os.walk(self.folder):
             found |= dict.fromkeys(Path(root, name) for name in folders)
             for name in files:
@@ -148,12 +132,8 @@ class Workspace:
                 found[Path(root, name)] = (stat.st_size, stat.st_mtime_ns)
         return found
 
-    def reset(self, now: dict[Path, tuple[int, int] | None]) -> None:
-        """
-        Make everything as it was.
-
-        :param now: what is there
-        """
+    def reset(self, now: State) -> None:
+        """Make everything as it was, given what is there."""
         for path in now.keys() - self.pristine.keys() | {path for path in self.valid if now.get(path, ()) is None}:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for path, content in self.valid.items():
@@ -162,12 +142,8 @@ class Workspace:
                 path.write_bytes(content)
                 self.pristine[path] = _stat(path)
 
-    def put(self, file: str, value: bytes | NoFile) -> dict[Path, tuple[int, int] | None]:
-        """
-        :param file: a file in it
-        :param value: what shall be there
-        :return: what the folder holds then
-        """
+    def put(self, file: str, value: bytes | NoFile) -> State:
+        """Write a file, and return what the folder holds then."""
         path = self.folder / file
         if isinstance(value, bytes):
             path.write_bytes(value)
@@ -179,11 +155,6 @@ class Workspace:
         return {known: stat for known, stat in self.pristine.items() if known != path}
 
     def try_input(self, surface: Surface, value: Input) -> Outcome:
-        """
-        :param surface: a surface
-        :param value: an input
-        :return: what comes of it
-        """
         before = self.pristine if surface.file is None else self.put(surface.file, value)  # type: ignore[arg-type]
         outcome = _run(surface, value)
         after = self.snapshot()
@@ -227,10 +198,8 @@ def _run(surface: Surface, value: Input) -> Outcome:
 
 
 def _of_command(said: str) -> Outcome:
-    lines = [
-        line for line in said.split("\n") if line and "\r" not in line
-    ]  # progress bars end with a line of their own
-    *before, message = lines or [""]
+    # Progress bars end with a line of their own
+    *before, message = [line for line in said.split("\n") if line and "\r" not in line] or [""]
     if not MESSAGE.fullmatch(message):
         return Outcome("finding", f"no message at the end of {said[-300:]!r}")
     if before and not before[0].startswith("usage: "):
@@ -255,26 +224,18 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 def run_zoo(arguments: list[str]) -> None:
-    """:param arguments: of ``python -m sb3_mdpo.zoo``"""
     with patch("sys.argv", ["python -m sb3_mdpo.zoo", *arguments]):
         zoo()
 
 
-def execute(text: str) -> object:
-    """:param text: a command line of sb3-mdpo or of its zoo, or an expression with MDPO"""
+def command(text: str) -> Callable[[Any], object]:
+    """Executes a command line of sb3-mdpo or of its zoo, or an expression with MDPO, whatever the input."""
     match shlex.split(text):
         case ["sb3-mdpo", *arguments]:
-            main(arguments)
+            return lambda _: main(arguments)
         case ["python", "-m", "sb3_mdpo.zoo", *arguments]:
-            run_zoo(arguments)
-        case _:
-            return eval(text, {"MDPO": MDPO})
-    return None
-
-
-def command(text: str) -> Callable[[Any], object]:
-    """:return: what executes this text, whatever the input"""
-    return lambda _: execute(text)
+            return lambda _: run_zoo(arguments)
+    return lambda _: eval(text, {"MDPO": MDPO})
 
 
 @cache
@@ -289,6 +250,8 @@ def _make_model(hyperparams: dict[str, Any]) -> None:
 
 
 MEMBERS = st.lists(st.one_of(st.sampled_from(["MlpPolicy", "CnnPolicy", "a.b", "os.path"]), odd_values), max_size=3)
+ODD = ("detach_peers", "chunk_size", "batch_size", "n_epochs", "clip_range", "clip_range_vf", "normalize_advantage")
+ODD += ("target_kl",)
 HYPERPARAMS = st.fixed_dictionaries(
     {},
     optional={
@@ -304,10 +267,7 @@ HYPERPARAMS = st.fixed_dictionaries(
         "policy_kwargs": st.one_of(
             st.fixed_dictionaries({"member_kwargs": odd_values}), st.lists(odd_values, max_size=3), odd_values
         ),
-        **dict.fromkeys(
-            ["detach_peers", "chunk_size", "batch_size", "n_epochs", "clip_range", "clip_range_vf"], odd_values
-        ),
-        **dict.fromkeys(["normalize_advantage", "target_kl"], odd_values),
+        **dict.fromkeys(ODD, odd_values),
     },
 )
 
@@ -316,14 +276,8 @@ MODELS = st.sampled_from([RUN, "mdpo.zip", "ppo.zip", PLAIN_RUN, "study.yml", "s
 STUDY_FILES = st.sampled_from(["study.yml", "study.yml", "study.yml", "nowhere.yml", ".", "mdpo.zip"])
 RUNS = st.sampled_from([RUN, RUN, PLAIN_RUN, "nowhere", ".", "mdpo.zip", "study.yml", "studies/small"])
 REPOSITORIES = st.one_of(st.sampled_from(["a/b", "a/b/c", "a", "/", "../..", "a b/c"]), words)
-LOADED = {
-    "--seed": numbers,
-    "--device": devices,
-    "--load-best": flag,
-    "--env": st.one_of(st.just(GRID), words),
-    "--output": paths,
-    "-o": paths,
-}
+LOADED = {"--seed": numbers, "--device": devices, "--load-best": flag, "--output": paths, "-o": paths}
+LOADED |= {"--env": st.one_of(st.just(GRID), words)}
 
 
 def _numbers(*names: str) -> dict[str, SearchStrategy[str]]:
@@ -338,24 +292,13 @@ ARGUMENTS: dict[str, tuple[list[SearchStrategy[str]], dict[str, SearchStrategy[s
     ),
     "study run": (
         [STUDY_FILES],
-        {
-            **_numbers("--jobs", "--threads"),
-            "-o": paths,
-            "--device": devices,
-            "--address": words,
-            "--storage": paths,
-            "--engine": st.sampled_from(["ray", "local"]) | words,
-        },
+        {**_numbers("--jobs", "--threads"), "-o": paths, "--device": devices, "--address": words, "--storage": paths}
+        | {"--engine": st.sampled_from(["ray", "local"]) | words},
     ),
     "study plan": (
         [STUDY_FILES],
-        {
-            **_numbers("--machines", "--jobs"),
-            "--steps-per-second": numbers | words,
-            "--measured": paths,
-            "--device": devices,
-            "--json": flag,
-        },
+        {**_numbers("--machines", "--jobs"), "--measured": paths, "--device": devices, "--json": flag}
+        | {"--steps-per-second": numbers | words},
     ),
     "study status": ([STUDY_FILES], {"-o": paths, "--jobs": numbers}),
     "report": ([RUNS], {"-o": paths, "--figures": paths, "--reps": st.one_of(st.sampled_from(["1", "2", "0"]), words)}),
@@ -363,12 +306,8 @@ ARGUMENTS: dict[str, tuple[list[SearchStrategy[str]], dict[str, SearchStrategy[s
     "features": ([MODELS], {**LOADED, **_numbers("--observations", "--draws")}),
     "push": (
         [MODELS, REPOSITORIES],
-        {
-            **_numbers("--episodes", "--n-envs", "--video", "--seed"),
-            **dict.fromkeys(["--private", "--deterministic", "--load-best"], flag),
-            "--device": devices,
-            "-m": words,
-        },
+        {**_numbers("--episodes", "--n-envs", "--video", "--seed"), "--device": devices, "-m": words}
+        | dict.fromkeys(["--private", "--deterministic", "--load-best"], flag),
     ),
     "pull": ([REPOSITORIES], {"-f": paths, "--exp-id": numbers, "--force": flag, "--revision": words}),
     "": ([words], {"--help": flag, "--version": flag}),
@@ -414,15 +353,14 @@ PYTHON_ERRORS = (ValueError, TypeError, OSError)
 
 @cache
 def surfaces() -> dict[str, Surface]:
-    """:return: all of them by name"""
-    resume = argument_lists("train --resume", [RUNS], RESUME)
+    """All of them by name."""
     table = [
         *(
             Surface(f"{name or 'no command'}, arguments", main, None, argument_lists(name, *values))
             for name, values in ARGUMENTS.items()
         ),
         Surface("zoo, arguments", run_zoo, None, st.lists(ZOO_WORDS, max_size=3)),
-        Surface("resume, arguments", run_zoo, None, resume),
+        Surface("resume, arguments", run_zoo, None, argument_lists("train --resume", [RUNS], RESUME)),
         *(
             Surface(name, command(text), file, refusals=PYTHON_ERRORS if text.startswith("MDPO") else ())
             for name, (file, text) in FILES.items()

@@ -47,17 +47,8 @@ STUDY: dict[str, Any] = {
     "resources": {"cpus": 1, "gpus": 0.25, "retries": 2},
 }
 STUDY_RUN = f"studies/small/{GRID}_20_mdpo_3"
-ARGS = OrderedDict(
-    algo="mdpo",
-    conf_file="c.yml",
-    device="cpu",
-    env=GRID,
-    env_kwargs=None,
-    gym_packages=[],
-    n_timesteps=-1,
-    seed=1,
-    vec_env="dummy",
-)
+ARGS = OrderedDict(algo="mdpo", conf_file="c.yml", device="cpu", env=GRID, env_kwargs=None, gym_packages=[])
+ARGS |= {"n_timesteps": -1, "seed": 1, "vec_env": "dummy"}
 CONFIG = OrderedDict(
     vec_env_wrapper="sb3_mdpo.envs.native_vec_env",
     batch_size=16,
@@ -82,20 +73,17 @@ class SharedFolder(Repository):
 
 @contextmanager
 def stand_in_for_the_hub() -> Iterator[HubServer]:
-    """:return: context manager in which huggingface_hub talks to a server on this machine"""
+    """In this context huggingface_hub talks to a server on this machine."""
     disable_progress_bars()
     with HubServer() as hub, patch.dict(os.environ, HF_TOKEN="hf_dummy", NO_PROXY="127.0.0.1"):
-        urls = {
-            "ENDPOINT": hub.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-        }
-        with patch.multiple(constants, **urls):
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        with patch.multiple(constants, ENDPOINT=hub.url, HUGGINGFACE_CO_URL_TEMPLATE=template):
             yield hub
 
 
 @contextmanager
 def working_folder(folder: str | Path) -> Iterator[None]:
-    """:param folder: the working folder inside of the context manager"""
+    """:param folder: the working folder in this context"""
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -163,7 +151,7 @@ def _write_study_run() -> None:
 
 @cache
 def valid_files() -> dict[str, bytes]:
-    """:return: path -> content of the folder's files"""
+    """Path -> content."""
     silence = io.StringIO()
     with TemporaryDirectory() as folder, working_folder(folder), redirect_stdout(silence), redirect_stderr(silence):
         _write_all()
@@ -172,7 +160,6 @@ def valid_files() -> dict[str, bytes]:
 
 
 def make_workspace(folder: Path) -> None:
-    """:param folder: where to write the files"""
     for name, content in valid_files().items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
