@@ -5,6 +5,7 @@ A new surface is one more :class:`Surface`. Commands run until they would train,
 (:class:`WorkBegins`): whatever gets that far was accepted.
 """
 
+import argparse
 import io
 import os
 import re
@@ -31,7 +32,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.cli.main import main
+from sb3_mdpo.cli.main import main, make_parser
 from sb3_mdpo.envs import TexturedGridVecEnv
 from sb3_mdpo.zoo.__main__ import main as zoo
 from sb3_mdpo.zoo.hook import install
@@ -250,6 +251,8 @@ def _make_model(hyperparams: dict[str, Any]) -> None:
 
 
 MEMBERS = st.lists(st.one_of(st.sampled_from(["MlpPolicy", "CnnPolicy", "a.b", "os.path"]), odd_values), max_size=3)
+MEMBER_KWARGS = st.fixed_dictionaries({"member_kwargs": odd_values})
+SCHEDULES = st.sampled_from(["lin", "warmup", "linear"])
 ODD = ("detach_peers", "chunk_size", "batch_size", "n_epochs", "clip_range", "clip_range_vf", "normalize_advantage")
 ODD += ("target_kl",)
 HYPERPARAMS = st.fixed_dictionaries(
@@ -257,61 +260,49 @@ HYPERPARAMS = st.fixed_dictionaries(
     optional={
         "policy": st.one_of(MEMBERS, words, odd_values),
         "n_policies": st.one_of(st.integers(-2, 9), st.sampled_from([None, "2", 2.5, 2.0, True, [2]])),
-        "distill_coef": st.one_of(
-            words, st.builds("{}_{}".format, st.sampled_from(["lin", "warmup", "linear"]), words), odd_values
-        ),
+        "distill_coef": st.one_of(words, st.builds("{}_{}".format, SCHEDULES, words), odd_values),
         "distill_mode": st.one_of(st.sampled_from(["all", "random"]), odd_values),
         "precision": st.one_of(st.sampled_from(["fp32", "bf16", "auto"]), odd_values),
         "compile": st.one_of(st.just("yes"), st.integers(2, 5), st.none()),
         "predict_with": st.one_of(st.sampled_from(["ensemble", 0, 1]), odd_values),
-        "policy_kwargs": st.one_of(
-            st.fixed_dictionaries({"member_kwargs": odd_values}), st.lists(odd_values, max_size=3), odd_values
-        ),
+        "policy_kwargs": MEMBER_KWARGS | st.lists(odd_values, max_size=3) | odd_values,
         **dict.fromkeys(ODD, odd_values),
     },
 )
 
-flag = None
 MODELS = st.sampled_from([RUN, "mdpo.zip", "ppo.zip", PLAIN_RUN, "study.yml", "studies/small", "nowhere", "", "."])
 STUDY_FILES = st.sampled_from(["study.yml", "study.yml", "study.yml", "nowhere.yml", ".", "mdpo.zip"])
 RUNS = st.sampled_from([RUN, RUN, PLAIN_RUN, "nowhere", ".", "mdpo.zip", "study.yml", "studies/small"])
 REPOSITORIES = st.one_of(st.sampled_from(["a/b", "a/b/c", "a", "/", "../..", "a b/c"]), words)
-LOADED = {"--seed": numbers, "--device": devices, "--load-best": flag, "--output": paths, "-o": paths}
-LOADED |= {"--env": st.one_of(st.just(GRID), words)}
+# Values of the arguments of sb3-mdpo by their names; those of others follow from their types
+POSITIONALS = dict.fromkeys(["path", "paths", "run_folder"], MODELS)
+POSITIONALS |= {"file": STUDY_FILES, "folder": RUNS, "repo_id": REPOSITORIES}
+OPTIONS = {"device": devices, "env": st.just(GRID) | words, "storage": paths, "reps": st.sampled_from(["1", "2", "0"])}
 
 
-def _numbers(*names: str) -> dict[str, SearchStrategy[str]]:
-    return dict.fromkeys(names, numbers)
+def _values(option: argparse.Action) -> SearchStrategy[str] | None:
+    if option.nargs == 0:
+        return None  # a flag
+    if option.choices:
+        return st.sampled_from(list(option.choices)) | words
+    by_type = {None: words, Path: paths}
+    return OPTIONS.get(option.dest, by_type.get(option.type, numbers | words))
 
 
-# Command -> values of its arguments without a name, and of its options
-ARGUMENTS: dict[str, tuple[list[SearchStrategy[str]], dict[str, SearchStrategy[str] | None]]] = {
-    "evaluate": (
-        [MODELS],
-        {**LOADED, **_numbers("--levels", "--start-level", "--episodes", "--n-envs"), "--deterministic": flag},
-    ),
-    "study run": (
-        [STUDY_FILES],
-        {**_numbers("--jobs", "--threads"), "-o": paths, "--device": devices, "--address": words, "--storage": paths}
-        | {"--engine": st.sampled_from(["ray", "local"]) | words},
-    ),
-    "study plan": (
-        [STUDY_FILES],
-        {**_numbers("--machines", "--jobs"), "--measured": paths, "--device": devices, "--json": flag}
-        | {"--steps-per-second": numbers | words},
-    ),
-    "study status": ([STUDY_FILES], {"-o": paths, "--jobs": numbers}),
-    "report": ([RUNS], {"-o": paths, "--figures": paths, "--reps": st.one_of(st.sampled_from(["1", "2", "0"]), words)}),
-    "robustness": ([MODELS], {**LOADED, **_numbers("--states", "--draws")}),
-    "features": ([MODELS], {**LOADED, **_numbers("--observations", "--draws")}),
-    "push": (
-        [MODELS, REPOSITORIES],
-        {**_numbers("--episodes", "--n-envs", "--video", "--seed"), "--device": devices, "-m": words}
-        | dict.fromkeys(["--private", "--deterministic", "--load-best"], flag),
-    ),
-    "pull": ([REPOSITORIES], {"-f": paths, "--exp-id": numbers, "--force": flag, "--revision": words}),
-    "": ([words], {"--help": flag, "--version": flag}),
-}
+def _commands(parser: argparse.ArgumentParser, name: str = "") -> Iterator[Surface]:
+    """The arguments of a command, and of those below it."""
+    positionals, options = [], {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            positionals.append(words)
+            for below, its_parser in action.choices.items():
+                yield from _commands(its_parser, f"{name} {below}".strip())
+        elif action.option_strings:
+            options |= dict.fromkeys(action.option_strings, _values(action))
+        else:
+            positionals.append(POSITIONALS[action.dest])
+    yield Surface(f"{name or 'no command'}, arguments", main, None, argument_lists(name, positionals, options))
+
 
 # Surface -> file, and the command or expression that reads it
 FILES = {
@@ -327,11 +318,11 @@ FILES = {
     "push, args.yml": (f"{SETTINGS}/args.yml", f"sb3-mdpo push {RUN} a/b --device cpu"),
     **{
         f"report, {name}": (f"{folder}/{name}", f"sb3-mdpo report {folder} -o page.html --reps 2")
-        for folder, names in (
-            (RUN, ("generalization.csv", "robustness.json", "features.json")),
-            (PLAIN_RUN, ("0.monitor.csv", "evaluations.npz")),
-            ("results", ("results.csv",)),
-        )
+        for folder, names in {
+            RUN: ("generalization.csv", "robustness.json", "features.json"),
+            PLAIN_RUN: ("0.monitor.csv", "evaluations.npz"),
+            "results": ("results.csv",),
+        }.items()
         for name in names
     },
     "report, command.txt": (f"{SETTINGS}/command.txt", f"sb3-mdpo report {RUN} -o page.html --reps 2"),
@@ -347,7 +338,7 @@ FILES = {
     },
 }
 ZOO_WORDS = st.one_of(st.sampled_from(["train", "enjoy", "hyperparams", "record_video", "Train"]), words)
-RESUME = {"--device": devices, **_numbers("--num-threads", "--verbose"), "--progress": flag}
+RESUME = {"--device": devices, "--num-threads": numbers, "--verbose": numbers, "--progress": None}
 PYTHON_ERRORS = (ValueError, TypeError, OSError)
 
 
@@ -355,10 +346,7 @@ PYTHON_ERRORS = (ValueError, TypeError, OSError)
 def surfaces() -> dict[str, Surface]:
     """All of them by name."""
     table = [
-        *(
-            Surface(f"{name or 'no command'}, arguments", main, None, argument_lists(name, *values))
-            for name, values in ARGUMENTS.items()
-        ),
+        *_commands(make_parser()),
         Surface("zoo, arguments", run_zoo, None, st.lists(ZOO_WORDS, max_size=3)),
         Surface("resume, arguments", run_zoo, None, argument_lists("train --resume", [RUNS], RESUME)),
         *(
