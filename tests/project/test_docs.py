@@ -31,11 +31,8 @@ SHORTER = {
 def python_blocks(page: Path) -> list[tuple[int, str]]:
     """The blocks to run, each with the number of its first line."""
     text = page.read_text()
-    return [
-        (text.count("\n", 0, match.start("code")) + 1, match["code"])
-        for match in BLOCK.finditer(text)
-        if match["note"] is None
-    ]
+    blocks = (match for match in BLOCK.finditer(text) if match["note"] is None)
+    return [(text.count("\n", 0, block.start("code")) + 1, block["code"]) for block in blocks]
 
 
 def test_site_builds_without_warnings(tmp_path):
@@ -101,37 +98,28 @@ def test_every_feature_of_sb3_names_a_test():
     assert not [feature for feature, _ppo, mdpo in features if "TODO" in mdpo or not NAMED_TEST.search(mdpo)]
 
 
-def test_every_argument_has_its_place():
-    text = (ROOT / "docs" / "parameters.md").read_text()
+def test_every_argument_has_its_place_and_default():
+    text, arguments = (ROOT / "docs" / "parameters.md").read_text(), dict(inspect.signature(MDPO.__init__).parameters)
+    del arguments["self"]
     described = set(re.findall(r"^### `(\w+)`$", text, re.MULTILINE)) | set(re.findall(r"^\| `(\w+)` \|", text, re.M))
-    assert described == set(inspect.signature(MDPO.__init__).parameters) - {"self"}
-
-
-def test_defaults_are_those_of_the_code():
-    text = (ROOT / "docs" / "parameters.md").read_text()
+    assert described == set(arguments)
     told = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", text, re.M))
     told |= {name: value.strip("`") for name, value in re.findall(r"^### `(\w+)`\n\n\*Default (\S+)\.\*", text, re.M)}
-    for name, parameter in inspect.signature(MDPO.__init__).parameters.items():
-        if name in told:
-            assert ast.literal_eval(told[name]) == parameter.default, name
-    assert len(told) == len(inspect.signature(MDPO.__init__).parameters) - len(
-        ("self", "policy", "env", "policy_kwargs")
-    )
+    assert set(told) == set(arguments) - {"policy", "env", "policy_kwargs"}
+    for name, value in told.items():
+        assert ast.literal_eval(value) == arguments[name].default, name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_relative_links_lead_somewhere(page):
-    links = {link.partition("#")[0] for link in LINK.findall(page.read_text()) if "://" not in link}
-    assert not [link for link in links if link and not (page.parent / link).exists()]
-
-
-def test_links_between_pages_lead_to_a_heading():
-    """Sphinx checks those between pages of the site; the README is not among them."""
+def test_relative_links_lead_somewhere_and_those_of_the_readme_to_a_heading():
+    """Sphinx checks the headings in links between pages of the site; the README is not among them."""
     anchors = {page.name: headings(page) for page in PAGES}
-    for link in LINK.findall((ROOT / "README.md").read_text()):
-        path, _, anchor = link.partition("#")
-        if anchor and "://" not in link:
-            assert anchor in anchors[Path(path).name or "README.md"], link
+    for page in PAGES:
+        for link in LINK.findall(page.read_text()):
+            path, _, anchor = link.partition("#")
+            if "://" not in link:
+                assert (page.parent / path).exists(), link
+                if anchor and page.name == "README.md":
+                    assert anchor in anchors[Path(path).name or "README.md"], link
 
 
 def headings(page: Path) -> set[str]:
