@@ -159,20 +159,16 @@ def test_two_processes_equal_a_single_one_up_to_rounding(name: str, trained: tup
     assert any(ours)
 
 
-def test_the_first_process_ends_the_training_of_all(trained: tuple[Path, str]) -> None:
+def test_the_first_process_ends_the_training_of_all_and_models_are_ordinary_files(trained: tuple[Path, str]) -> None:
     folder, output = trained
-    (steps, seen, drawn), (steps_of_other, seen_of_other, drawn_of_other) = (
-        th.load(folder / f"stopped {rank}.pt", weights_only=False) for rank in range(SIZE)
-    )
+    stopped = [th.load(folder / f"stopped {rank}.pt", weights_only=False) for rank in range(SIZE)]
+    (steps, seen, drawn), (steps_of_other, seen_of_other, drawn_of_other) = stopped
     assert steps == steps_of_other == 200
     assert seen == list(range(4, 204, 4))
     assert not seen_of_other
     assert drawn != drawn_of_other
     assert output.count("total_timesteps") == 3  # of 64, 128 and 192 steps, once each
-
-
-def test_models_of_several_processes_are_ordinary_files(trained: tuple[Path, str]) -> None:
-    models = [MDPO.load(trained[0] / f"two policies {rank}.zip") for rank in range(SIZE)]
+    models = [MDPO.load(folder / f"two policies {rank}.zip") for rank in range(SIZE)]
     assert_same_parameters(models[0].policy, models[1].policy)
     assert models[0].num_timesteps == ROLLOUTS * 16 * N_ENVS
 
@@ -280,26 +276,29 @@ def test_a_single_process_is_restarted_and_its_job_can_be_started_again(tmp_path
     assert MDPO.load(tmp_path / SAVED / "CartPole-v1.zip").num_timesteps == 1536
 
 
+BEGUN = Path("here/mdpo/Env_1")
+
+
 @pytest.fixture
 def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """In place of torchrun, in a folder with a run that it began."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "sb3_mdpo.zoo", "train", "-f", "here"])
-    (tmp_path / "here" / "mdpo" / "Env_1" / "checkpoints").mkdir(parents=True)
-    sign(Path("here/mdpo/Env_1"))
+    (BEGUN / "checkpoints").mkdir(parents=True)
+    sign(BEGUN)
     return monkeypatch
 
 
-def sign_anew(folder: Path) -> None:
-    (folder / JOB).unlink()
-    sign(folder)
+def sign_anew() -> None:
+    (BEGUN / JOB).unlink()
+    sign(BEGUN)
 
 
 def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
     assert run_to_resume() is None  # without checkpoints
-    Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
-    assert run_to_resume() == Path("here/mdpo/Env_1")
+    (BEGUN / "checkpoints" / "checkpoint_000000000064.zip").touch()
+    assert run_to_resume() == BEGUN
     launcher.setattr(sys, "orig_argv", [*sys.orig_argv, "--seed", "2"])
     with pytest.raises(ValueError, match=r"--rdzv-id=7 belongs to here/mdpo/Env_1, which was .* -f here`: "):
         run_to_resume()
@@ -308,17 +307,17 @@ def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
 
 
 def test_runs_of_jobs_without_an_id(launcher: pytest.MonkeyPatch) -> None:
-    Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
+    (BEGUN / "checkpoints" / "checkpoint_000000000064.zip").touch()
     launcher.setenv("TORCHELASTIC_RUN_ID", "none")
-    sign_anew(Path("here/mdpo/Env_1"))
+    sign_anew()
     assert run_to_resume() is None  # perhaps of an earlier process with the launcher's number
     launcher.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert run_to_resume() == Path("here/mdpo/Env_1")
+    assert run_to_resume() == BEGUN
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_1/0/error.json")
     assert run_to_resume() is None  # of another launcher
-    sign_anew(Path("here/mdpo/Env_1"))
+    sign_anew()
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_2/0/error.json")
-    assert run_to_resume() == Path("here/mdpo/Env_1")
+    assert run_to_resume() == BEGUN
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_two/attempt_2/0/error.json")
     assert run_to_resume() is None
     launcher.setenv("GROUP_WORLD_SIZE", "2")
@@ -365,8 +364,8 @@ def test_restarted_processes_do_not_look_for_the_dead_ones(tmp_path: Path) -> No
 # One process at a time
 
 
-def fake_ranks(rank: int = 0, size: int = 2) -> TorchRanks:
-    return TorchRanks(rank, size, rank)
+def fake_ranks(rank: int = 0) -> TorchRanks:
+    return TorchRanks(rank, 2, rank)
 
 
 def test_moments_of_several_processes_by_hand() -> None:
@@ -377,9 +376,7 @@ def test_moments_of_several_processes_by_hand() -> None:
     ours = normalized(th.tensor([[3.0, 6.0]]), averaged, 2)
     th.testing.assert_close(ours, th.tensor([[0.0, 3 / (14 / 3) ** 0.5]]))
     th.testing.assert_close(ours[0], normalize_advantages(th.tensor([1.0, 2.0, 3.0, 6.0]))[2:])
-
-
-def test_a_single_sample_of_all_processes_is_not_normalised() -> None:
+    # A single sample of all processes is not normalised
     alone = th.tensor([[5.0], [7.0]])
     th.testing.assert_close(normalized(alone, powers(alone), 1), alone)
     th.testing.assert_close(ALONE.normalize(list(alone)), list(alone))
@@ -389,9 +386,8 @@ def test_a_single_sample_of_all_processes_is_not_normalised() -> None:
 def test_statistics_of_all_environments_are_those_of_one_process(shape: tuple[int, ...]) -> None:
     """Also far from 0, where squares lose their digits."""
     rng = np.random.default_rng(0)
-    expected, start = RunningMeanStd(shape=shape), RunningMeanStd(shape=shape)
-    waiting: list[Any] = []
-    first = GlobalMeanStd(start.copy(), lambda sums: waiting.append(sums) or sums, 2)
+    expected = RunningMeanStd(shape=shape)
+    first = GlobalMeanStd(expected.copy(), lambda sums: sums, 2)
     for _ in range(20):
         batches = rng.normal(1e6, 0.1, (2, 4, *shape))
         expected.update(batches.reshape(8, *shape))

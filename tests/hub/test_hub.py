@@ -20,7 +20,7 @@ from sb3_mdpo.hub.redaction import plain, plain_command, without_places
 from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization
 from sb3_mdpo.lab.generalization.results import confidence_interval
 from sb3_mdpo.zoo.run import Run, read_run
-from tests.support.helpers import assert_same_parameters
+from tests.support.helpers import assert_same_parameters, refusal
 from tests.support.hub_commands import command, files_in, refused
 
 FRUITBOT, CARTPOLE = "procgen-fruitbot-easy-v0", "CartPole-v1"
@@ -324,12 +324,6 @@ def test_push_offline_uploads_nothing(hub, workdir, cartpole):
     assert len(hub.requests) == requests
 
 
-def refused_here(capsys, name: str, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        main([name, *arguments])
-    return refused(subprocess.CompletedProcess([], ended.value.code, *capsys.readouterr()), name)
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -342,7 +336,7 @@ def refused_here(capsys, name: str, *arguments: str) -> str:
 def test_push_of_what_is_not_a_run(cartpole, tmp_path, capsys, damage, message):
     run = Path(shutil.copytree(cartpole, tmp_path / "run"))
     damage(run)
-    assert message in refused_here(capsys, "push", str(run), "alice/never")
+    assert message in refusal(capsys, main, "push", str(run), "alice/never")
 
 
 def rewrite(run: Path, **changes: object) -> None:
@@ -360,7 +354,7 @@ def rewrite(run: Path, **changes: object) -> None:
     ],
 )
 def test_push_with_arguments_that_cannot_be(fruitbot, capsys, arguments, message):
-    assert message in refused_here(capsys, "push", str(fruitbot), *arguments.split())
+    assert message in refusal(capsys, main, "push", str(fruitbot), *arguments.split())
 
 
 @pytest.mark.parametrize(
@@ -433,7 +427,7 @@ def test_help_needs_neither_torch_nor_the_hub(tmp_path):
 
 def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr("sb3_mdpo.utils.optional_dependencies.find_spec", lambda name: None)
-    line = refused_here(capsys, "pull", "alice/cart")
+    line = refusal(capsys, main, "pull", "alice/cart")
     assert line == "sb3-mdpo pull: huggingface_hub is not installed: run pip install 'sb3-mdpo[hub]'."
 
 

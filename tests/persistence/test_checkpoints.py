@@ -246,26 +246,6 @@ def test_a_copied_run_leaves_the_one_that_it_was_copied_from_alone(tmp_path: Pat
     assert len(list(other.glob("events.*"))) == len(list(one.glob("events.*")))
 
 
-class SharingEnv(gym.Env):
-    """The part of its state that it changes is a view of the one that it shows."""
-
-    observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
-    action_space = spaces.Discrete(2)
-
-    def __init__(self) -> None:
-        self.grid = np.zeros(4, np.float32)
-        self.inner = self.grid[1:3]
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.grid[:] = self.np_random.random(4)
-        return self.grid.copy(), {}
-
-    def step(self, action: Any) -> Any:
-        self.inner += 0.1 if action else -0.1
-        return self.grid.copy(), -float(abs(self.grid[1])), bool(abs(self.grid[1]) > 1), False, {}
-
-
 class Shrinking(BaseCallback):
     """Holds on to parameters of the model, and changes them."""
 
@@ -281,11 +261,11 @@ class Shrinking(BaseCallback):
             parameter.mul_(0.99)
 
 
-def test_what_shares_memory_does_so_after_a_crash(tmp_path: Path) -> None:
+def test_callbacks_hold_the_models_parameters_after_a_crash(tmp_path: Path) -> None:
     def run(folder: Path, crash_at: float = np.inf) -> MDPO | None:
         Crashing.at = crash_at
         with suppress(Crash):
-            return learn(folder, Shrinking(), Crashing(), env=make_vec_env(SharingEnv, 2, seed=0), resume=True)
+            return learn(folder, Shrinking(), Crashing(), env=make_vec_env("CartPole-v1", 2, seed=0), resume=True)
         return None
 
     assert_same_models(interrupted(run, tmp_path / "again", 100), run(tmp_path / "alone"))
@@ -408,11 +388,8 @@ def test_a_signal_during_a_write_that_fails_ends_the_training(tmp_path: Path, mo
 
 
 def test_a_second_signal_meets_what_handled_it_before(tmp_path: Path) -> None:
-    class BeforeError(Exception):
-        pass
-
     def handle(*_: Any) -> None:
-        raise BeforeError
+        raise Crash
 
     def twice() -> None:
         try:
@@ -422,7 +399,7 @@ def test_a_second_signal_meets_what_handled_it_before(tmp_path: Path) -> None:
 
     before = signal.signal(signal.SIGTERM, handle)
     try:
-        with pytest.raises(BeforeError):
+        with pytest.raises(Crash):
             learn(tmp_path, AtStep(100, twice))
     finally:
         signal.signal(signal.SIGTERM, before)

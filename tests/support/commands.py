@@ -34,13 +34,18 @@ _context.set_forkserver_preload(PRELOADED)
 
 
 def run(
-    command: str | list[str], cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 300
+    command: str | list[str],
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 300,
+    check: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """
     :param command: ``rl_zoo3 ...``, ``sb3-mdpo ...``, ``python -m MODULE ...`` or ``python FILE ...``
     :param cwd: working folder
     :param env: variables to set; what torch or the start-up hook reads while they are imported has no effect
     :param timeout: seconds after which the process is killed and ``subprocess.TimeoutExpired`` raised
+    :param check: whether the test fails unless the exit code is 0
     :return: exit code and what it wrote
     """
     argv = shlex.split(command) if isinstance(command, str) else list(command)
@@ -54,6 +59,7 @@ def run(
             process.join()
             raise subprocess.TimeoutExpired(argv, timeout)
         stdout, stderr = (path.read_text() if path.exists() else "" for path in outputs)
+    assert not check or process.exitcode == 0, stdout[-3000:] + stderr[-3000:]
     return subprocess.CompletedProcess(argv, process.exitcode, stdout, stderr)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,9 +53,8 @@ class Recorder(VecEnvWrapper):
         return self.resets[-1].copy()
 
     def step_wait(self) -> Any:
-        obs, rewards, dones, infos = self.venv.step_wait()
-        self.steps.append((obs.copy(), rewards.copy(), dones.copy(), infos))
-        return obs, rewards, dones, infos
+        self.steps.append(self.venv.step_wait())
+        return deepcopy(self.steps[-1])
 
 
 def train_and_record(model: MDPO, train: Any, updates: list[SimpleNamespace]) -> None:
@@ -87,15 +87,10 @@ def equivalence(ranks: Ranks, folder: Path) -> None:
         model.train = partial(train_and_record, model, model.train, updates)  # type: ignore[method-assign]
         model.learn(ROLLOUTS * model.n_steps * N_ENVS, log_interval=None)
         normalize = model.get_vec_normalize_env()
-        record |= {
-            "resets": recorder.resets,
-            "steps": recorder.steps,
-            "obs_rms": vars(normalize.obs_rms.copy()),
-            "ret_rms": vars(normalize.ret_rms.copy()),
-            "episodes": [[episode["r"] for episode in episodes] for episodes in model.member_ep_info_buffers],
-            "num_timesteps": model.num_timesteps,
-            "trained_samples": model.trained_samples,
-        }
+        record |= {"resets": recorder.resets, "steps": recorder.steps}
+        record |= {name: vars(getattr(normalize, name).copy()) for name in ("obs_rms", "ret_rms")}
+        record |= {name: getattr(model, name) for name in ("num_timesteps", "trained_samples")}
+        record["episodes"] = [[episode["r"] for episode in episodes] for episodes in model.member_ep_info_buffers]
         th.save(record, folder / f"{name} {ranks.rank}.pt")
         model.save(folder / f"{name} {ranks.rank}.zip")
 
@@ -114,9 +109,6 @@ class OnEveryRank(BaseCallback):
             self.act()
         return True
 
-    def act(self) -> None:
-        raise NotImplementedError
-
 
 class Hang(OnEveryRank):
     def act(self) -> None:
@@ -130,13 +122,9 @@ class Poison(OnEveryRank):
             next(self.model.policy.members[1].parameters()).fill_(th.nan)
 
 
-def disturbed(callback: type[OnEveryRank]) -> Any:
-    def program(ranks: Ranks, folder: Path) -> None:
-        env = make_vec_env("CartPole-v1", n_envs=ranks.share(4, "n_envs"))
-        model = MDPO("MlpPolicy", env, **SETTINGS)
-        model.learn(100_000, [callback(rank=1, at_step=160)])
-
-    return program
+def disturbed(callback: type[OnEveryRank], ranks: Ranks, folder: Path) -> None:
+    env = make_vec_env("CartPole-v1", n_envs=ranks.share(4, "n_envs"))
+    MDPO("MlpPolicy", env, **SETTINGS).learn(100_000, [callback(rank=1, at_step=160)])
 
 
 class Steps(BaseCallback):
@@ -176,13 +164,11 @@ def in_order(ranks: Ranks, folder: Path) -> None:
 def come_late(rank: int, folder: Path) -> None:
     """After the restart, rank 1 joins when rank 0 has looked for it once, and found the dead one."""
     looked = folder / "looked"
-    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        return
-    if rank == 1:
-        wait_until(looked.exists)
-    else:
-        clock: Any = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: looked.touch())
-        launch.time = clock
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "1":
+        if rank == 1:
+            wait_until(looked.exists)
+        else:
+            launch.time = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: looked.touch())
 
 
 def start_together(rank: int, folder: Path) -> None:
@@ -192,7 +178,7 @@ def start_together(rank: int, folder: Path) -> None:
 
 
 BEFORE = {"late": come_late, "hang": start_together}
-PROGRAMS = {"in_order": in_order, "hang": disturbed(Hang), "poison": disturbed(Poison), "late": late}
+PROGRAMS = {"in_order": in_order, "hang": partial(disturbed, Hang), "poison": partial(disturbed, Poison), "late": late}
 
 if __name__ == "__main__":
     th.set_num_threads(1)

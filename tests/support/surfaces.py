@@ -7,7 +7,6 @@ A new surface is one more :class:`Surface`. Commands run until they would train,
 
 import argparse
 import io
-import os
 import re
 import runpy
 import shlex
@@ -20,6 +19,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -111,66 +111,45 @@ def nothing_begins() -> Iterator[None]:
         yield
 
 
-# Size and time of every file, None for folders
-State = dict[Path, tuple[int, int] | None]
-
-
 class Workspace:
     """A folder with one valid file of every kind."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        make_workspace(folder)
-        self.valid = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        self.reset()
+
+    def reset(self) -> None:
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        make_workspace(self.folder)
         self.pristine = self.snapshot()
 
-    def snapshot(self) -> State:
-        found: State = {}
-        for root, folders, files in os.walk(self.folder):
-            found |= dict.fromkeys(Path(root, name) for name in folders)
-            for name in files:
-                stat = os.lstat(os.path.join(root, name))
-                found[Path(root, name)] = (stat.st_size, stat.st_mtime_ns)
-        return found
+    def snapshot(self) -> dict[Path, tuple[int, int] | None]:
+        """Size and time of every file, None for folders."""
+        stats = {path: path.lstat() for path in self.folder.rglob("*")}
+        return {path: None if S_ISDIR(it.st_mode) else (it.st_size, it.st_mtime_ns) for path, it in stats.items()}
 
-    def reset(self, now: State) -> None:
-        """Make everything as it was, given what is there."""
-        for path in now.keys() - self.pristine.keys() | {path for path in self.valid if now.get(path, ()) is None}:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        for path, content in self.valid.items():
-            if now.get(path) != self.pristine[path]:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-                self.pristine[path] = _stat(path)
-
-    def put(self, file: str, value: bytes | NoFile) -> State:
-        """Write a file, and return what the folder holds then."""
+    def put(self, file: str, value: bytes | NoFile) -> None:
         path = self.folder / file
         if isinstance(value, bytes):
             path.write_bytes(value)
-            return self.pristine | {path: _stat(path)}
-        path.unlink()
-        if value is NoFile.FOLDER:
-            path.mkdir()
-            return self.pristine | {path: None}
-        return {known: stat for known, stat in self.pristine.items() if known != path}
+        else:
+            path.unlink()
+            if value is NoFile.FOLDER:
+                path.mkdir()
 
     def try_input(self, surface: Surface, value: Input) -> Outcome:
-        before = self.pristine if surface.file is None else self.put(surface.file, value)  # type: ignore[arg-type]
-        outcome = _run(surface, value)
-        after = self.snapshot()
+        if surface.file is not None:
+            self.put(surface.file, value)  # type: ignore[arg-type]
+        before, outcome, after = self.snapshot(), _run(surface, value), self.snapshot()
         if outcome.kind == "refused" and surface.file is not None and not _names(outcome.message, surface.file):
             outcome = Outcome("finding", f"does not name {surface.file}: {outcome.message}")
         if outcome.kind == "refused" and after != before:
             changed = sorted({str(path) for path, _ in before.items() ^ after.items()})
             outcome = Outcome("finding", f"changed {', '.join(changed)} though it said: {outcome.message}")
-        self.reset(after)
+        if after != self.pristine:
+            self.reset()
         return outcome
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _names(message: str, file: str) -> bool:
