@@ -229,9 +229,8 @@ def files(folder: Path) -> set[str]:
     return {name for name in files_in(folder) if "tfevents" not in name}
 
 
-def test_killed_processes_are_restarted_or_resumed_by_hand_and_all_end_where_they_would_have(
-    alone: tuple[Path, str], tmp_path: Path
-) -> None:
+def test_killed_runs_are_restarted_or_resumed_by_hand(alone: tuple[Path, str], tmp_path: Path) -> None:
+    """And end where they would have."""
     killed = zoo(tmp_path, "--max-restarts=1")
     kill_one(killed, tmp_path, times=2)
     output = output_of(killed, succeeds=False)

@@ -87,7 +87,7 @@ def _documents(draw: DrawFn, valid: Any) -> Any:
 def _tables(valid: bytes) -> SearchStrategy[bytes]:
     """A CSV file with changes in its rows or in its columns."""
     rows = list(csv.reader(io.StringIO(valid.decode())))
-    columns = [list(column) for column in zip(*rows, strict=True)]
+    columns = [list(column) for column in zip_longest(*rows, fillvalue="")]
 
     def lists(document: Any) -> list[list[Any]]:
         lines = document if isinstance(document, list) else [document]

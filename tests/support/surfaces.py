@@ -62,7 +62,7 @@ class WorkBegins(Exception):
 
 
 class TooSlow(Exception):
-    """Raised where an input takes too long, in whatever way."""
+    """Raised if an input takes too long."""
 
 
 @dataclass(frozen=True)
@@ -129,18 +129,14 @@ class Workspace:
         stats = {path: path.lstat() for path in self.folder.rglob("*")}
         return {path: None if S_ISDIR(it.st_mode) else (it.st_size, it.st_mtime_ns) for path, it in stats.items()}
 
-    def put(self, file: str, value: bytes | NoFile) -> None:
-        path = self.folder / file
-        if isinstance(value, bytes):
-            path.write_bytes(value)
-        else:
-            path.unlink()
-            if value is NoFile.FOLDER:
-                path.mkdir()
-
     def try_input(self, surface: Surface, value: Input) -> Outcome:
         if surface.file is not None:
-            self.put(surface.file, value)  # type: ignore[arg-type]
+            path = self.folder / surface.file
+            path.unlink()
+            if isinstance(value, bytes):
+                path.write_bytes(value)
+            elif value is NoFile.FOLDER:
+                path.mkdir()
         before, outcome, after = self.snapshot(), _run(surface, value), self.snapshot()
         if outcome.kind == "refused" and surface.file is not None and not _names(outcome.message, surface.file):
             outcome = Outcome("finding", f"does not name {surface.file}: {outcome.message}")
