@@ -50,6 +50,20 @@ def json_rows(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "progress.json").read_text().splitlines()]
 
 
+def table(text: str) -> set[str]:
+    """The names in SB3's tables, with their group."""
+    names, group = set(), ""
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            continue
+        name, value = (cell.strip() for cell in line.strip("|").split("|"))
+        if value:
+            names.add(group + name)
+        else:
+            group = name
+    return names
+
+
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory) -> dict[type, Path]:
     """The same run of PPO and MDPO, each written in all formats at once."""
@@ -64,7 +78,12 @@ def logs(tmp_path_factory) -> dict[type, Path]:
 
 
 def test_keys_are_ppos_and_those_of_the_members_in_every_format(logs):
-    for read in (lambda folder: csv_rows(folder)[-1], lambda folder: json_rows(folder)[-1], scalars):
+    for read in (
+        lambda folder: csv_rows(folder)[-1],
+        lambda folder: json_rows(folder)[-1],
+        lambda folder: table((folder / "log.txt").read_text()),
+        scalars,
+    ):
         ppo, mdpo = (set(read(logs[algorithm])) for algorithm in (PPO, MDPO))
         assert {"rollout/ep_rew_mean", "train/value_loss", "train/clip_range_vf", "time/fps"} <= ppo
         assert mdpo - ppo == OF_MDPO
@@ -93,26 +112,6 @@ def test_every_format_has_the_same_finite_values(logs):
                 assert series[step] == pytest.approx(from_json[tag], rel=1e-6), tag
             else:
                 assert tag not in from_json
-
-
-def table(text: str) -> set[str]:
-    """The names in SB3's tables, with their group."""
-    names, group = set(), ""
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            continue
-        name, value = (cell.strip() for cell in line.strip("|").split("|"))
-        if value:
-            names.add(group + name)
-        else:
-            group = name
-    return names
-
-
-def test_the_text_file_has_the_tables(logs):
-    ppo, mdpo = (table((logs[algorithm] / "log.txt").read_text()) for algorithm in (PPO, MDPO))
-    assert mdpo - ppo == OF_MDPO
-    assert {"train/value_loss", "time/fps"} <= ppo <= mdpo
 
 
 @both

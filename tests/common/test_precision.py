@@ -162,12 +162,6 @@ def test_channels_last_equals_contiguous(shape):
         assert (last - contiguous).norm() <= 1e-4 * contiguous.norm()
 
 
-def test_rollouts_and_minibatches_are_channels_last():
-    minibatch = next(iter(images().rollout_buffer.get(8)))[0]
-    assert minibatch.observations.dtype == th.uint8
-    assert minibatch.observations.is_contiguous(memory_format=th.channels_last)
-
-
 def weights_of(source: MDPO, target: MDPO) -> MDPO:
     target.policy.load_state_dict(source.policy.state_dict())
     target.rollout_buffer = source.rollout_buffer

@@ -14,8 +14,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecMonitor, VecNormalize, VecVideoRecorder
+from stable_baselines3.common.vec_env import VecMonitor
 
 import sb3_mdpo.envs  # noqa: F401  (registers the ids)
 from sb3_mdpo import MDPO
@@ -246,16 +245,6 @@ def test_pictures_of_generated_assets_are_enlarged_observations(procgen):
     np.testing.assert_array_equal(picture[::8, ::8], observation)
 
 
-def test_videos(tmp_path):
-    env = ProcgenVecEnv(1, "bigfish", seed=0, render_mode="rgb_array")
-    env = VecVideoRecorder(env, str(tmp_path), record_video_trigger=lambda step: step == 0, video_length=20)
-    env.reset()
-    rollout(env, 21)
-    env.close()
-    (video,) = tmp_path.glob("*.mp4")
-    assert video.stat().st_size > 1000
-
-
 @pytest.mark.parametrize("env_id", ["procgen-coinrun-easy-v0", "procgen-starpilot-extreme-v0"])
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_single_environments_pass_the_checkers(env_id):
@@ -374,25 +363,14 @@ def test_other_environments_are_not_swapped():
     assert native_vec_env(env) is env
 
 
-def train(env: Any, steps: int, **kwargs: Any) -> MDPO:
-    return small(MDPO, env, "ImpalaCnnPolicy", policy_kwargs=SMALL, **kwargs).learn(steps)
-
-
-def test_mdpo_trains_on_the_native_environment(procgen):
-    env = VecNormalize(VecMonitor(procgen(4, "bigfish", num_levels=500, seed=0)), norm_obs=False, gamma=0.999)
-    model = train(env, 128)
-    assert model.num_timesteps == 128
-    unseen = VecMonitor(procgen(2, "bigfish", seed=1))
-    mean, _ = evaluate_policy(model, unseen, n_eval_episodes=2, deterministic=False)
-    assert mean >= 0
+def train(env: Any, **kwargs: Any) -> MDPO:
+    return small(MDPO, env, "ImpalaCnnPolicy", policy_kwargs=SMALL, **kwargs).learn(128)
 
 
 def test_mdpo_trains_on_copies_of_a_single_environment():
-    assert train("procgen-coinrun-easy-v0", 32).n_envs == 2
+    assert train("procgen-coinrun-easy-v0").n_envs == 2
 
 
 def test_two_runs_on_procgen_with_one_seed_are_identical(procgen):
-    first, second = (
-        train(VecMonitor(procgen(4, "starpilot", num_levels=10, num_threads=2)), 128, seed=4) for _ in range(2)
-    )
+    first, second = (train(VecMonitor(procgen(4, "starpilot", num_levels=10, num_threads=2)), seed=4) for _ in range(2))
     assert_same_parameters(first.policy, second.policy)
