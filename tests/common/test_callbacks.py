@@ -27,7 +27,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import FloatSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_mdpo import MDPO
 from tests.support.helpers import assert_same_parameters, both, parameters
@@ -284,21 +284,14 @@ def test_checkpoints_with_statistics_load(algorithm, tmp_path):
 
 
 @both
-def test_every_n_timesteps(algorithm):
-    seen: list[int] = []
-    event = EveryNTimesteps(30, ConvertCallback(lambda variables, _: seen.append(variables["self"].num_timesteps) or 1))
-    small(algorithm).learn(2 * ROLLOUT, callback=event)
-    # The first multiple of four at least 30 steps after the last one
-    assert seen == [32, 64, 96, 128]
-    assert (event.callback.n_calls, event.n_calls) == (4, 32)
-
-
-@both
 def test_log_every_n_timesteps(algorithm, tmp_path):
     model = small(algorithm, paying())
     model.set_logger(configure(str(tmp_path), ["csv"]))
-    model.learn(2 * ROLLOUT, callback=LogEveryNTimesteps(32), log_interval=None)
+    event = LogEveryNTimesteps(30)
+    model.learn(2 * ROLLOUT, callback=event, log_interval=None)
     logged = pd.read_csv(tmp_path / "progress.csv")
+    # The first multiple of four at least 30 steps after the last one
+    assert (event.callback.n_calls, event.n_calls) == (4, 32)
     assert logged["time/total_timesteps"].tolist() == [32, 64, 96, 128]
     for group in ("rollout", *(("policy_0", "policy_1") if algorithm is MDPO else ())):
         assert logged[f"{group}/ep_rew_mean"].tolist() == [3.0] * 4
@@ -350,20 +343,6 @@ def test_lists_objects_and_functions_are_called_alike(algorithm):
     calls.clear()
     model.learn(ROLLOUT, callback=lambda local_variables, _globals: calls.append(local_variables["n_steps"]) or True)
     assert calls == [*range(16)]
-
-
-@both
-def test_each_environments_end_is_seen_with_its_episode(algorithm):
-    """Monitor's entry comes with ``dones``, and the observation after an end is the next episode's first one."""
-    callback = EachStep()
-    small(algorithm, DummyVecEnv([lambda: Monitor(Paying())] * N_ENVS)).learn(ROLLOUT, callback=callback)
-    for number, step in enumerate(callback.steps, start=1):
-        assert step["dones"].tolist() == [number % 3 == 0] * N_ENVS
-        for info, observation in zip(step["infos"], step["new_obs"], strict=True):
-            assert ("episode" in info) == (number % 3 == 0)
-            if "episode" in info:
-                assert (info["episode"]["r"], info["episode"]["l"]) == (3.0, 3)
-                assert not np.array_equal(info["terminal_observation"], observation)
 
 
 class Assign(BaseCallback):

@@ -25,7 +25,7 @@ from sb3_mdpo.common.precision import (
     resolve_precision,
 )
 from sb3_mdpo.mdpo.losses import LossSettings
-from sb3_mdpo.mdpo.update import METRICS, chunks, draw_peers, minibatch_step
+from sb3_mdpo.mdpo.update import METRICS, draw_peers, minibatch_step
 from tests.support.envs import BrightSideEnv, maker
 from tests.support.helpers import collect
 from tests.support.training import small
@@ -111,15 +111,6 @@ def test_a_member_beyond_target_kl_leaves_nothing_behind(chunk_size):
     for mine, its in zip(gradients[:n_first], alone[:n_first], strict=True):
         th.testing.assert_close(mine, its)
     assert not any(gradient.any() for gradient in gradients[n_first:])
-
-
-def test_chunks_are_views_of_all_samples_in_order():
-    minibatch = next(iter(images().rollout_buffer.get(96)))[0]
-    pieces = chunks(minibatch, 40)
-    assert [len(piece.actions) for piece in pieces] == [40, 40, 16]
-    for name in minibatch._fields:
-        assert th.equal(th.cat([getattr(piece, name) for piece in pieces]), getattr(minibatch, name)), name
-    assert pieces[1].observations.untyped_storage().data_ptr() == minibatch.observations.untyped_storage().data_ptr()
 
 
 def test_chunks_need_less_memory():

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_mdpo import MDPO
 from tests.support.envs import maker
 from tests.support.helpers import collect
+from tests.support.training import remember_steps
 
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "seed": 0}
 FLOATS = spaces.Box(0, 1, (3, 36, 36), np.float32)
@@ -135,18 +136,14 @@ def test_dict_observations_with_three_policies(share_features_extractor):
 def test_rollouts_hold_the_observations_that_the_environments_gave(space):
     policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
     model = MDPO(policy, DummyVecEnv([maker(space, BUTTONS)] * 2), **TINY)
-    given = []
-    step_wait = model.env.step_wait
-    model.env.step_wait = lambda: given.append(step_wait()) or given[-1]
+    given = remember_steps(model.env)
     observations = collect(model).observations
     for step in (1, 7, 15):
-        shown = given[step - 1][0]
-        for stored, array in (
-            zip(map(observations.get, shown), shown.values(), strict=True)
-            if isinstance(shown, dict)
-            else [(observations, shown)]
-        ):
-            np.testing.assert_array_equal(stored[step].numpy().reshape(array.shape), array)
+        shown, stored = given[step - 1][0], observations
+        if not isinstance(shown, dict):
+            shown, stored = {"": shown}, {"": stored}
+        for key, array in shown.items():
+            np.testing.assert_array_equal(stored[key][step].numpy().reshape(array.shape), array)
 
 
 class NamesItsNumber(gym.Env):
