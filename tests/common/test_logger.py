@@ -187,14 +187,10 @@ class HParamCallback(BaseCallback):
     """As in SB3's documentation of TensorBoard: the hyperparameters, and the metrics to show beside them."""
 
     def _on_training_start(self) -> None:
-        hparam_dict = {
-            "algorithm": self.model.__class__.__name__,
-            "learning rate": self.model.learning_rate,
-            "gamma": self.model.gamma,
-            **({"distill_coef": self.model.distill_coef} if isinstance(self.model, MDPO) else {}),
-        }
-        metric_dict = {"rollout/ep_len_mean": 0, "train/value_loss": 0.0}
-        self.logger.record("hparams", HParam(hparam_dict, metric_dict), exclude=("stdout", "log", "json", "csv"))
+        names = ("learning_rate", "gamma", *(["distill_coef"] if isinstance(self.model, MDPO) else []))
+        values = {"algorithm": type(self.model).__name__} | {name: getattr(self.model, name) for name in names}
+        hparams = HParam(values, {"rollout/ep_len_mean": 0, "train/value_loss": 0.0})
+        self.logger.record("hparams", hparams, exclude=("stdout", "log", "json", "csv"))
 
     def _on_step(self) -> bool:
         return True
@@ -212,7 +208,7 @@ def test_tensorboard_gets_the_hyperparameters(algorithm, tmp_path):
     ).session_start_info.hparams
     assert written["algorithm"].string_value == algorithm.__name__
     values = {name: value.number_value for name, value in written.items() if name != "algorithm"}
-    assert values == {"learning rate": 3e-4, "gamma": 0.9, **extra}
+    assert values == {"learning_rate": 3e-4, "gamma": 0.9, **extra}
     assert {"rollout/ep_len_mean", "train/value_loss"} <= set(accumulator.Tags()["scalars"])
 
 

@@ -130,8 +130,7 @@ def test_the_goal_ends_the_episode_with_reward_1():
         levels = [info["level_seed"] for info in infos]
         for k in np.flatnonzero(~ended):
             assert (rewards[k], bool(dones[k])) == ((1.0, True) if step == distance[k] else (0.0, False))
-            assert infos[k]["is_success"] == dones[k]
-            assert infos[k]["TimeLimit.truncated"] is False
+            assert (infos[k]["is_success"], infos[k]["TimeLimit.truncated"]) == (dones[k], False)
             assert infos[k]["prev_level_seed"] == playing[k]
             assert (levels[k] != playing[k]) == dones[k]
             if dones[k]:
@@ -373,9 +372,7 @@ def test_the_zoos_two_sets_of_levels(tmp_path):
         argparse.Namespace(), "mdpo", "TexturedGrid-v0", str(tmp_path), device="cpu", verbose=0, n_eval_envs=3
     )
     model, _ = manager.setup_experiment()
-    training, evaluation = model.get_env().unwrapped, manager.callbacks[-1].eval_env.unwrapped
-    assert isinstance(training, TexturedGridVecEnv)
-    assert isinstance(evaluation, TexturedGridVecEnv)
-    assert (training.num_envs, training.num_levels, training.start_level) == (64, 400, 0)
-    assert (evaluation.num_envs, evaluation.num_levels) == (3, 0)
+    envs = [model.get_env().unwrapped, manager.callbacks[-1].eval_env.unwrapped]
+    assert [type(env) for env in envs] == [TexturedGridVecEnv] * 2
+    assert [(env.num_envs, env.num_levels, env.start_level) for env in envs] == [(64, 400, 0), (3, 0, 0)]
     assert manager.deterministic_eval is False
