@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch as th
-from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import (
     BaseCallback,
@@ -31,37 +30,13 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_mdpo import MDPO
 from tests.support.helpers import assert_same_parameters, both, parameters
-from tests.support.training import N_ENVS, ROLLOUT, EachStep, cartpole, small, small_silent
-
-
-class Paying(gym.Env):
-    """Three steps an episode, which ends by itself and pays the same whatever the action; the next one pays more."""
-
-    observation_space = spaces.Box(-1, 1, (2,))
-    action_space = spaces.Discrete(2)
-
-    def __init__(self, change: float = 0.0) -> None:
-        self.change = change
-        self.n_episodes = -1
-
-    def _observe(self) -> np.ndarray:
-        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.n_steps = 0
-        self.n_episodes += 1
-        return self._observe(), {}
-
-    def step(self, action):
-        self.n_steps += 1
-        end = self.n_steps == 3
-        info = {"is_success": True} if end else {}
-        return self._observe(), 1.0 + self.n_episodes * self.change, end, False, info
+from tests.support.training import N_ENVS, ROLLOUT, EachStep, ScriptedEnv, cartpole, small, small_silent
 
 
 def paying(n_envs: int = N_ENVS, change: float = 0.0) -> VecEnv:
-    return make_vec_env(Paying, n_envs=n_envs, env_kwargs={"change": change})
+    """Episodes of three steps that pay the same whatever the action; the next episode may pay more or less."""
+    reward = {"reward": lambda env, _action: 1.0 + (env.n_episodes - 1) * change}
+    return make_vec_env(ScriptedEnv, n_envs=n_envs, env_kwargs=reward)
 
 
 def evaluation(eval_env: gym.Env | VecEnv, **kwargs: Any) -> EvalCallback:

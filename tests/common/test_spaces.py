@@ -1,6 +1,5 @@
 """Every observation and action space that SB3's PPO takes, and discrete actions that do not start at 0."""
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -13,7 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_mdpo import MDPO
 from tests.support.envs import maker
 from tests.support.helpers import collect
-from tests.support.training import remember_steps
+from tests.support.training import ScriptedEnv, remember_steps
 
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "seed": 0}
 FLOATS = spaces.Box(0, 1, (3, 36, 36), np.float32)
@@ -146,33 +145,19 @@ def test_rollouts_hold_the_observations_that_the_environments_gave(space):
             np.testing.assert_array_equal(stored[key][step].numpy().reshape(array.shape), array)
 
 
-class NamesItsNumber(gym.Env):
-    """Pays 1 for the action ``start + 2``, whatever is seen."""
-
-    observation_space = VECTOR
-
-    def __init__(self, action_space: spaces.Space, best) -> None:
-        self.action_space = action_space
-        self.best = best
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.n_steps = 0
-        return np.zeros(3, np.float32), {}
-
-    def step(self, action):
-        assert self.action_space.contains(action)
-        self.n_steps += 1
-        return np.zeros(3, np.float32), float(np.all(action == self.best)), False, self.n_steps >= 8, {}
-
-
 @pytest.mark.parametrize(
     ("action_space", "best"),
     [(spaces.Discrete(3, start=5), 7), (spaces.MultiDiscrete([2, 3], start=[4, -1]), [5, 1])],
 )
 def test_actions_with_a_start_are_learned(action_space, best):
     """Chance gets 8/3 or 8/6; after 60 updates of a bandit with 3 or 6 arms both members know the best one."""
-    env = make_vec_env(lambda: NamesItsNumber(action_space, np.array(best)), n_envs=4, seed=0)
+    env_kwargs = {
+        "action_space": action_space,
+        "reward": lambda _env, action: float(np.all(action == best)),
+        "length": lambda _env: 8,
+        "truncates": True,
+    }
+    env = make_vec_env(ScriptedEnv, n_envs=4, seed=0, env_kwargs=env_kwargs)
     model = MDPO("MlpPolicy", env, learning_rate=1e-2, n_steps=16, batch_size=32, n_epochs=4, seed=0).learn(60 * 64)
     for policy in (model, *model.policy.members):
         mean, _ = evaluate_policy(policy, env, n_eval_episodes=4)
