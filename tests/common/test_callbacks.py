@@ -208,19 +208,10 @@ def test_stop_on_no_model_improvement_and_on_max_episodes(algorithm, capsys):
     assert f"the {algorithm.__name__} model reached max_episodes=2" in capsys.readouterr().out
 
 
-class Returning(BaseCallback):
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.value = value
-
-    def _on_step(self) -> bool:
-        return self.value
-
-
 @both
 @pytest.mark.parametrize("no", [False, np.bool_(0), th.tensor(False)], ids=["bool", "numpy", "torch"])
 def test_any_no_stops_the_training_at_once_and_it_can_go_on(algorithm, no):
-    callback, others = Returning(no), Recorder()
+    callback, others = ConvertCallback(lambda *_: no), Recorder()
     model = small(algorithm)
     before = parameters(model.policy)
     model.policy.set_training_mode(False)
@@ -320,28 +311,19 @@ def test_lists_objects_and_functions_are_called_alike(algorithm):
     assert calls == [*range(16)]
 
 
-class Assign(BaseCallback):
-    """Changes settings at the end of the first rollout."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def _on_rollout_end(self) -> None:
-        for name, value in self.settings.items():
-            setattr(self.model, name, value)
-
-    def _on_step(self) -> bool:
-        return True
-
-
 @both
 def test_settings_that_a_callback_assigns_count_in_the_next_update(algorithm):
     settings = {"clip_range": FloatSchedule(0.05), "clip_range_vf": FloatSchedule(0.5), "ent_coef": 3.0, "vf_coef": 0.0}
     if algorithm is MDPO:
         settings["distill_coef"] = 0.25
+
+    def assign(local_variables: dict[str, Any], _globals: dict[str, Any]) -> bool:
+        for name, value in settings.items():
+            setattr(local_variables["self"], name, value)
+        return True
+
     model = small_silent(algorithm)
-    model.learn(ROLLOUT, callback=Assign(**settings), log_interval=None)
+    model.learn(ROLLOUT, callback=assign, log_interval=None)
     logged = model.logger.name_to_value
     assert (logged["train/clip_range"], logged["train/clip_range_vf"]) == (0.05, 0.5)
     assert logged.get("train/distill_coef") == settings.get("distill_coef")

@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from sb3_mdpo import MDPO
 from tests.support.commands import run
 from tests.support.helpers import both
-from tests.support.training import N_ENVS, ROLLOUT, cartpole, small
+from tests.support.training import N_ENVS, ROLLOUT, EachStep, cartpole, small
 
 OF_EACH_MEMBER = (
     *("ep_rew_mean", "ep_len_mean", "policy_gradient_loss", "value_loss", "entropy_loss", "distill_kl"),
@@ -147,17 +147,12 @@ def test_a_logger_of_ones_own_stays(algorithm, tmp_path):
     assert [row["time/total_timesteps"] for row in csv_rows(tmp_path / "mine")] == [ROLLOUT, 2 * ROLLOUT]
 
 
-class RecordsSomething(BaseCallback):
-    def _on_step(self) -> bool:
-        self.logger.record_mean("custom/mean_step", self.num_timesteps)
-        return True
-
-
 @both
 def test_callbacks_can_add_keys(algorithm, tmp_path):
     model = small(algorithm)
     model.set_logger(configure(str(tmp_path), ["json"]))
-    model.learn(2 * ROLLOUT, callback=RecordsSomething())
+    look = EachStep(lambda _: model.logger.record_mean("custom/mean_step", model.num_timesteps))
+    model.learn(2 * ROLLOUT, callback=look)
     steps = [range(N_ENVS, ROLLOUT + 1, N_ENVS), range(ROLLOUT + N_ENVS, 2 * ROLLOUT + 1, N_ENVS)]
     assert [row["custom/mean_step"] for row in json_rows(tmp_path)] == [sum(run) / len(run) for run in steps]
 

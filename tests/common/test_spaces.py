@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_mdpo import MDPO
 from tests.support.envs import maker
-from tests.support.helpers import collect
+from tests.support.helpers import both, collect
 from tests.support.training import ScriptedEnv, remember_steps
 
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "seed": 0}
@@ -66,10 +66,8 @@ def test_action_spaces(name):
 @pytest.mark.parametrize("sde_sample_freq", [-1, 4])
 @pytest.mark.parametrize("squash_output", [False, True])
 def test_gsde(sde_sample_freq, squash_output):
-    policy_kwargs = {"squash_output": squash_output, "net_arch": [8]}
-    model = learned(
-        "MlpPolicy", VECTOR, ACTIONS["box"], use_sde=True, sde_sample_freq=sde_sample_freq, policy_kwargs=policy_kwargs
-    )
+    kwargs = {"sde_sample_freq": sde_sample_freq, "policy_kwargs": {"squash_output": squash_output, "net_arch": [8]}}
+    model = learned("MlpPolicy", VECTOR, ACTIONS["box"], use_sde=True, **kwargs)
     assert model.policy.squash_output == squash_output
 
 
@@ -80,11 +78,7 @@ def test_gsde_draws_new_noise_as_often_as_it_is_told():
         sizes: list[int] = []
         reset_noise = model.policy.reset_noise
 
-        def counting(n_envs=1):
-            sizes.append(n_envs)
-            reset_noise(n_envs)
-
-        model.policy.reset_noise = counting
+        model.policy.reset_noise = lambda n_envs=1: sizes.append(n_envs) or reset_noise(n_envs)
         model.learn(32)
         return sizes
 
@@ -174,7 +168,7 @@ def test_observations_with_a_start_are_refused(space):
         MDPO(policy, DummyVecEnv([maker(space, BUTTONS)] * 2), **TINY)
 
 
-@pytest.mark.parametrize("algorithm", [PPO, MDPO])
+@both
 def test_what_ppo_refuses_is_refused(algorithm):
     with pytest.raises(ValueError, match="You must use `MultiInputPolicy`"):
         algorithm("MlpPolicy", DummyVecEnv([maker(spaces.Dict(MIXED), BUTTONS)] * 2))
