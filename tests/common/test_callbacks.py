@@ -177,6 +177,18 @@ def test_evaluation_takes_single_environments_and_logs_at_the_right_step(algorit
     assert "eval/mean_ep_length" in logged
 
 
+@pytest.mark.parametrize(("who", "mean"), [(0, 0.0), (1, 3.0)])
+def test_evaluation_is_of_the_policy_that_predicts(who, mean):
+    env, eval_env = (
+        make_vec_env(ScriptedEnv, n, env_kwargs={"reward": lambda _, action: float(action)}) for n in (2, 1)
+    )
+    model, evaluating = small(MDPO, env, learning_rate=1e-9, predict_with=who), evaluation(eval_env)
+    for member, bias in zip(model.policy.members, ([9.0, -9.0], [-9.0, 9.0]), strict=True):
+        member.action_net.bias.data = th.tensor(bias)
+    model.learn(32, callback=evaluating)
+    assert evaluating.last_mean_reward == mean
+
+
 @both
 def test_evaluation_does_not_change_what_is_learned(algorithm):
     # Built before the model: new environments draw their seeds from NumPy's global generator
@@ -250,15 +262,16 @@ def test_checkpoints_with_statistics_load(algorithm, tmp_path):
 
 
 @both
-def test_log_every_n_timesteps(algorithm, tmp_path):
+def test_every_n_timesteps_and_log_every_n_timesteps(algorithm, tmp_path):
     model = small(algorithm, paying())
     model.set_logger(configure(str(tmp_path), ["csv"]))
-    event = LogEveryNTimesteps(30)
-    model.learn(2 * ROLLOUT, callback=event, log_interval=None)
+    seen: list[int] = []
+    event = EveryNTimesteps(30, ConvertCallback(lambda *_: seen.append(model.num_timesteps) or True))
+    model.learn(2 * ROLLOUT, callback=[event, LogEveryNTimesteps(32)], log_interval=None)
     logged = pd.read_csv(tmp_path / "progress.csv")
     # The first multiple of four at least 30 steps after the last one
+    assert logged["time/total_timesteps"].tolist() == seen == [32, 64, 96, 128]
     assert (event.callback.n_calls, event.n_calls) == (4, 32)
-    assert logged["time/total_timesteps"].tolist() == [32, 64, 96, 128]
     for group in ("rollout", *(("policy_0", "policy_1") if algorithm is MDPO else ())):
         assert logged[f"{group}/ep_rew_mean"].tolist() == [3.0] * 4
 
