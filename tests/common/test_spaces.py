@@ -145,13 +145,8 @@ def test_rollouts_hold_the_observations_that_the_environments_gave(space):
 )
 def test_actions_with_a_start_are_learned(action_space, best):
     """Chance gets 8/3 or 8/6; after 60 updates of a bandit with 3 or 6 arms both members know the best one."""
-    env_kwargs = {
-        "action_space": action_space,
-        "reward": lambda _env, action: float(np.all(action == best)),
-        "length": lambda _env: 8,
-        "truncates": True,
-    }
-    env = make_vec_env(ScriptedEnv, n_envs=4, seed=0, env_kwargs=env_kwargs)
+    kwargs = {"reward": lambda _env, action: float(np.all(action == best)), "length": lambda _env: 8, "truncates": True}
+    env = make_vec_env(ScriptedEnv, n_envs=4, seed=0, env_kwargs=kwargs | {"action_space": action_space})
     model = MDPO("MlpPolicy", env, learning_rate=1e-2, n_steps=16, batch_size=32, n_epochs=4, seed=0).learn(60 * 64)
     for policy in (model, *model.policy.members):
         mean, _ = evaluate_policy(policy, env, n_eval_episodes=4)
