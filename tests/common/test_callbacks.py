@@ -1,5 +1,6 @@
 """SB3's callbacks find in MDPO what they find in PPO, and stop, save, evaluate and log at the same steps."""
 
+from functools import partialmethod
 from typing import Any
 
 import gymnasium as gym
@@ -7,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch as th
-from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import (
     BaseCallback,
@@ -26,41 +26,17 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import FloatSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_mdpo import MDPO
 from tests.support.helpers import assert_same_parameters, both, parameters
-from tests.support.training import N_ENVS, ROLLOUT, EachStep, cartpole, small, small_silent
-
-
-class Paying(gym.Env):
-    """Three steps an episode, which ends by itself and pays the same whatever the action; the next one pays more."""
-
-    observation_space = spaces.Box(-1, 1, (2,))
-    action_space = spaces.Discrete(2)
-
-    def __init__(self, change: float = 0.0) -> None:
-        self.change = change
-        self.n_episodes = -1
-
-    def _observe(self) -> np.ndarray:
-        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.n_steps = 0
-        self.n_episodes += 1
-        return self._observe(), {}
-
-    def step(self, action):
-        self.n_steps += 1
-        end = self.n_steps == 3
-        info = {"is_success": True} if end else {}
-        return self._observe(), 1.0 + self.n_episodes * self.change, end, False, info
+from tests.support.training import N_ENVS, ROLLOUT, EachStep, ScriptedEnv, cartpole, small, small_silent
 
 
 def paying(n_envs: int = N_ENVS, change: float = 0.0) -> VecEnv:
-    return make_vec_env(Paying, n_envs=n_envs, env_kwargs={"change": change})
+    """Episodes of three steps that pay the same whatever the action; the next episode may pay more or less."""
+    reward = {"reward": lambda env, _action: 1.0 + (env.n_episodes - 1) * change}
+    return make_vec_env(ScriptedEnv, n_envs=n_envs, env_kwargs=reward)
 
 
 def evaluation(eval_env: gym.Env | VecEnv, **kwargs: Any) -> EvalCallback:
@@ -82,21 +58,14 @@ class Recorder(BaseCallback):
         self.saw_the_model &= self.locals["self"] is self.model
         self.saw_the_model &= not self.model.policy.training or name == "training_end"
 
-    def _on_training_start(self) -> None:
-        self._record("training_start")
-
-    def _on_rollout_start(self) -> None:
-        self._record("rollout_start")
-
     def _on_step(self) -> bool:
         self._record("step")
         return True
 
-    def _on_rollout_end(self) -> None:
-        self._record("rollout_end")
-
-    def _on_training_end(self) -> None:
-        self._record("training_end")
+    _on_training_start = partialmethod(_record, "training_start")
+    _on_rollout_start = partialmethod(_record, "rollout_start")
+    _on_rollout_end = partialmethod(_record, "rollout_end")
+    _on_training_end = partialmethod(_record, "training_end")
 
 
 def test_events_come_in_ppos_order_with_ppos_counts():
@@ -208,6 +177,18 @@ def test_evaluation_takes_single_environments_and_logs_at_the_right_step(algorit
     assert "eval/mean_ep_length" in logged
 
 
+@pytest.mark.parametrize(("who", "mean"), [(0, 0.0), (1, 3.0)])
+def test_evaluation_is_of_the_policy_that_predicts(who, mean):
+    env, eval_env = (
+        make_vec_env(ScriptedEnv, n, env_kwargs={"reward": lambda _, action: float(action)}) for n in (2, 1)
+    )
+    model, evaluating = small(MDPO, env, learning_rate=1e-9, predict_with=who), evaluation(eval_env)
+    for member, bias in zip(model.policy.members, ([9.0, -9.0], [-9.0, 9.0]), strict=True):
+        member.action_net.bias.data = th.tensor(bias)
+    model.learn(32, callback=evaluating)
+    assert evaluating.last_mean_reward == mean
+
+
 @both
 def test_evaluation_does_not_change_what_is_learned(algorithm):
     # Built before the model: new environments draw their seeds from NumPy's global generator
@@ -227,35 +208,22 @@ def test_stop_on_reward_threshold(algorithm, threshold, steps, capsys):
 
 
 @both
-def test_stop_on_no_model_improvement(algorithm):
+def test_stop_on_no_model_improvement_and_on_max_episodes(algorithm, capsys):
     """The first evaluation counts as none without improvement, the third one after it is one too many."""
     stop = StopTrainingOnNoModelImprovement(max_no_improvement_evals=2, min_evals=1)
     model = small(algorithm, paying()).learn(1000, callback=evaluation(paying(1), callback_after_eval=stop))
     assert model.num_timesteps == 4 * 32
-
-
-@both
-def test_stop_on_max_episodes(algorithm, capsys):
-    """Counted per environment: two times four episodes of three steps."""
+    # Counted per environment: two times four episodes of three steps
     stop = StopTrainingOnMaxEpisodes(2, verbose=1)
-    model = small(algorithm, paying()).learn(1000, callback=stop)
-    assert (stop.n_episodes, model.num_timesteps) == (8, 6 * N_ENVS)
+    assert model.learn(1000, callback=stop).num_timesteps == 6 * N_ENVS
+    assert stop.n_episodes == 8
     assert f"the {algorithm.__name__} model reached max_episodes=2" in capsys.readouterr().out
-
-
-class Returning(BaseCallback):
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.value = value
-
-    def _on_step(self) -> bool:
-        return self.value
 
 
 @both
 @pytest.mark.parametrize("no", [False, np.bool_(0), th.tensor(False)], ids=["bool", "numpy", "torch"])
 def test_any_no_stops_the_training_at_once_and_it_can_go_on(algorithm, no):
-    callback, others = Returning(no), Recorder()
+    callback, others = ConvertCallback(lambda *_: no), Recorder()
     model = small(algorithm)
     before = parameters(model.policy)
     model.policy.set_training_mode(False)
@@ -294,22 +262,16 @@ def test_checkpoints_with_statistics_load(algorithm, tmp_path):
 
 
 @both
-def test_every_n_timesteps(algorithm):
-    seen: list[int] = []
-    event = EveryNTimesteps(30, ConvertCallback(lambda variables, _: seen.append(variables["self"].num_timesteps) or 1))
-    small(algorithm).learn(2 * ROLLOUT, callback=event)
-    # The first multiple of four at least 30 steps after the last one
-    assert seen == [32, 64, 96, 128]
-    assert (event.callback.n_calls, event.n_calls) == (4, 32)
-
-
-@both
-def test_log_every_n_timesteps(algorithm, tmp_path):
+def test_every_n_timesteps_and_log_every_n_timesteps(algorithm, tmp_path):
     model = small(algorithm, paying())
     model.set_logger(configure(str(tmp_path), ["csv"]))
-    model.learn(2 * ROLLOUT, callback=LogEveryNTimesteps(32), log_interval=None)
+    seen: list[int] = []
+    event = EveryNTimesteps(30, ConvertCallback(lambda *_: seen.append(model.num_timesteps) or True))
+    model.learn(2 * ROLLOUT, callback=[event, LogEveryNTimesteps(32)], log_interval=None)
     logged = pd.read_csv(tmp_path / "progress.csv")
-    assert logged["time/total_timesteps"].tolist() == [32, 64, 96, 128]
+    # The first multiple of four at least 30 steps after the last one
+    assert logged["time/total_timesteps"].tolist() == seen == [32, 64, 96, 128]
+    assert (event.callback.n_calls, event.n_calls) == (4, 32)
     for group in ("rollout", *(("policy_0", "policy_1") if algorithm is MDPO else ())):
         assert logged[f"{group}/ep_rew_mean"].tolist() == [3.0] * 4
 
@@ -363,41 +325,18 @@ def test_lists_objects_and_functions_are_called_alike(algorithm):
 
 
 @both
-def test_each_environments_end_is_seen_with_its_episode(algorithm):
-    """Monitor's entry comes with ``dones``, and the observation after an end is the next episode's first one."""
-    callback = EachStep()
-    small(algorithm, DummyVecEnv([lambda: Monitor(Paying())] * N_ENVS)).learn(ROLLOUT, callback=callback)
-    for number, step in enumerate(callback.steps, start=1):
-        assert step["dones"].tolist() == [number % 3 == 0] * N_ENVS
-        for info, observation in zip(step["infos"], step["new_obs"], strict=True):
-            assert ("episode" in info) == (number % 3 == 0)
-            if "episode" in info:
-                assert (info["episode"]["r"], info["episode"]["l"]) == (3.0, 3)
-                assert not np.array_equal(info["terminal_observation"], observation)
-
-
-class Assign(BaseCallback):
-    """Changes settings at the end of the first rollout."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def _on_rollout_end(self) -> None:
-        for name, value in self.settings.items():
-            setattr(self.model, name, value)
-
-    def _on_step(self) -> bool:
-        return True
-
-
-@both
 def test_settings_that_a_callback_assigns_count_in_the_next_update(algorithm):
     settings = {"clip_range": FloatSchedule(0.05), "clip_range_vf": FloatSchedule(0.5), "ent_coef": 3.0, "vf_coef": 0.0}
     if algorithm is MDPO:
         settings["distill_coef"] = 0.25
+
+    def assign(local_variables: dict[str, Any], _globals: dict[str, Any]) -> bool:
+        for name, value in settings.items():
+            setattr(local_variables["self"], name, value)
+        return True
+
     model = small_silent(algorithm)
-    model.learn(ROLLOUT, callback=Assign(**settings), log_interval=None)
+    model.learn(ROLLOUT, callback=assign, log_interval=None)
     logged = model.logger.name_to_value
     assert (logged["train/clip_range"], logged["train/clip_range_vf"]) == (0.05, 0.5)
     assert logged.get("train/distill_coef") == settings.get("distill_coef")

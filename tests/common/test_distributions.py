@@ -95,20 +95,13 @@ def closed_form(peer: Distribution, own: Distribution) -> th.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=st.integers(0, 2**31), batch=st.integers(1, 6))
 @settings(max_examples=20, deadline=None)
-def test_kl_is_the_closed_form_summed_over_dimensions(kind, seed, batch):
+def test_kl_is_the_closed_form_summed_over_dimensions_zero_to_itself_and_the_mean_over_peers(kind, seed, batch):
     own, peer = pair(kind, seed, batch)
-    expected = closed_form(peer, own).mean().float()
-    th.testing.assert_close(distillation_kl(own, [peer]), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@given(seed=st.integers(0, 2**31))
-@settings(max_examples=10, deadline=None)
-def test_kl_is_positive_zero_to_itself_and_the_mean_over_peers(kind, seed):
-    own, peer = pair(kind, seed, batch=3)
-    assert distillation_kl(own, [peer]) > 0
+    kl = distillation_kl(own, [peer])
+    th.testing.assert_close(kl, closed_form(peer, own).mean().float(), rtol=1e-4, atol=1e-5)
+    assert kl > 0
     assert distillation_kl(own, [own]).abs() < 1e-6
-    th.testing.assert_close(distillation_kl(own, [peer, own]), distillation_kl(own, [peer]) / 2)
+    th.testing.assert_close(distillation_kl(own, [peer, own]), kl / 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,11 +117,6 @@ def test_kl_is_the_mean_log_ratio_of_the_peers_actions(kind):
     error = log_ratio.std().item() / len(log_ratio) ** 0.5
     assert error < 0.1
     assert log_ratio.mean().item() == pytest.approx(distillation_kl(own, [peer]).item(), abs=5 * error)
-
-
-def test_squashing_leaves_the_kl_unchanged():
-    plain, squashed = pair("gaussian", 5, 4), pair("squashed_gaussian", 5, 4)
-    assert th.equal(distillation_kl(plain[0], [plain[1]]), distillation_kl(squashed[0], [squashed[1]]))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from sb3_mdpo import MDPO
 from tests.support.commands import run
 from tests.support.helpers import both
-from tests.support.training import N_ENVS, ROLLOUT, cartpole, small
+from tests.support.training import N_ENVS, ROLLOUT, EachStep, cartpole, small
 
 OF_EACH_MEMBER = (
     *("ep_rew_mean", "ep_len_mean", "policy_gradient_loss", "value_loss", "entropy_loss", "distill_kl"),
@@ -50,6 +50,20 @@ def json_rows(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "progress.json").read_text().splitlines()]
 
 
+def table(text: str) -> set[str]:
+    """The names in SB3's tables, with their group."""
+    names, group = set(), ""
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            continue
+        name, value = (cell.strip() for cell in line.strip("|").split("|"))
+        if value:
+            names.add(group + name)
+        else:
+            group = name
+    return names
+
+
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory) -> dict[type, Path]:
     """The same run of PPO and MDPO, each written in all formats at once."""
@@ -64,7 +78,12 @@ def logs(tmp_path_factory) -> dict[type, Path]:
 
 
 def test_keys_are_ppos_and_those_of_the_members_in_every_format(logs):
-    for read in (lambda folder: csv_rows(folder)[-1], lambda folder: json_rows(folder)[-1], scalars):
+    for read in (
+        lambda folder: csv_rows(folder)[-1],
+        lambda folder: json_rows(folder)[-1],
+        lambda folder: table((folder / "log.txt").read_text()),
+        scalars,
+    ):
         ppo, mdpo = (set(read(logs[algorithm])) for algorithm in (PPO, MDPO))
         assert {"rollout/ep_rew_mean", "train/value_loss", "train/clip_range_vf", "time/fps"} <= ppo
         assert mdpo - ppo == OF_MDPO
@@ -93,26 +112,6 @@ def test_every_format_has_the_same_finite_values(logs):
                 assert series[step] == pytest.approx(from_json[tag], rel=1e-6), tag
             else:
                 assert tag not in from_json
-
-
-def table(text: str) -> set[str]:
-    """The names in SB3's tables, with their group."""
-    names, group = set(), ""
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            continue
-        name, value = (cell.strip() for cell in line.strip("|").split("|"))
-        if value:
-            names.add(group + name)
-        else:
-            group = name
-    return names
-
-
-def test_the_text_file_has_the_tables(logs):
-    ppo, mdpo = (table((logs[algorithm] / "log.txt").read_text()) for algorithm in (PPO, MDPO))
-    assert mdpo - ppo == OF_MDPO
-    assert {"train/value_loss", "time/fps"} <= ppo <= mdpo
 
 
 @both
@@ -148,17 +147,12 @@ def test_a_logger_of_ones_own_stays(algorithm, tmp_path):
     assert [row["time/total_timesteps"] for row in csv_rows(tmp_path / "mine")] == [ROLLOUT, 2 * ROLLOUT]
 
 
-class RecordsSomething(BaseCallback):
-    def _on_step(self) -> bool:
-        self.logger.record_mean("custom/mean_step", self.num_timesteps)
-        return True
-
-
 @both
 def test_callbacks_can_add_keys(algorithm, tmp_path):
     model = small(algorithm)
     model.set_logger(configure(str(tmp_path), ["json"]))
-    model.learn(2 * ROLLOUT, callback=RecordsSomething())
+    look = EachStep(lambda _: model.logger.record_mean("custom/mean_step", model.num_timesteps))
+    model.learn(2 * ROLLOUT, callback=look)
     steps = [range(N_ENVS, ROLLOUT + 1, N_ENVS), range(ROLLOUT + N_ENVS, 2 * ROLLOUT + 1, N_ENVS)]
     assert [row["custom/mean_step"] for row in json_rows(tmp_path)] == [sum(run) / len(run) for run in steps]
 
@@ -188,14 +182,10 @@ class HParamCallback(BaseCallback):
     """As in SB3's documentation of TensorBoard: the hyperparameters, and the metrics to show beside them."""
 
     def _on_training_start(self) -> None:
-        hparam_dict = {
-            "algorithm": self.model.__class__.__name__,
-            "learning rate": self.model.learning_rate,
-            "gamma": self.model.gamma,
-            **({"distill_coef": self.model.distill_coef} if isinstance(self.model, MDPO) else {}),
-        }
-        metric_dict = {"rollout/ep_len_mean": 0, "train/value_loss": 0.0}
-        self.logger.record("hparams", HParam(hparam_dict, metric_dict), exclude=("stdout", "log", "json", "csv"))
+        names = ("learning_rate", "gamma", *(["distill_coef"] if isinstance(self.model, MDPO) else []))
+        values = {"algorithm": type(self.model).__name__} | {name: getattr(self.model, name) for name in names}
+        hparams = HParam(values, {"rollout/ep_len_mean": 0, "train/value_loss": 0.0})
+        self.logger.record("hparams", hparams, exclude=("stdout", "log", "json", "csv"))
 
     def _on_step(self) -> bool:
         return True
@@ -213,7 +203,7 @@ def test_tensorboard_gets_the_hyperparameters(algorithm, tmp_path):
     ).session_start_info.hparams
     assert written["algorithm"].string_value == algorithm.__name__
     values = {name: value.number_value for name, value in written.items() if name != "algorithm"}
-    assert values == {"learning rate": 3e-4, "gamma": 0.9, **extra}
+    assert values == {"learning_rate": 3e-4, "gamma": 0.9, **extra}
     assert {"rollout/ep_len_mean", "train/value_loss"} <= set(accumulator.Tags()["scalars"])
 
 

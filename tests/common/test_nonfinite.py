@@ -21,8 +21,8 @@ from sb3_mdpo import MDPO, NonFiniteError
 from sb3_mdpo.common.nonfinite import ADVICE, BLAMED
 from sb3_mdpo.mdpo.metrics import FetchedUpdate, check_update
 from sb3_mdpo.mdpo.update import METRICS
-from tests.support.helpers import collect, silent_logger
-from tests.support.training import N_ENVS, small
+from tests.support.helpers import collect
+from tests.support.training import N_ENVS, small, small_silent
 
 BAD = [np.nan, np.inf, -np.inf]
 BOX = spaces.Box(-np.inf, np.inf, (2,))
@@ -82,12 +82,26 @@ def break_weights(model: MDPO, member: int, module: str, bad: float = np.nan) ->
 
 
 @pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("what", ["observations", "rewards"])
-def test_what_an_environment_returns_is_checked_after_each_step(what, bad):
-    error = error_of(small(MDPO, vec_env(Breaking(what, bad, at_step=3))))
-    assert_about(error, what, (1,), 3)
-    assert (error.member, error.num_timesteps) == (1, 3 * N_ENVS)
-    assert str(error).startswith(f"NaN or infinity in {what} of environment 3, member 1; num_timesteps=12. The env")
+@pytest.mark.parametrize(
+    ("what", "at_step", "normalize", "quantity", "found_at"),
+    [
+        ("observations", 3, False, "observations", 3),
+        ("rewards", 3, False, "rewards", 3),
+        ("observations", 0, False, "observations", 0),  # before anybody acts
+        # The statistics take the NaN of one environment to all others
+        ("observations", 4, True, "observations", 4),
+        ("rewards", 4, True, "rewards", 4),
+        # At a time limit, in the reward that the value is added to
+        ("terminal", 0, False, "bootstrapped rewards", 6),
+    ],
+)
+def test_what_an_environment_returns_is_checked_after_each_step(what, at_step, normalize, quantity, found_at, bad):
+    env = vec_env(Breaking(what, bad, at_step))
+    error = error_of(small(MDPO, VecNormalize(env) if normalize else env, policy_kwargs=RELU))
+    assert_about(error, quantity, (1,), 3)
+    assert (error.member, error.num_timesteps) == (1, found_at * N_ENVS)
+    start = f"NaN or infinity in {quantity} of environment 3, member 1; num_timesteps={found_at * N_ENVS}. "
+    assert str(error).startswith(start)
 
 
 def test_environments_of_several_members_are_all_named():
@@ -97,32 +111,11 @@ def test_environments_of_several_members_are_all_named():
     assert "environment 1, 2, 3, member 0 and 1" in str(error)
 
 
-def test_the_first_observation_is_checked_before_anybody_acts():
-    error = error_of(small(MDPO, vec_env(Breaking("observations", np.inf))))
-    assert_about(error, "observations", (1,), 3)
-    assert error.num_timesteps == 0
-
-
 def test_the_key_of_a_dictionary_is_named():
     env = vec_env(Breaking("observations", np.nan, 2, DICT), space=DICT)
     error = error_of(small(MDPO, env, "MultiInputPolicy"))
     assert_about(error, "observations['speed']", (1,), 3)
     assert ADVICE["observations"] in str(error)
-
-
-@pytest.mark.parametrize("what", ["observations", "rewards"])
-def test_normalisation_does_not_hide_whose_it_was(what):
-    """VecNormalize's statistics take the NaN of one environment to all others."""
-    error = error_of(small(MDPO, VecNormalize(vec_env(Breaking(what, np.nan, at_step=4)))))
-    assert_about(error, what, (1,), 3)
-    assert error.num_timesteps == 4 * N_ENVS
-
-
-@pytest.mark.parametrize("bad", BAD)
-def test_an_observation_at_a_time_limit_is_found_in_the_reward_that_it_is_added_to(bad):
-    error = error_of(small(MDPO, vec_env(Breaking("terminal", bad)), policy_kwargs=RELU))
-    assert_about(error, "bootstrapped rewards", (1,), 3)
-    assert error.num_timesteps == 6 * N_ENVS
 
 
 def test_rewards_that_add_up_to_infinity():
@@ -168,12 +161,11 @@ def test_distributions_of_finite_weights_that_overflow(checks, monkeypatch):
 @pytest.mark.parametrize(("index", "quantity"), [(1, "values"), (2, "log_probs")])
 def test_values_and_log_probabilities_are_found_at_their_step(index, quantity, monkeypatch):
     model = small(MDPO, vec_env())
-    forward, calls = model.policy.forward, []
+    forward, steps = model.policy.forward, count(1)
 
     def breaking(obs, **_):
         outputs = forward(obs)
-        calls.append(obs)
-        if len(calls) == 5:
+        if next(steps) == 5:
             outputs[index][2] = np.inf
         return outputs
 
@@ -194,9 +186,8 @@ def test_another_error_of_the_policy_stays_what_it_is(monkeypatch):
 @pytest.mark.parametrize(("module", "quantity"), [("action_net", "policy_gradient_loss"), ("value_net", "value_loss")])
 def test_a_loss_is_blamed_on_the_member_whose_it_is(module, quantity):
     """The peer's loss is NaN as well, through the KL."""
-    model = small(MDPO, vec_env(), n_epochs=2)
+    model = small_silent(MDPO, vec_env(), n_epochs=2)
     collect(model)
-    model.set_logger(silent_logger())
     break_weights(model, 1, module)
     with pytest.raises(NonFiniteError) as caught:
         model.train()
@@ -274,10 +265,14 @@ def test_the_first_damage_is_found_wherever_it_is(name, damage, step, member, ba
     return None
 
 
-def test_switched_off_it_says_nothing(monkeypatch):
+def test_switched_off_it_says_nothing_but_the_logs_do(monkeypatch):
     monkeypatch.setattr(th.distributions.Distribution, "_validate_args", True)  # torch.compile switches it off for good
-    model = small(MDPO, vec_env(Breaking("rewards", np.nan, at_step=3)), check_finite=False, n_steps=4, batch_size=8)
-    model.learn(16)
+    env = vec_env(Breaking("rewards", np.nan, at_step=3))
+    model = small_silent(MDPO, env, check_finite=False, n_steps=4, batch_size=8)
+    model.learn(16, log_interval=None)
+    logged = model.logger.name_to_value
+    diverged = {name for name in ("policy_0/value_loss", "policy_1/value_loss", "train/loss") if np.isnan(logged[name])}
+    assert diverged == {"policy_1/value_loss", "train/loss"}
     assert model.policy.members[1].value_net.weight.isnan().any()
     with pytest.raises(RuntimeError, match="probability tensor contains either `inf`, `nan`"):  # torch's sampler
         model.learn(16)

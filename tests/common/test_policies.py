@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_mdpo import MDPO, ImpalaCNN, ImpalaCnnPolicy, MutualPolicy, StridedCNN, StridedCnnPolicy
 from tests.support.envs import BrightSideEnv, maker
-from tests.support.helpers import assert_same_parameters
+from tests.support.helpers import assert_same_parameters, both
 from tests.support.training import small
 
 IMAGE = spaces.Box(0, 255, (3, 64, 64), np.uint8)
@@ -29,32 +29,39 @@ def test_impala_cnn_has_the_papers_shape():
     assert sum(p.numel() for p in encoder.parameters()) == convs + 2048 * 256 + 256
 
 
-def test_impala_cnn_is_configurable_and_drops_features_only_while_training():
-    encoder = ImpalaCNN(IMAGE, features_dim=10, channels=(4, 8), dropout=0.5)
-    assert [stage.conv.out_channels for stage in encoder.cnn[:2]] == [4, 8]
-    x = th.rand(1, 3, 64, 64)
+@pytest.mark.parametrize("encoder_class", [ImpalaCNN, StridedCNN])
+def test_encoders_are_configurable_and_drop_features_only_while_training(encoder_class):
+    kwargs = {"features_dim": 10, "channels": (4, 8, 8), "dropout": 0.5, "normalized_image": True}
+    encoder = encoder_class(spaces.Box(0, 1, (3, 16, 16), np.float32), **kwargs)
+    convolutions = [module for module in encoder.modules() if isinstance(module, th.nn.Conv2d)]
+    assert [convolutions[k].out_channels for k in (0, -1)] == [4, 8]
+    x = th.rand(1, 3, 16, 16)
     assert encoder(x).shape == (1, 10)
     assert not th.equal(encoder(x), encoder(x))
     encoder.eval()
     assert th.equal(encoder(x), encoder(x))
 
 
+@pytest.mark.parametrize("encoder_class", [ImpalaCNN, StridedCNN])
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
         ({"channels": ()}, "channels must name at least one stage"),
         ({"dropout": 1.0}, r"dropout must be a probability in \[0, 1\), not 1.0"),
-        ({"observation_space": spaces.Box(-1, 1, (4,))}, "ImpalaCNN needs images, but the observation space is Box"),
+        ({"observation_space": spaces.Box(-1, 1, (4,))}, "CNN needs images, but the observation space is Box"),
     ],
 )
-def test_impala_cnn_refuses_what_it_cannot_build(kwargs, message):
+def test_encoders_refuse_what_they_cannot_build(encoder_class, kwargs, message):
     with pytest.raises(ValueError, match=message):
-        ImpalaCNN(**{"observation_space": IMAGE} | kwargs)
+        encoder_class(**{"observation_space": IMAGE} | kwargs)
 
 
-@pytest.mark.parametrize(
+PAPERS = pytest.mark.parametrize(
     ("policy_class", "encoder_class"), [(ImpalaCnnPolicy, ImpalaCNN), (StridedCnnPolicy, StridedCNN)]
 )
+
+
+@PAPERS
 def test_policies_have_the_papers_initialisation(policy_class, encoder_class):
     th.manual_seed(0)
     policy = policy_class(IMAGE, BUTTONS, lambda _: 5e-4)
@@ -67,10 +74,8 @@ def test_policies_have_the_papers_initialisation(policy_class, encoder_class):
     assert not policy.value_net.bias.any()
 
 
-@pytest.mark.parametrize(
-    ("policy_class", "encoder_class"), [(ImpalaCnnPolicy, ImpalaCNN), (StridedCnnPolicy, StridedCNN)]
-)
-@pytest.mark.parametrize("algorithm", [PPO, MDPO])
+@both
+@PAPERS
 def test_policies_work_in_sb3s_ppo_and_are_saved_and_loaded(algorithm, policy_class, encoder_class, tmp_path):
     kwargs = {"features_extractor_kwargs": {"channels": (4,), "features_dim": 16}}
     policy = policy_class if algorithm is PPO else policy_class.__name__
@@ -93,17 +98,6 @@ def test_strided_cnn_halves_small_images_at_every_convolution():
     expected = (expected @ encoder.linear[0].weight.T + encoder.linear[0].bias).relu()
     assert encoder(x).shape == (2, 128)
     th.testing.assert_close(encoder(x), expected)
-
-
-def test_strided_cnn_takes_the_impala_cnns_arguments():
-    kwargs = {"features_dim": 10, "channels": (4, 8, 8), "dropout": 0.5, "normalized_image": True}
-    encoder = StridedCNN(spaces.Box(0, 1, (3, 16, 16), np.float32), **kwargs)
-    x = th.rand(1, 3, 16, 16)
-    assert encoder(x).shape == (1, 10)
-    assert not th.equal(encoder(x), encoder(x))
-    assert th.equal(encoder.eval()(x), encoder(x))
-    with pytest.raises(ValueError, match="StridedCNN needs images"):
-        StridedCNN(spaces.Box(-1, 1, (4,)))
 
 
 def test_there_is_one_optimizer_over_all_members():

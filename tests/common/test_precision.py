@@ -16,7 +16,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from sb3_mdpo import MDPO, ImpalaCNN
-from sb3_mdpo.common.buffers import of_member
 from sb3_mdpo.common.precision import (
     CPU_CHUNK,
     MALLOC_SETTINGS,
@@ -26,7 +25,7 @@ from sb3_mdpo.common.precision import (
     resolve_precision,
 )
 from sb3_mdpo.mdpo.losses import LossSettings
-from sb3_mdpo.mdpo.update import METRICS, chunks, draw_peers, minibatch_step
+from sb3_mdpo.mdpo.update import METRICS, draw_peers, minibatch_step
 from tests.support.envs import BrightSideEnv, maker
 from tests.support.helpers import collect
 from tests.support.training import small
@@ -114,15 +113,6 @@ def test_a_member_beyond_target_kl_leaves_nothing_behind(chunk_size):
     assert not any(gradient.any() for gradient in gradients[n_first:])
 
 
-def test_chunks_are_views_of_all_samples_in_order():
-    minibatch = of_member(next(iter(images().rollout_buffer.get(96))), 0)
-    pieces = chunks(minibatch, 40)
-    assert [len(piece.actions) for piece in pieces] == [40, 40, 16]
-    for name in minibatch._fields:
-        assert th.equal(th.cat([getattr(piece, name) for piece in pieces]), getattr(minibatch, name)), name
-    assert pieces[1].observations.untyped_storage().data_ptr() == minibatch.observations.untyped_storage().data_ptr()
-
-
 def test_chunks_need_less_memory():
     """Bytes that the graph keeps for the backward pass, at the same time."""
 
@@ -161,12 +151,6 @@ def test_channels_last_equals_contiguous(shape):
 
     for last, contiguous in zip(run(th.channels_last), run(th.contiguous_format), strict=True):
         assert (last - contiguous).norm() <= 1e-4 * contiguous.norm()
-
-
-def test_rollouts_and_minibatches_are_channels_last():
-    minibatch = of_member(next(iter(images().rollout_buffer.get(8))), 0)
-    assert minibatch.observations.dtype == th.uint8
-    assert minibatch.observations.is_contiguous(memory_format=th.channels_last)
 
 
 def weights_of(source: MDPO, target: MDPO) -> MDPO:

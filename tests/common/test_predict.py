@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_mdpo import MDPO
 from tests.support.envs import maker
 from tests.support.helpers import both, seeded
-from tests.support.training import small
+from tests.support.training import ScriptedEnv, small
 
 SMALL = {"net_arch": [8]}
 SMALL_CNN = {"features_extractor_kwargs": {"features_dim": 8}}
@@ -206,29 +206,13 @@ def test_observations_of_another_shape_are_refused(shape):
             predictor.predict(np.zeros(shape, dtype=np.float32))
 
 
-class Fixed(gym.Env):
-    """Pays the action, for as many steps as there have been episodes, up to three."""
-
-    observation_space = VECTOR
-    action_space = spaces.Discrete(2)
-
-    def __init__(self) -> None:
-        self.n_episodes = 0
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.n_episodes += 1
-        self.n_steps = 0
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action):
-        self.n_steps += 1
-        return np.zeros(2, np.float32), float(action), self.n_steps >= min(self.n_episodes, 3), False, {}
+# Pays the action, for as many steps as there have been episodes, up to three
+PRESSING = {"reward": lambda _env, action: float(action), "length": lambda env: min(env.n_episodes, 3)}
 
 
 def opinionated_model() -> MDPO:
     """Member 0 never presses the button and is sure; member 1 always does, but less surely."""
-    model = small(MDPO, make_vec_env(Fixed, n_envs=2))
+    model = small(MDPO, make_vec_env(ScriptedEnv, n_envs=2))
     for member, bias in zip(model.policy.members, ([9.0, -9.0], [-2.0, 2.0]), strict=True):
         member.action_net.bias.data = th.tensor(bias)
     return model
@@ -244,7 +228,9 @@ def test_evaluation_is_of_whom_it_is_asked_for(who, presses):
         seen.append((float(local_variables["reward"]), bool(local_variables["done"])))
 
     def evaluate(what, n_envs: int = 1, **kwargs: Any):
-        return evaluate_policy(what, make_vec_env(Fixed, n_envs=n_envs), n_eval_episodes=4, **kwargs)
+        return evaluate_policy(
+            what, make_vec_env(ScriptedEnv, n_envs, env_kwargs=PRESSING), n_eval_episodes=4, **kwargs
+        )
 
     rewards, lengths = evaluate(model, return_episode_rewards=True, callback=remember)
     # The environment was reset once before the first episode that counts
@@ -263,7 +249,7 @@ def test_the_ensemble_samples_from_the_averaged_distribution():
     model = opinionated_model()
     model.predict_with = "ensemble"
     seeded(0)
-    actions, _ = model.predict(np.zeros((4000, 2), dtype=np.float32))
+    actions, _ = model.predict(np.zeros((4000, 1), dtype=np.float32))
     # (1e-8 + 0.982) / 2 for the button; 4000 draws have a standard deviation of 0.008
     assert actions.mean() == pytest.approx(0.491, abs=0.04)
 

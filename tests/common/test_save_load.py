@@ -152,13 +152,6 @@ def test_attributes_can_be_left_out_or_taken_in(algorithm, tmp_path):
     algorithm.load(tmp_path / "model")
 
 
-@both
-def test_counting_goes_on_or_starts_anew(algorithm):
-    model = small(algorithm).learn(64)
-    assert model.learn(64, reset_num_timesteps=False).num_timesteps == 128
-    assert model.learn(64).num_timesteps == 64
-
-
 def test_the_file_ends_in_zip_and_folders_are_made(model, tmp_path):
     model.save(str(tmp_path / "new" / "folder" / "model"))
     model.save(tmp_path / "new" / "model.bin")

@@ -1,6 +1,5 @@
 """Every observation and action space that SB3's PPO takes, and discrete actions that do not start at 0."""
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -12,7 +11,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_mdpo import MDPO
 from tests.support.envs import maker
-from tests.support.helpers import collect
+from tests.support.helpers import both, collect
+from tests.support.training import ScriptedEnv, remember_steps
 
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "seed": 0}
 FLOATS = spaces.Box(0, 1, (3, 36, 36), np.float32)
@@ -66,10 +66,8 @@ def test_action_spaces(name):
 @pytest.mark.parametrize("sde_sample_freq", [-1, 4])
 @pytest.mark.parametrize("squash_output", [False, True])
 def test_gsde(sde_sample_freq, squash_output):
-    policy_kwargs = {"squash_output": squash_output, "net_arch": [8]}
-    model = learned(
-        "MlpPolicy", VECTOR, ACTIONS["box"], use_sde=True, sde_sample_freq=sde_sample_freq, policy_kwargs=policy_kwargs
-    )
+    kwargs = {"sde_sample_freq": sde_sample_freq, "policy_kwargs": {"squash_output": squash_output, "net_arch": [8]}}
+    model = learned("MlpPolicy", VECTOR, ACTIONS["box"], use_sde=True, **kwargs)
     assert model.policy.squash_output == squash_output
 
 
@@ -80,11 +78,7 @@ def test_gsde_draws_new_noise_as_often_as_it_is_told():
         sizes: list[int] = []
         reset_noise = model.policy.reset_noise
 
-        def counting(n_envs=1):
-            sizes.append(n_envs)
-            reset_noise(n_envs)
-
-        model.policy.reset_noise = counting
+        model.policy.reset_noise = lambda n_envs=1: sizes.append(n_envs) or reset_noise(n_envs)
         model.learn(32)
         return sizes
 
@@ -135,38 +129,14 @@ def test_dict_observations_with_three_policies(share_features_extractor):
 def test_rollouts_hold_the_observations_that_the_environments_gave(space):
     policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
     model = MDPO(policy, DummyVecEnv([maker(space, BUTTONS)] * 2), **TINY)
-    given = []
-    step_wait = model.env.step_wait
-    model.env.step_wait = lambda: given.append(step_wait()) or given[-1]
+    given = remember_steps(model.env)
     observations = collect(model).observations
     for step in (1, 7, 15):
-        shown = given[step - 1][0]
-        for stored, array in (
-            zip(map(observations.get, shown), shown.values(), strict=True)
-            if isinstance(shown, dict)
-            else [(observations, shown)]
-        ):
-            np.testing.assert_array_equal(stored[step].numpy().reshape(array.shape), array)
-
-
-class NamesItsNumber(gym.Env):
-    """Pays 1 for the action ``start + 2``, whatever is seen."""
-
-    observation_space = VECTOR
-
-    def __init__(self, action_space: spaces.Space, best) -> None:
-        self.action_space = action_space
-        self.best = best
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.n_steps = 0
-        return np.zeros(3, np.float32), {}
-
-    def step(self, action):
-        assert self.action_space.contains(action)
-        self.n_steps += 1
-        return np.zeros(3, np.float32), float(np.all(action == self.best)), False, self.n_steps >= 8, {}
+        shown, stored = given[step - 1][0], observations
+        if not isinstance(shown, dict):
+            shown, stored = {"": shown}, {"": stored}
+        for key, array in shown.items():
+            np.testing.assert_array_equal(stored[key][step].numpy().reshape(array.shape), array)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +145,8 @@ class NamesItsNumber(gym.Env):
 )
 def test_actions_with_a_start_are_learned(action_space, best):
     """Chance gets 8/3 or 8/6; after 60 updates of a bandit with 3 or 6 arms both members know the best one."""
-    env = make_vec_env(lambda: NamesItsNumber(action_space, np.array(best)), n_envs=4, seed=0)
+    kwargs = {"reward": lambda _env, action: float(np.all(action == best)), "length": lambda _env: 8, "truncates": True}
+    env = make_vec_env(ScriptedEnv, n_envs=4, seed=0, env_kwargs=kwargs | {"action_space": action_space})
     model = MDPO("MlpPolicy", env, learning_rate=1e-2, n_steps=16, batch_size=32, n_epochs=4, seed=0).learn(60 * 64)
     for policy in (model, *model.policy.members):
         mean, _ = evaluate_policy(policy, env, n_eval_episodes=4)
@@ -192,7 +163,7 @@ def test_observations_with_a_start_are_refused(space):
         MDPO(policy, DummyVecEnv([maker(space, BUTTONS)] * 2), **TINY)
 
 
-@pytest.mark.parametrize("algorithm", [PPO, MDPO])
+@both
 def test_what_ppo_refuses_is_refused(algorithm):
     with pytest.raises(ValueError, match="You must use `MultiInputPolicy`"):
         algorithm("MlpPolicy", DummyVecEnv([maker(spaces.Dict(MIXED), BUTTONS)] * 2))

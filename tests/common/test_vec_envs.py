@@ -2,6 +2,7 @@
 
 import warnings
 from functools import partial
+from itertools import count
 from typing import Any
 
 import gymnasium as gym
@@ -18,8 +19,6 @@ from stable_baselines3.common.vec_env import (
     SubprocVecEnv,
     VecCheckNan,
     VecEnv,
-    VecEnvWrapper,
-    VecExtractDictObs,
     VecFrameStack,
     VecMonitor,
     VecNormalize,
@@ -32,7 +31,7 @@ from stable_baselines3.common.vec_env import (
 from sb3_mdpo import MDPO
 from tests.support.envs import maker
 from tests.support.helpers import assert_same_parameters, both, collect
-from tests.support.training import N_ENVS, ROLLOUT, EachStep, cartpole, small, small_silent
+from tests.support.training import N_ENVS, ROLLOUT, EachStep, cartpole, remember_steps, small, small_silent
 
 VECTOR = spaces.Box(-1, 1, (2,))
 BUTTONS = spaces.Discrete(2)
@@ -123,7 +122,7 @@ def test_statistics_are_saved_and_loaded_with_the_model(algorithm, tmp_path):
 
 
 @both
-def test_evaluation_gets_the_statistics_of_training(algorithm):
+def test_evaluation_gets_the_statistics_of_training_and_needs_a_wrapper_for_them(algorithm):
     env = VecNormalize(cartpole())
     eval_env = VecNormalize(cartpole(2), training=False, norm_reward=False)
     # After the last step of training
@@ -136,17 +135,11 @@ def test_evaluation_gets_the_statistics_of_training(algorithm):
     assert not same_statistics(env, eval_env)
     sync_envs_normalization(model.get_env(), eval_env)
     assert same_statistics(env, eval_env)
-
-
-@both
-def test_evaluation_refuses_environments_without_the_statistics(algorithm):
-    evaluation = EvalCallback(cartpole(1), eval_freq=4, verbose=0)
-    model = small(algorithm, VecNormalize(cartpole()))
     with (
         pytest.warns(UserWarning, match="not of the same type"),
         pytest.raises(AssertionError, match="not being wrapped the same way"),
     ):
-        model.learn(ROLLOUT, callback=evaluation)
+        model.learn(ROLLOUT, callback=EvalCallback(cartpole(1), eval_freq=4, verbose=0))
 
 
 @both
@@ -200,19 +193,6 @@ def test_stacked_frames(algorithm, policy, space, order, stacked, seen_by_the_mo
     assert model.predict(env.reset())[0].shape == (N_ENVS,)
 
 
-class KeepsObservations(VecEnvWrapper):
-    """Remembers the observations that the environments gave."""
-
-    def reset(self):
-        self.given = []
-        return self.venv.reset()
-
-    def step_wait(self):
-        observations, *rest = self.venv.step_wait()
-        self.given.append(observations)
-        return observations, *rest
-
-
 @both
 @pytest.mark.parametrize(
     ("policy", "space"),
@@ -222,7 +202,8 @@ class KeepsObservations(VecEnvWrapper):
     ],
 )
 def test_images_with_channels_last_are_transposed(algorithm, policy, space):
-    inner, callback = KeepsObservations(random_env(space)), EachStep()
+    inner, callback = random_env(space), EachStep()
+    given = remember_steps(inner)
     model = small(algorithm, inner, policy, policy_kwargs={})
     env = model.get_env()
     assert isinstance(env, VecTransposeImage)
@@ -235,7 +216,7 @@ def test_images_with_channels_last_are_transposed(algorithm, policy, space):
         return np.stack([observation["image"] if is_dict else observation for observation in observations])
 
     seen = images([step["new_obs"] for step in callback.steps])
-    np.testing.assert_array_equal(seen, images(inner.given).transpose(0, 1, 4, 2, 3))
+    np.testing.assert_array_equal(seen, images([step[0] for step in given]).transpose(0, 1, 4, 2, 3))
     if algorithm is MDPO:
         stored = model.rollout_buffer.observations
         np.testing.assert_array_equal((stored["image"] if is_dict else stored)[1:], seen[:-1])
@@ -251,27 +232,18 @@ def test_images_with_channels_first_are_left_alone(algorithm):
     assert small(algorithm, skipping, "CnnPolicy", policy_kwargs={}).learn(ROLLOUT).observation_space == tall
 
 
-class TurnsNan(gym.Env):
-    """A NaN is the fifth observation."""
-
-    observation_space = VECTOR
-    action_space = BUTTONS
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.n_steps = 0
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action):
-        self.n_steps += 1
-        return np.full(2, np.nan if self.n_steps == 5 else 0.0, np.float32), 0.0, False, False, {}
+def turns_nan() -> gym.Env:
+    """A NaN is in the fifth observation after the first one."""
+    seen = count()
+    env = gym.make("CartPole-v1")
+    return gym.wrappers.TransformObservation(env, lambda obs: obs if next(seen) < 5 else obs * np.nan, None)
 
 
 @both
 def test_check_nan_stops_training_where_the_nan_is(algorithm):
     sound = VecCheckNan(make_vec_env("Pendulum-v1", n_envs=2), raise_exception=True)
     assert small(algorithm, sound).learn(32).num_timesteps == 32
-    model = small(algorithm, VecCheckNan(DummyVecEnv([TurnsNan] * 2), raise_exception=True))
+    model = small(algorithm, VecCheckNan(DummyVecEnv([turns_nan] * 2), raise_exception=True))
     with pytest.raises(ValueError, match=r"found nan in observations"):
         model.learn(32)
     assert model.num_timesteps == 4 * 2
@@ -303,15 +275,6 @@ def test_subprocesses_give_the_same_weights(algorithm, env_id):
     assert_same_parameters(models[1].policy, models[0].policy)
     first, second = ([(episode["r"], episode["l"]) for episode in model.ep_info_buffer] for model in models)
     assert first == second
-
-
-@both
-def test_one_key_of_a_dictionary(algorithm):
-    env = random_env(spaces.Dict({"image": CHANNELS_LAST, "vector": VECTOR}))
-    model, callback = small(algorithm, VecExtractDictObs(env, key="vector")), EachStep()
-    model.learn(ROLLOUT, callback=callback)
-    assert model.observation_space == VECTOR
-    assert {tuple(step["obs_tensor"].shape) for step in callback.steps} == {(N_ENVS, 2)}
 
 
 class Counting(gym.Wrapper):

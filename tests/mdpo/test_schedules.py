@@ -9,32 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3 import PPO
-from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.zoo.hyperparams import distill_coef_schedule
-from tests.support.helpers import silent_logger
-from tests.support.training import small
-
-
-class Recorder(Logger):
-    """Keeps what is logged at every update."""
-
-    def __init__(self) -> None:
-        super().__init__(None, [])
-        self.rows: list[dict[str, float]] = []
-
-    def dump(self, step: int = 0) -> None:
-        self.rows.append(dict(self.name_to_value))
+from tests.support.training import small, small_silent
 
 
 def recorded(algorithm: type[PPO] | type[MDPO] = MDPO, **kwargs) -> list[dict[str, float]]:
     """What four updates log. n_envs differs between the algorithms, the progress at each update does not."""
-    model, recorder = small(algorithm, "CartPole-v1", **kwargs), Recorder()
-    model.set_logger(recorder)
+    model, rows = small_silent(algorithm, "CartPole-v1", **kwargs), []
+    model.logger.dump = lambda step=0: rows.append(dict(model.logger.name_to_value))
     model.learn(4 * 16 * model.n_envs)
-    return recorder.rows[1:]
+    return rows[1:]
 
 
 def test_learning_rate_and_clip_ranges_follow_the_schedule_as_ppos_do():
@@ -80,8 +67,7 @@ def test_a_line_to_zero_stays_there_when_the_last_rollout_goes_beyond_the_total(
 
 
 def test_continued_training_starts_the_schedule_anew_unless_told_otherwise():
-    model = small(env="CartPole-v1", distill_coef=LinearSchedule(1.0, 0.0, 1.0)).learn(2 * 32)
-    model.set_logger(silent_logger())
+    model = small_silent(env="CartPole-v1", distill_coef=LinearSchedule(1.0, 0.0, 1.0)).learn(2 * 32)
     model.learn(2 * 32, reset_num_timesteps=False, log_interval=100)
     # 128 of 128 steps
     assert model.logger.name_to_value["train/distill_coef"] == 0.0

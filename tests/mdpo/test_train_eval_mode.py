@@ -16,7 +16,7 @@ from torch import nn
 
 from sb3_mdpo import MDPO
 from tests.support.helpers import both, collect, seeded
-from tests.support.training import small_silent
+from tests.support.training import EachStep, small_silent
 
 LEARNING, ACTING = (True, True), (False, False)  # in training mode, with gradients
 envs = pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
@@ -103,15 +103,12 @@ def test_nothing_else_moves_the_statistics(algorithm, env_id, share):
     before = statistics(model)
     env = make_vec_env(env_id, n_envs=2, seed=0)
     forget_modes(model)
-    obs = env.reset()
-    model.predict(obs)
-    evaluate_policy(model, env, n_eval_episodes=2)
+    for who in (0, "ensemble") if algorithm is MDPO else ("PPO ignores this",):
+        model.predict_with = who
+        model.predict(env.reset())
+        evaluate_policy(model, env, n_eval_episodes=2)
     for member in members(model):
         evaluate_policy(member, env, n_eval_episodes=2)
-    if algorithm is MDPO:
-        model.predict_with = "ensemble"
-        model.predict(obs)
-        evaluate_policy(model, env, n_eval_episodes=2)
     assert_statistics(model, before, changed=False)
     assert all(extractors(member)[0].modes == {ACTING} for member in members(model))
 
@@ -122,10 +119,8 @@ def test_nothing_else_moves_the_statistics(algorithm, env_id, share):
 def test_deterministic_predictions_do_not_depend_on_dropout(algorithm, env_id, share):
     model = build(algorithm, env_id, share).learn(64)
     obs = model.get_env().reset()
-    settings = (0, 1, "ensemble") if algorithm is MDPO else (None,)
-    for setting in settings:
-        if setting is not None:
-            model.predict_with = setting
+    for who in (0, 1, "ensemble") if algorithm is MDPO else ("PPO ignores this",):
+        model.predict_with = who
         model.policy.set_training_mode(True)
         first, _ = model.predict(obs, deterministic=True)
         for _ in range(5):
@@ -160,14 +155,9 @@ def test_training_goes_on_after_any_of_it(algorithm):
     """A callback that predicts in the middle of a rollout leaves no trace in the modes."""
     model = build(algorithm)
     seen: list[bool] = []
-
-    def predict(local_variables: dict[str, Any], _globals: dict[str, Any]) -> bool:
-        model.predict(local_variables["new_obs"])
-        seen.append(model.policy.training)
-        return True
-
+    callback = EachStep(lambda step: (model.predict(step["new_obs"]), seen.append(model.policy.training)))
     before = statistics(model)
-    model.learn(128, callback=predict)
+    model.learn(128, callback=callback)
     assert seen == [False] * 32
     assert_statistics(model, before, changed=True)
 
