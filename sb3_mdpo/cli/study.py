@@ -53,7 +53,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def _study(args: argparse.Namespace) -> None:
-    need("lab", filelock="filelock", pydantic="pydantic")
+    need("lab", pydantic="pydantic")
     args.function(args)
 
 

@@ -4,8 +4,8 @@ The algorithm exchanges global values through a :class:`Ranks`. This one is for 
 ``sb3_mdpo.distributed`` replaces it.
 """
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch as th
@@ -117,6 +117,21 @@ _current: list[Ranks] = [ALONE]
 def current_ranks() -> Ranks:
     """The processes of the current training."""
     return _current[-1]
+
+
+def from_first(function: Callable[[], T]) -> T:
+    """The result of a function in the first process, which must be picklable; its input errors are raised in all."""
+    ranks = current_ranks()
+    outcome: tuple[Any, OSError | ValueError | None] = None, None
+    if ranks.is_first:
+        try:
+            outcome = function(), None
+        except (OSError, ValueError) as error:
+            outcome = None, error
+    result, problem = ranks.broadcast(outcome)
+    if problem is not None:
+        raise problem
+    return cast("T", result)
 
 
 def enter(ranks: Ranks) -> None:

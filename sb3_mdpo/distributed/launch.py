@@ -1,7 +1,9 @@
 """Join and leave the process group of torchrun."""
 
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from sb3_mdpo.distributed.group import LostRankError, TorchRanks, waiting_for
 TIMEOUT = "SB3_MDPO_TIMEOUT"
 SECONDS = 1800.0
 POLL = 0.01  # seconds
+LAUNCHER_POLL = 1.0  # seconds
 
 
 @contextmanager
@@ -34,7 +37,8 @@ def process_group(timeout: float | None = None) -> Iterator[Ranks]:
                 model.save("mdpo_cartpole")
 
     Without torchrun, or with a single process, training is as usual. If another process dies or does not answer in
-    time, this one ends with a line on stderr and exit code 1, and torchrun ends the others.
+    time, this one ends with a line on stderr and exit code 1, and torchrun ends the others. If torchrun itself dies,
+    each process gets SIGTERM.
 
     :param timeout: how long to wait for another process, in seconds, evaluations included; by default the environment
         variable ``SB3_MDPO_TIMEOUT``, or half an hour
@@ -43,20 +47,40 @@ def process_group(timeout: float | None = None) -> Iterator[Ranks]:
     """
     seconds = _seconds(timeout)
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        yield ALONE
-        return
-    try:
-        ranks = _join(seconds, size)
-        enter(ranks)
+    with _ending_with_torchrun():
+        if size == 1:
+            yield ALONE
+            return
         try:
-            yield ranks
-        finally:
-            leave()
-            dist.destroy_process_group()
-    except LostRankError as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(1)
+            ranks = _join(seconds, size)
+            enter(ranks)
+            try:
+                yield ranks
+            finally:
+                leave()
+                dist.destroy_process_group()
+        except LostRankError as error:
+            print(error, file=sys.stderr, flush=True)
+            sys.exit(1)
+
+
+@contextmanager
+def _ending_with_torchrun() -> Iterator[None]:
+    """If torchrun dies, which then cannot end its processes, send this one the signal that torchrun would send."""
+    launcher, left = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not left.wait(LAUNCHER_POLL):
+            if os.getppid() != launcher:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    if dist.is_torchelastic_launched():
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
 
 
 def _join(seconds: float, size: int) -> Ranks:

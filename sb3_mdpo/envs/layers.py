@@ -8,6 +8,10 @@ import gymnasium as gym
 from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 
+from sb3_mdpo.envs.subproc import MonitoredSubprocVecEnv
+
+Recorder = Monitor[Any, Any] | VecMonitor | MonitoredSubprocVecEnv
+
 
 def layers(env: VecEnv, name: str = "env") -> dict[str, Any]:
     """
@@ -35,10 +39,10 @@ def _walk(env: VecEnv) -> Iterator[tuple[str, Any]]:
         yield f"{idx}.{depth}", single
 
 
-def monitors(all_layers: Iterable[Any]) -> Iterator[Monitor[Any, Any] | VecMonitor]:
+def monitors(all_layers: Iterable[Any]) -> Iterator[Recorder]:
     """The layers that record episode statistics."""
     for layer in all_layers:
-        if isinstance(layer, (Monitor, VecMonitor)):
+        if isinstance(layer, (Monitor, VecMonitor, MonitoredSubprocVecEnv)):
             yield layer
 
 

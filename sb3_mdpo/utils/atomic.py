@@ -1,27 +1,72 @@
 """Atomic writes of files and folders."""
 
+import glob
 import os
 import shutil
+import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Context that yields a file to write to, which replaces ``path`` once it is complete. Makes missing folders."""
+    """
+    Context that yields a file to write to, which replaces ``path`` once it is complete. Makes missing folders, and
+    removes what killed processes have left of the same file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove_unfinished(path.parent, glob.escape(path.name))
+    with _claimed(path) as unfinished:
+        try:
+            with unfinished.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path, pattern: str) -> None:
+    """
+    Remove the unfinished files of killed processes.
+
+    :param folder: where to look
+    :param pattern: pattern of the names of the complete files
+    """
+    if sys.platform == "win32":
+        return
+    for path in folder.glob(f".{pattern}.[0-9]*.tmp"):
+        with suppress(OSError):  # its process lives, or the file system has no locks
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[Path]:
+    """Context with the temporary name of a file, which is locked to show other processes that this one lives."""
+    new, unfinished = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("new", "tmp"))
+    if sys.platform == "win32":
+        yield unfinished
+        return
+    descriptor = os.open(new, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        with unfinished.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        _sync_folder(path.parent)
+        with suppress(OSError):  # the file system has no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        new.rename(unfinished)  # with a lock from the beginning
+        yield unfinished
     finally:
-        unfinished.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 @contextmanager

@@ -28,9 +28,10 @@ def _train() -> None:
         elif run := unfinished_run():
             resume([str(run)])
         else:
-            from rl_zoo3.cli import main as rl_zoo3
+            from rl_zoo3.train import train  # rl_zoo3.cli would also import all that the plots need
 
-            rl_zoo3()
+            sys.argv = ["python -m sb3_mdpo.zoo train", *sys.argv[2:]]
+            train()
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 rl-zoo3 has no plugin mechanism: its algorithms are a dict in a module. A line in ``sb3_mdpo.pth`` (from Python 3.15 on
 ``sb3_mdpo.start``, PEP 829) calls :func:`install_on_startup` whenever Python starts. It inserts a finder into
-``sys.meta_path`` that registers MDPO in three modules of the zoo after their import. Until the zoo is imported, nothing
+``sys.meta_path`` that patches four modules of the zoo after their import. Until the zoo is imported, nothing
 else happens. ``SB3_MDPO_NO_ZOO_HOOK=1`` switches the hook off.
 
 This module uses only the standard library, and as little of it as possible, because it delays every start of Python.
@@ -23,6 +23,7 @@ PATCHES = {
     "rl_zoo3.utils": "extend_utils",
     "rl_zoo3.hyperparams_opt": "register_search",
     "rl_zoo3.exp_manager": "extend_experiments",
+    "rl_zoo3.train": "extend_train",
 }
 
 

@@ -1,12 +1,15 @@
 """Patches of the zoo's modules, applied by the start-up hook when they are imported."""
 
+import argparse
 import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, is_native
+from sb3_mdpo.utils.terminal import one_line
 
 NATIVE = {"vec_env_wrapper": "sb3_mdpo.envs.native_vec_env"}
 
@@ -52,6 +55,30 @@ def _adapt_test_env(arguments: dict[str, Any]) -> None:
         arguments["vec_env_cls"] = DummyVecEnv  # for the environments that the native engine replaces
 
 
+class _Resume(argparse.Action):
+    """``--resume`` in the zoo's own parser, which cannot resume: says what to type."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: Any, folder: Any, option: str | None = None) -> None:
+        parser.exit(2, f"{parser.prog}: to resume, type `python -m sb3_mdpo.zoo train --resume {one_line(folder)}`\n")
+
+
+class _TrainParser(argparse.ArgumentParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_argument(
+            "--resume",
+            metavar="LOGDIR",
+            action=_Resume,
+            default=argparse.SUPPRESS,  # args.yml holds the zoo's own arguments
+            help="Resume an interrupted run: python -m sb3_mdpo.zoo train --resume LOGDIR, with --help for its options",
+        )
+
+
+def extend_train(train: Any) -> None:
+    """Show ``--resume`` in the help of ``rl_zoo3.train``."""
+    train.argparse = SimpleNamespace(**vars(argparse) | {"ArgumentParser": _TrainParser})
+
+
 def register_search(hyperparams_opt: Any) -> None:
     """Register the search space in ``rl_zoo3.hyperparams_opt``."""
     from sb3_mdpo.zoo.hyperparams import convert_mdpo_params, sample_mdpo_params
@@ -73,6 +100,7 @@ def extend_experiments(exp_manager: Any) -> None:
     if hasattr(original, "__wrapped__"):
         return
     manager._maybe_normalize = _normalizing_per_policy(manager._maybe_normalize)
+    manager.create_envs = _writing_episodes_here(manager.create_envs)
 
     @functools.wraps(original)
     def read_hyperparameters(self: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -100,6 +128,34 @@ def _normalizing_per_policy(original: Callable[..., Any]) -> Callable[..., Any]:
         return MutualVecNormalize.from_shared(normalized, n_policies)
 
     return maybe_normalize
+
+
+def _writing_episodes_here(original: Callable[..., Any]) -> Callable[..., Any]:
+    """With ``--vec-env subproc`` and checkpoints, this process writes the episodes, to restore their file."""
+
+    @functools.wraps(original)
+    def create_envs(self: Any, n_envs: int, eval_env: bool = False, no_log: bool = False) -> Any:
+        from stable_baselines3.common.vec_env import SubprocVecEnv
+
+        from sb3_mdpo.envs.subproc import MonitoredSubprocVecEnv
+        from sb3_mdpo.persistence.checkpoints.callback import ResumableCheckpointCallback
+
+        is_resumable = any(isinstance(callback, ResumableCheckpointCallback) for callback in self.callbacks)
+        if eval_env or no_log or not is_resumable or self.vec_env_class is not SubprocVecEnv:
+            return original(self, n_envs, eval_env, no_log)
+
+        def make(env_fns: list[Callable[[], Any]], **kwargs: Any) -> MonitoredSubprocVecEnv:
+            keys = [*self.monitor_kwargs.get("reset_keywords", ()), *self.monitor_kwargs.get("info_keywords", ())]
+            about = {"monitor_dir": self.save_path, "env_id": self.env_name.gym_id, "extra_keys": keys}
+            return MonitoredSubprocVecEnv(env_fns, **about, **kwargs)
+
+        self.vec_env_class = make
+        try:
+            return original(self, n_envs, eval_env, no_log=True)
+        finally:
+            self.vec_env_class = SubprocVecEnv
+
+    return create_envs
 
 
 def _adapt_experiment(arguments: dict[str, Any]) -> None:

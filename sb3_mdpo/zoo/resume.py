@@ -2,16 +2,19 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import yaml
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 
-from sb3_mdpo.common.ranks import current_ranks
+from sb3_mdpo.common.ranks import current_ranks, from_first
 from sb3_mdpo.envs.native import is_native
-from sb3_mdpo.persistence.checkpoints.archive import read_newest
+from sb3_mdpo.persistence.checkpoints.archive import checkpoints, read_newest
 from sb3_mdpo.persistence.checkpoints.callback import FOLDER, ResumableCheckpointCallback
+from sb3_mdpo.persistence.checkpoints.lock import locked
 from sb3_mdpo.utils.terminal import Parser, one_line
 from sb3_mdpo.utils.yaml_files import read_mapping
 from sb3_mdpo.zoo.run import ARGS, CONFIG, read_args, read_hyperparams, settings_folder
@@ -33,22 +36,37 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--progress", action="store_true", default=None, help="show a progress bar")
     changes = vars(parser.parse_args(argv))
     folder: Path = changes.pop("folder")
-    try:
-        settings = settings_folder(folder)
-        arguments = read_args(settings / ARGS)
-        read_hyperparams(settings)
-        # Only the first, because it renames damaged checkpoints
-        if current_ranks().is_first and read_newest(folder / FOLDER) is None:
-            raise ValueError(
-                f"{folder / FOLDER} holds no checkpoints: ResumableCheckpointCallback writes them, where it is the "
-                "first callback in the hyperparameters. Train anew."
-            )
-    except (OSError, ValueError) as error:
-        print(f"{PROG}: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    arguments |= {name: value for name, value in changes.items() if value is not None}
-    sys.argv = ["rl_zoo3 train", *command_line(arguments)]
-    _train(folder, settings)
+    with ExitStack() as until_end:
+        try:
+            settings, arguments = from_first(lambda: _read(folder))
+            # Before the environments, which empty the monitor files
+            until_end.enter_context(locked(folder / FOLDER))
+            from_first(lambda: _put_damaged_aside(folder))
+        except (OSError, ValueError) as error:
+            if current_ranks().is_first:
+                print(f"{PROG}: {one_line(error)}", file=sys.stderr)
+            sys.exit(2)
+        arguments |= {name: value for name, value in changes.items() if value is not None}
+        sys.argv = ["rl_zoo3 train", *command_line(arguments)]
+        _train(folder, settings)
+
+
+def _read(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The folder of the settings and the arguments of a run that has checkpoints and can be read."""
+    settings = settings_folder(folder)
+    arguments = read_args(settings / ARGS)
+    read_hyperparams(settings)
+    if not checkpoints(folder / FOLDER):
+        raise ValueError(
+            f"{folder / FOLDER} holds no checkpoints: ResumableCheckpointCallback writes them, where it is the "
+            "first callback in the hyperparameters. Train anew."
+        )
+    return settings, arguments
+
+
+def _put_damaged_aside(folder: Path) -> None:
+    """Raise an error now if all checkpoints are damaged."""
+    read_newest(folder / FOLDER)
 
 
 def command_line(arguments: dict[str, Any]) -> list[str]:
@@ -70,12 +88,27 @@ def command_line(arguments: dict[str, Any]) -> list[str]:
     return line
 
 
+class ResumedProgressBar(ProgressBarCallback):
+    """SB3's progress bar, from the resumed step to the last one instead of from 0 to the number of remaining steps."""
+
+    def _on_training_start(self) -> None:
+        from tqdm.rich import tqdm  # an extra of SB3
+
+        self.pbar = tqdm(initial=self.model.num_timesteps, total=self.locals["total_timesteps"])
+
+    def _on_step(self) -> bool:
+        self.pbar.update(self.num_timesteps - self.pbar.n)  # of all processes
+        return True
+
+
 def _train(folder: Path, settings: Path) -> None:
     from rl_zoo3 import train
     from rl_zoo3.exp_manager import ExperimentManager
 
     class ResumedExperiment(ExperimentManager):  # type: ignore[misc, valid-type]
         """An experiment in the folder of the interrupted one; the settings there are not changed."""
+
+        callbacks: list[BaseCallback]
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -92,6 +125,10 @@ def _train(folder: Path, settings: Path) -> None:
             for callback in self.callbacks:
                 if isinstance(callback, ResumableCheckpointCallback):
                     callback.resume = True
+            self.callbacks = [
+                ResumedProgressBar() if type(callback) is ProgressBarCallback else callback
+                for callback in self.callbacks
+            ]
 
         def _save_config(self, _: dict[str, Any]) -> None:
             print(f"Log path: {self.save_path}")

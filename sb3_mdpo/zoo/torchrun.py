@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from sb3_mdpo.common.ranks import current_ranks
+from sb3_mdpo.common.ranks import current_ranks, from_first
 from sb3_mdpo.distributed.launch import process_group
 from sb3_mdpo.persistence.checkpoints.archive import checkpoints
 from sb3_mdpo.persistence.checkpoints.callback import FOLDER
@@ -39,17 +39,12 @@ def launched() -> Iterator[None]:
 
 def unfinished_run() -> Path | None:
     """The run folder that earlier processes of this job have started; ends the program if it may not be resumed."""
-    ranks, run, problem = current_ranks(), None, ""
-    if ranks.is_first:
-        try:
-            run = run_to_resume()
-        except (OSError, ValueError) as error:
-            problem = one_line(error)
-            print(f"python -m sb3_mdpo.zoo train: {problem}", file=sys.stderr)
-    run, problem = ranks.broadcast((run, problem))
-    if problem:
+    try:
+        return from_first(run_to_resume)
+    except (OSError, ValueError) as error:
+        if current_ranks().is_first:
+            print(f"python -m sb3_mdpo.zoo train: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
-    return run
 
 
 def for_all_ranks(manager: Any) -> Any:

@@ -15,7 +15,7 @@ import torch as th
 from sb3_mdpo._version import __version__
 from sb3_mdpo.common.save_util import ZIP_ERRORS
 from sb3_mdpo.persistence.checkpoints.log_files import Position
-from sb3_mdpo.utils.atomic import replacing
+from sb3_mdpo.utils.atomic import remove_unfinished, replacing
 
 # Increased when older versions of this package can no longer read what newer ones write
 FORMAT = 1
@@ -122,7 +122,8 @@ def _position(value: dict[str, Any]) -> Position:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Files of the checkpoints in a folder, the newest first."""
-    found = {int(match[1]): path for path in folder.glob("*") if (match := PATTERN.fullmatch(path.name))}
+    files = (path for path in folder.glob("*") if path.is_file())
+    found = {int(match[1]): path for path in files if (match := PATTERN.fullmatch(path.name))}
     return [found[steps] for steps in sorted(found, reverse=True)]
 
 
@@ -148,5 +149,6 @@ def read_newest(folder: Path) -> Checkpoint | None:
 
 def remove_old(folder: Path, keep: int) -> None:
     """Remove all but the newest ``keep`` checkpoints, and unfinished files of killed processes."""
-    for path in [*checkpoints(folder)[keep:], *folder.glob(".checkpoint_*.tmp")]:
+    for path in checkpoints(folder)[keep:]:
         path.unlink()
+    remove_unfinished(folder, "checkpoint_*.zip")

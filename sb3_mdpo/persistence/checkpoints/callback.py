@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_mdpo.common.arguments import HYPERPARAMETERS
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.common.ranks import current_ranks
+from sb3_mdpo.common.ranks import current_ranks, from_first
 from sb3_mdpo.envs.layers import monitor_folder
 from sb3_mdpo.persistence.checkpoints.archive import VERSIONS, Checkpoint, Snapshot, read_newest, remove_old, write
+from sb3_mdpo.persistence.checkpoints.lock import locked
 from sb3_mdpo.persistence.checkpoints.signals import Signals
 from sb3_mdpo.persistence.checkpoints.training import Training
 
@@ -53,7 +55,8 @@ class ResumableCheckpointCallback(BaseCallback):
     :param handle_signals: whether SIGTERM and SIGINT write a checkpoint
     :param verbose: 0 for no output, 1 for messages about resuming and interruptions, 2 for every checkpoint
     :raises ValueError: if a number is outside its range; at the start of training if the folder has checkpoints and
-        ``resume`` is False, all of them are damaged, or the training was set up differently
+        ``resume`` is False, all of them are damaged, another process is training there, or the training was set up
+        differently
     """
 
     every_rank = True  # every process has environments and generators; the first one writes all of them
@@ -78,6 +81,7 @@ class ResumableCheckpointCallback(BaseCallback):
         self.resume = resume
         self.handle_signals = handle_signals
         self._signals = Signals(self._on_signal)
+        self._until_end = ExitStack()  # the lock of the folder, and the handlers of signals
         self._training: Training | None = None
         self._settings: dict[str, Any] = {}
         self._reset()
@@ -96,30 +100,34 @@ class ResumableCheckpointCallback(BaseCallback):
                 "ResumableCheckpointCallback must be the first callback: those before it would start before the "
                 "training is resumed."
             )
-        self.folder = self._find_folder()
+        self.folder = from_first(self._find_folder)
         self._settings = _settings(self.model)  # before callbacks change them
-        self._training = Training(self.model, callbacks, without=self)  # type: ignore[arg-type] # PPO or MDPO
-        self._reset()
-        self._resume()
-        if self.handle_signals:
-            self._signals.install()
+        self._until_end.close()  # PPO does not report the error that ended an earlier training
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.folder))
+            self._training = Training(self.model, callbacks, without=self)  # type: ignore[arg-type] # PPO or MDPO
+            self._reset()
+            self._resume()
+            if self.handle_signals:
+                self._signals.install()
+                stack.callback(self._signals.uninstall)
+            self._until_end = stack.pop_all()
 
     def _find_folder(self) -> Path:
-        folder = self.save_path
-        if folder is None and current_ranks().is_first:
-            monitored = monitor_folder(self.training_env)
-            if monitored is None:
-                raise ValueError(
-                    "The training environments write no monitor files beside which to put checkpoints: pass save_path "
-                    "to ResumableCheckpointCallback."
-                )
-            folder = monitored / FOLDER
-        return Path(current_ranks().broadcast(folder or ""))
+        if self.save_path is not None:
+            return Path(self.save_path)
+        monitored = monitor_folder(self.training_env)
+        if monitored is None:
+            raise ValueError(
+                "The training environments write no monitor files beside which to put checkpoints: pass save_path "
+                "to ResumableCheckpointCallback."
+            )
+        return monitored / FOLDER
 
     def _resume(self) -> None:
         assert self._training is not None
         is_first = current_ranks().is_first
-        checkpoint = current_ranks().broadcast(read_newest(self.folder) if is_first else None)
+        checkpoint = from_first(lambda: read_newest(self.folder))
         if checkpoint is None:
             return
         if not self.resume:
@@ -244,9 +252,9 @@ class ResumableCheckpointCallback(BaseCallback):
 
     def _end(self) -> None:
         self._training = None
-        self._signals.uninstall()
-        if self.snapshot is not None:
-            self._write()
+        with self._until_end:  # signals wait for the last checkpoint
+            if self.snapshot is not None:
+                self._write()
 
     def _tell(self, what: str) -> None:
         if self.verbose >= 1 and self._written is not None and current_ranks().is_first:
