@@ -199,17 +199,27 @@ def zoo(folder: Path, *options: str, seed: tuple[str, ...] = SEED, **kwargs: Any
 
 def kill_one(launcher: "subprocess.Popen[str]", folder: Path, times: int = 1) -> None:
     """Kill the launcher's last process when it waits for the gate and there is a checkpoint to resume from."""
+    for _ in range(times):
+        os.kill(waiting(launcher, folder)[-1], signal.SIGKILL)
+    (folder / "opened").touch()
+
+
+def waiting(launcher: "subprocess.Popen[str]", folder: Path) -> list[int]:
+    """The launcher's processes, when they wait for the gate and there is a checkpoint to resume from."""
     reached, children = folder / "reached", Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
 
     def waits() -> bool:
         assert launcher.poll() is None, output_of(launcher)
         return reached.exists() and any(folder.glob(f"{SAVED}/checkpoints/checkpoint_*[1-9]*.zip"))
 
-    for _ in range(times):
-        wait_until(waits, TIMEOUT)
-        reached.unlink()
-        os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
-    (folder / "opened").touch()
+    wait_until(waits, TIMEOUT)
+    reached.unlink()
+    return list(map(int, children.read_text().split()))
+
+
+def lives(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +283,30 @@ def test_a_single_process_is_restarted_and_its_job_can_be_started_again(tmp_path
     assert "Resuming from step" in output_of(zoo(tmp_path, machine=restarts, seed=()))
     assert [path.name for path in logs.iterdir()] == [SAVED.name]
     assert MDPO.load(tmp_path / SAVED / "CartPole-v1.zip").num_timesteps == 1536
+
+
+def test_processes_end_when_torchrun_is_killed_and_nothing_resumes_beside_them(alone, tmp_path: Path) -> None:
+    machine = (*TOGETHER[1:], "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--rdzv-id=killed")
+    launcher = zoo(tmp_path, machine=machine)
+    pids = waiting(launcher, tmp_path)
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        launcher.kill()
+        launcher.wait()
+        before = {path: path.read_bytes() for path in (tmp_path / "logs").rglob("*") if path.is_file()}
+        refused = output_of(zoo(tmp_path, machine=machine), succeeds=False)
+        assert refused.count(f"Another process is training in {SAVED}/checkpoints: wait for it, or stop it.") == 1
+        assert before == {path: path.read_bytes() for path in (tmp_path / "logs").rglob("*") if path.is_file()}
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: not any(map(lives, pids)), TIMEOUT)
+    finally:
+        for pid in filter(lives, pids):
+            os.kill(pid, signal.SIGKILL)
+    (tmp_path / "opened").touch()
+    assert "Resuming from step 512" in output_of(zoo(tmp_path, machine=machine))  # written at the end
+    assert_same_runs(alone[0], tmp_path)
 
 
 BEGUN = Path("here/mdpo/Env_1")
