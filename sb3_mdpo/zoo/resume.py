@@ -15,6 +15,7 @@ from sb3_mdpo.envs.native import is_native
 from sb3_mdpo.persistence.checkpoints.archive import checkpoints, read_newest
 from sb3_mdpo.persistence.checkpoints.callback import FOLDER, ResumableCheckpointCallback
 from sb3_mdpo.persistence.checkpoints.lock import locked
+from sb3_mdpo.utils.atomic import remove_unfinished
 from sb3_mdpo.utils.terminal import Parser, one_line
 from sb3_mdpo.utils.yaml_files import read_mapping
 from sb3_mdpo.zoo.run import ARGS, CONFIG, read_args, read_hyperparams, settings_folder
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
             settings, arguments = from_first(lambda: _read(folder))
             # Before the environments, which empty the monitor files
             until_end.enter_context(locked(folder / FOLDER))
-            from_first(lambda: _put_damaged_aside(folder))
+            from_first(lambda: _tidy(folder))
         except (OSError, ValueError) as error:
             if current_ranks().is_first:
                 print(f"{PROG}: {one_line(error)}", file=sys.stderr)
@@ -64,9 +65,10 @@ def _read(folder: Path) -> tuple[Path, dict[str, Any]]:
     return settings, arguments
 
 
-def _put_damaged_aside(folder: Path) -> None:
-    """Raise an error now if all checkpoints are damaged."""
+def _tidy(folder: Path) -> None:
+    """Put damaged checkpoints aside, of which one must be whole, and remove what killed processes have left."""
     read_newest(folder / FOLDER)
+    remove_unfinished(folder, "*")
 
 
 def command_line(arguments: dict[str, Any]) -> list[str]:

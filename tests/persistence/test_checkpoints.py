@@ -289,6 +289,16 @@ def test_checkpoints_are_as_many_and_as_frequent_as_asked_for(checkpoint, expect
     assert not half_written.exists()
 
 
+def test_only_files_are_checkpoints(tmp_path: Path) -> None:
+    model = small(tmp_path / "run", timesteps=128)
+    folder = tmp_path / "run" / "checkpoints"
+    found = checkpoints(folder)
+    (folder / "checkpoint_000000000999.zip").mkdir()
+    (folder / "checkpoint_000000001000.zip").symlink_to("nowhere")
+    assert checkpoints(folder) == found
+    assert_same_models(small(tmp_path / "run", timesteps=128), model)
+
+
 def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_used(tmp_path: Path) -> None:
     alone, run = small(tmp_path / "alone"), tmp_path / "run"
     assert small(run, crash_at=150, checkpoint={"save_freq": 1}) is None

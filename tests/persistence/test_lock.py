@@ -148,8 +148,11 @@ def test_a_run_is_resumed_by_one_process_at_a_time_and_keeps_its_monitor_lines(v
             first.kill()
             first.wait(60)
     (tmp_path / "opened").touch()
+    left_by_a_kill = run / ".best_model.zip.1.tmp"
+    left_by_a_kill.touch()
     last = commands.run([*resume, "--progress"], tmp_path, check=True)
     assert "1024/1024" in last.stdout.replace(",", "")
+    assert not left_by_a_kill.exists()
     assert MDPO.load(run / "CartPole-v1.zip").num_timesteps == 1024
     monitors = [path for path in before if path.name.endswith("monitor.csv")]
     assert len(monitors) == (4 if vec_env == "dummy" else 1)

@@ -172,6 +172,29 @@ def test_module_says_what_it_can_do(tmp_path):
     assert yaml.safe_load((Path(folder) / "mdpo.yml").read_text())["default"]
 
 
+@pytest.mark.parametrize("program", ["python -m sb3_mdpo.zoo", "rl_zoo3"])
+def test_train_says_how_to_resume(program, tmp_path):
+    result = run(f"{program} train --help", tmp_path)
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"usage: {program} ")
+    assert "--resume LOGDIR" in result.stdout
+    hint = "to resume, type `python -m sb3_mdpo.zoo train --resume logs/mdpo/CartPole-v1_1`"
+    for options in ("--device cpu --resume logs/mdpo/CartPole-v1_1", "--resume=logs/mdpo/CartPole-v1_1"):
+        refused = run(f"{program} train {options}", tmp_path)
+        assert refused.returncode == 2
+        (line,) = refused.stderr.splitlines()
+        assert line.startswith(f"{program}")
+        assert line.endswith(hint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_does_not_import_what_the_plots_need(tmp_path):
+    code = "import sys; from sb3_mdpo.zoo.__main__ import main; main(); print('seaborn' in sys.modules)"
+    options = "train --algo mdpo -n 64 --eval-freq -1 -params n_envs:2 n_steps:32 batch_size:32 n_epochs:1".split()
+    result = started(sys.executable, "-c", code, *options, cwd=tmp_path)
+    assert result.stdout.splitlines()[-1] == "False"
+
+
 def test_python_starts_without_torch_or_the_zoo(tmp_path):
     code = "import sys; print(sorted({'torch', 'rl_zoo3', 'typing', 'gymnasium'} & set(sys.modules)))"
     assert started(sys.executable, "-c", code, cwd=tmp_path).stdout == "[]\n"
