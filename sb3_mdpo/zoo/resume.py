@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 
 from sb3_mdpo.common.ranks import current_ranks, from_first
 from sb3_mdpo.envs.native import is_native
-from sb3_mdpo.persistence.checkpoints.archive import checkpoints, read_newest
+from sb3_mdpo.persistence.checkpoints.archive import find_newest
 from sb3_mdpo.persistence.checkpoints.callback import FOLDER, ResumableCheckpointCallback
 from sb3_mdpo.persistence.checkpoints.lock import locked
 from sb3_mdpo.utils.atomic import remove_unfinished
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
             settings, arguments = from_first(lambda: _read(folder))
             # Before the environments, which empty the monitor files
             until_end.enter_context(locked(folder / FOLDER))
-            from_first(lambda: _tidy(folder))
+            from_first(lambda: remove_unfinished(folder, "*"))
         except (OSError, ValueError) as error:
             if current_ranks().is_first:
                 print(f"{PROG}: {one_line(error)}", file=sys.stderr)
@@ -53,22 +53,17 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _read(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The folder of the settings and the arguments of a run that has checkpoints and can be read."""
+    """The folder of the settings and the arguments of a run, if it can be resumed."""
     settings = settings_folder(folder)
     arguments = read_args(settings / ARGS)
     read_hyperparams(settings)
-    if not checkpoints(folder / FOLDER):
+    newest, _ = find_newest(folder / FOLDER)
+    if newest is None:
         raise ValueError(
             f"{folder / FOLDER} holds no checkpoints: ResumableCheckpointCallback writes them, where it is the "
             "first callback in the hyperparameters. Train anew."
         )
     return settings, arguments
-
-
-def _tidy(folder: Path) -> None:
-    """Put damaged checkpoints aside, of which one must be whole, and remove what killed processes have left."""
-    read_newest(folder / FOLDER)
-    remove_unfinished(folder, "*")
 
 
 def command_line(arguments: dict[str, Any]) -> list[str]:

@@ -190,8 +190,9 @@ def test_train_says_how_to_resume(program, tmp_path):
 
 def test_training_does_not_import_what_the_plots_need(tmp_path):
     code = "import sys; from sb3_mdpo.zoo.__main__ import main; main(); print('seaborn' in sys.modules)"
-    options = "train --algo mdpo -n 64 --eval-freq -1 -params n_envs:2 n_steps:32 batch_size:32 n_epochs:1".split()
-    result = started(sys.executable, "-c", code, *options, cwd=tmp_path)
+    options = ["train", "--algo", "mdpo", "-n", "64", "--eval-freq", "-1", "-params"]
+    tiny = ["n_envs:2", "n_steps:32", "batch_size:32", "n_epochs:1"]
+    result = started(sys.executable, "-c", code, *options, *tiny, cwd=tmp_path)
     assert result.stdout.splitlines()[-1] == "False"
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import warnings
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,24 +128,27 @@ def checkpoints(folder: Path) -> list[Path]:
     return [found[steps] for steps in sorted(found, reverse=True)]
 
 
-def read_newest(folder: Path) -> Checkpoint | None:
+def find_newest(folder: Path) -> tuple[Checkpoint | None, list[Path]]:
     """
-    Read the newest checkpoint that is not damaged, None if there are none at all. Newer ones are renamed to end in
-    ``.damaged``. A ``ValueError`` if all are damaged; they stay where they are.
+    The newest checkpoint that is not damaged, None if there are none at all, and the damaged ones that are newer. A
+    ``ValueError`` if all are damaged.
     """
     paths = checkpoints(folder)
     for number, path in enumerate(paths):
-        try:
-            newest = read(path)
-        except DamagedError:
-            continue
-        for damaged in paths[:number]:
-            warnings.warn(f"{damaged} is damaged: it is put aside, and the one before it is used.", stacklevel=3)
-            damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
-        return newest
+        with suppress(DamagedError):
+            return read(path), paths[:number]
     if paths:
         raise ValueError(f"All checkpoints in {folder} are damaged: delete the folder to start anew.")
-    return None
+    return None, []
+
+
+def read_newest(folder: Path) -> Checkpoint | None:
+    """As :func:`find_newest`; the damaged ones are renamed to end in ``.damaged``."""
+    newest, damaged = find_newest(folder)
+    for path in damaged:
+        warnings.warn(f"{path} is damaged: it is put aside, and the one before it is used.", stacklevel=3)
+        path.rename(path.with_name(f"{path.name}.damaged"))
+    return newest
 
 
 def remove_old(folder: Path, keep: int) -> None:
