@@ -58,7 +58,7 @@ def callback(folder: Path | None, eval_freq: int = 64, **kwargs) -> Generalizati
 
 @pytest.fixture(scope="module")
 def model() -> MDPO:
-    return small(n_policies=3)
+    return small(env=levels(6), n_policies=3)
 
 
 class LevelsSeen(VecEnvWrapper):
