@@ -36,6 +36,7 @@ from sb3_mdpo.common.ranks import Ranks, current_ranks
 from sb3_mdpo.common.save_util import check_saved_model, loading
 from sb3_mdpo.utils.atomic import replacing
 
+TOLD = ("episode", "is_success")  # what infos tell of an episode
 SelfMutual = TypeVar("SelfMutual", bound="MutualOnPolicyAlgorithm")
 
 
@@ -130,7 +131,8 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             self._update_info_buffer(infos, dones)
             n_steps += 1
 
-            rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy)
+            if dones.any():
+                rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy)
             rollout_buffer.add(
                 obs_tensor,  # already on the device
                 action_tensor,
@@ -172,13 +174,12 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         envs_per_member = len(infos) // self.n_policies
         ended = []
         for idx, info in enumerate(infos):
-            told = {"episode": info["episode"]} if info.get("episode") is not None else {}
-            if info.get("is_success") is not None and dones is not None and dones[idx]:
-                told["is_success"] = info["is_success"]
+            done = dones is not None and dones[idx]
+            told = {key: info[key] for key in (TOLD if done else TOLD[:1]) if info.get(key) is not None}
             if told:
                 ended.append((idx // envs_per_member, told))
         self._ended.append(ended)
-        if self.ranks.size == 1:  # else once per rollout: it exchanges messages
+        if ended and self.ranks.size == 1:  # else once per rollout: it exchanges messages
             self._count_episodes()
 
     def _count_episodes(self) -> None:

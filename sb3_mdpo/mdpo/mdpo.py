@@ -272,6 +272,7 @@ class MDPO(MutualOnPolicyAlgorithm):
 
     def train(self) -> None:
         """Update all members with the rollouts gathered last."""
+        check_ranges({"distill_mode": self.distill_mode})  # it may have been assigned after construction
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         settings = self._loss_settings()

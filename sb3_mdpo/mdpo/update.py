@@ -12,7 +12,6 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples
 from torch import nn
 
-from sb3_mdpo.common.arguments import check_ranges
 from sb3_mdpo.common.buffers import of_member
 from sb3_mdpo.common.policies import MutualPolicy
 from sb3_mdpo.common.ranks import ALONE, Ranks
@@ -75,9 +74,7 @@ def draw_peers(n_policies: int, distill_mode: str, generator: Any = np.random) -
     :param distill_mode: ``"all"`` for all peers, ``"random"`` for one of them
     :param generator: NumPy's global generator, which SB3 seeds, or another ``RandomState``
     :return: for every member, the indices of the peers that it learns from in a minibatch
-    :raises ValueError: if there is no such mode
     """
-    check_ranges({"distill_mode": distill_mode})  # it may have been assigned after construction
     peers = [[j for j in range(n_policies) if j != k] for k in range(n_policies)]
     if distill_mode == "all" or n_policies <= 2:
         return peers
