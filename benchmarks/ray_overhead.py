@@ -69,7 +69,7 @@ def main() -> None:
     for _ in range(args.repeats):
         measured["without Ray"].append(seconds_of(run_all, study))
         measured["start of Ray"].append(start_of_ray())
-        measured["on Ray"].append(seconds_of(on_ray(), one_at_a_time))
+        measured["on Ray"].append(seconds_of(on_ray, one_at_a_time))
     start = float(np.median(measured["start of Ray"]))
     alone = np.array(measured["without Ray"]) / args.runs
     on_it = (np.array(measured["on Ray"]) - start) / args.runs

@@ -4,39 +4,29 @@ The public names are imported on first use: the zoo's start-up hook lives in thi
 Python process an import of torch.
 """
 
-from sb3_mdpo._version import __version__
+from sb3_mdpo._version import __version__ as __version__
 from sb3_mdpo.utils.lazy import lazy_attributes
 
 TYPE_CHECKING = False  # importing typing would double what the start-up hook costs
 if TYPE_CHECKING:
-    from sb3_mdpo.common.buffers import MutualRolloutBuffer
-    from sb3_mdpo.common.nonfinite import NonFiniteError
-    from sb3_mdpo.common.policies import ImpalaCnnPolicy, MutualPolicy, StridedCnnPolicy
-    from sb3_mdpo.common.torch_layers import ImpalaCNN, StridedCNN
-    from sb3_mdpo.mdpo import MDPO
+    from sb3_mdpo.common.buffers import MutualRolloutBuffer as MutualRolloutBuffer
+    from sb3_mdpo.common.nonfinite import NonFiniteError as NonFiniteError
+    from sb3_mdpo.common.policies import ImpalaCnnPolicy as ImpalaCnnPolicy
+    from sb3_mdpo.common.policies import MutualPolicy as MutualPolicy
+    from sb3_mdpo.common.policies import StridedCnnPolicy as StridedCnnPolicy
+    from sb3_mdpo.common.torch_layers import ImpalaCNN as ImpalaCNN
+    from sb3_mdpo.common.torch_layers import StridedCNN as StridedCNN
+    from sb3_mdpo.mdpo import MDPO as MDPO
 
-__all__ = [
-    "MDPO",
-    "ImpalaCNN",
-    "ImpalaCnnPolicy",
-    "MutualPolicy",
-    "MutualRolloutBuffer",
-    "NonFiniteError",
-    "StridedCNN",
-    "StridedCnnPolicy",
-    "__version__",
-]
-
-__getattr__, __dir__ = lazy_attributes(
-    __name__,
-    {
-        "MDPO": "sb3_mdpo.mdpo",
-        "ImpalaCNN": "sb3_mdpo.common.torch_layers",
-        "ImpalaCnnPolicy": "sb3_mdpo.common.policies",
-        "MutualPolicy": "sb3_mdpo.common.policies",
-        "MutualRolloutBuffer": "sb3_mdpo.common.buffers",
-        "NonFiniteError": "sb3_mdpo.common.nonfinite",
-        "StridedCNN": "sb3_mdpo.common.torch_layers",
-        "StridedCnnPolicy": "sb3_mdpo.common.policies",
-    },
-)
+_MODULES = {
+    "MDPO": "sb3_mdpo.mdpo",
+    "ImpalaCNN": "sb3_mdpo.common.torch_layers",
+    "ImpalaCnnPolicy": "sb3_mdpo.common.policies",
+    "MutualPolicy": "sb3_mdpo.common.policies",
+    "MutualRolloutBuffer": "sb3_mdpo.common.buffers",
+    "NonFiniteError": "sb3_mdpo.common.nonfinite",
+    "StridedCNN": "sb3_mdpo.common.torch_layers",
+    "StridedCnnPolicy": "sb3_mdpo.common.policies",
+}
+__all__ = [*_MODULES, "__version__"]
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sb3-mdpo export``."""
-    parser.add_argument(
-        "path", metavar="PATH", type=Path, help="run folder of the zoo, or a file that MDPO.save() wrote"
-    )
+    parser.add_argument("path", metavar="PATH", type=Path, help="run folder of the zoo, or a file of MDPO.save()")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder or file to write")
     parser.add_argument(
         "--format",
@@ -26,9 +24,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--policy", type=_policy, help="policy that acts: 0, 1, ... or ensemble (default: as saved)")
     parser.add_argument("--load-best", action="store_true", help="export a run's best_model.zip")
-    parser.add_argument(
-        "--include-optimizer", action="store_true", help="safetensors only: the optimizer's state, to resume exactly"
-    )
+    parser.add_argument("--include-optimizer", action="store_true", help="safetensors only: also the optimizer's state")
     parser.set_defaults(run=_export)
 
 
@@ -40,7 +36,7 @@ def _export(args: argparse.Namespace) -> None:
     if args.include_optimizer and args.format != "safetensors":
         raise ValueError("--include-optimizer is for --format safetensors: the other formats do not train.")
     from sb3_mdpo.mdpo import MDPO
-    from sb3_mdpo.persistence.deploy.deploy import deploy_policy
+    from sb3_mdpo.persistence.deploy import deploy_policy
     from sb3_mdpo.zoo.run import read_run
 
     run = None if args.path.is_file() else read_run(args.path, args.load_best, ("mdpo",))

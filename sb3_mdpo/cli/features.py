@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 def add_features(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sb3-mdpo features``."""
-    parser.add_argument(
-        "paths",
-        metavar="PATH",
-        nargs="+",
-        type=Path,
-        help="run folder, e.g. logs/mdpo/procgen-coinrun-easy-v0_1, or file",
-    )
+    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="run folder of rl_zoo3 train, or a file")
     parser.add_argument("--env", metavar="ID", help="environment of saved models; not needed for runs")
     parser.add_argument(
         "--observations", metavar="N", type=int, default=512, help="number of observations (default: 512)"

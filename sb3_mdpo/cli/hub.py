@@ -16,9 +16,7 @@ def add_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n-envs", type=int, default=16, help="environments of the evaluation (default: 16)")
     parser.add_argument("--deterministic", action="store_true", help="evaluate and film the most probable actions")
     parser.add_argument("--video", dest="video_steps", metavar="STEPS", type=int, help="add a video of this many steps")
-    parser.add_argument(
-        "--with-pickles", action="store_true", help="add the zoo's own files, which can run code when they are loaded"
-    )
+    parser.add_argument("--with-pickles", action="store_true", help="add the zoo's own files, which can run code")
     parser.add_argument("--private", action="store_true", help="make the new repository private")
     parser.add_argument("-m", "--commit-message", help="default: MDPO on the environment's id")
     parser.add_argument("--seed", type=int, default=0, help="seed of the evaluation (default: 0)")
@@ -33,9 +31,7 @@ def add_pull(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exp-id", type=int, default=0, help="number of the run (default: 0, the next free one)")
     parser.add_argument("--force", action="store_true", help="replace the run given with --exp-id")
     parser.add_argument("--revision", help="branch, tag or commit (default: the latest commit)")
-    parser.add_argument(
-        "--trust", action="store_true", help="accept files and settings that could run code of the author"
-    )
+    parser.add_argument("--trust", action="store_true", help="accept files and settings that could run code")
     parser.set_defaults(run=_pull)
 
 

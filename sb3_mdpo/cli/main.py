@@ -29,7 +29,7 @@ COMMANDS = {
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """:return: the parser of all commands"""
+    """The parser of all commands."""
     parser = Parser(prog="sb3-mdpo", description="Commands that rl_zoo3 does not have.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (description, where) in COMMANDS.items():
@@ -43,8 +43,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     Run a command. Errors that the user can fix (bad input, files, the network, a missing package) end as one line on
     stderr and exit code 2. Any other exception is a bug and ends in a traceback.
-
-    :param argv: arguments, by default ``sys.argv``
     """
     args = make_parser().parse_args(argv)
     silence_gym_notice()  # before SB3 imports old Gym

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,14 @@ if TYPE_CHECKING:
 def add_study(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sb3-mdpo study``."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    run = actions.add_parser("run", help="train the missing runs", description="Train the missing runs of a study.")
-    status = actions.add_parser("status", help="show its progress", description="Show the progress of a study.")
+
+    def add(action: str, description: str) -> argparse.ArgumentParser:
+        return actions.add_parser(action, help=description[0].lower() + description[1:-1], description=description)
+
+    run = add("run", "Train the missing runs of a study.")
+    status = add("status", "Show the progress of a study.")
+    plan = add("plan", "Show what a study will take.")
+    schema = add("schema", "Print the JSON schema of study files.")
     for action in (run, status):
         action.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/study_small.yml")
         action.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: studies/<name of the study>")
@@ -23,19 +30,10 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--threads", type=_positive, help="PyTorch's threads in each run (default: the file's)")
     run.add_argument("--device", help="PyTorch device (default: the file's)")
     run.add_argument(
-        "--engine",
-        choices=("local", "ray"),
-        default="local",
-        help="where the runs are executed (default: this machine)",
+        "--engine", choices=("local", "ray"), default="local", help="where runs are executed (default: local)"
     )
     run.add_argument("--address", help="address of the Ray cluster: host:port or auto (default: this machine)")
-    run.add_argument(
-        "--storage", metavar="URL", help="where Ray's machines keep unfinished runs (default: the study's folder)"
-    )
-    schema = actions.add_parser(
-        "schema", help="print the JSON schema of study files", description="Print the JSON schema of study files."
-    )
-    plan = actions.add_parser("plan", help="show its costs", description="Show what a study will take.")
+    run.add_argument("--storage", metavar="URL", help="where Ray keeps unfinished runs (default: the study's folder)")
     plan.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/paper_matrix.yml")
     throughput = plan.add_mutually_exclusive_group()
     throughput.add_argument(
@@ -84,7 +82,7 @@ def _engine(args: argparse.Namespace) -> "Engine":
         need("distributed", ray="ray", fsspec="fsspec")
         from sb3_mdpo.lab.study.ray_engine import on_ray
 
-        return on_ray(**given)
+        return partial(on_ray, **given)
     if given:
         raise ValueError(f"--{' and --'.join(given)}: only for Ray, add --engine ray.")
     from sb3_mdpo.lab.study.runner import run_all
@@ -97,10 +95,9 @@ def _run(args: argparse.Namespace) -> None:
     from sb3_mdpo.lab.study.config import read_study
     from sb3_mdpo.lab.study.study import run_study
 
-    study = read_study(args.file)
-    given = {key: getattr(args, key) for key in ("jobs", "threads", "device") if getattr(args, key) is not None}
+    options = {"jobs": args.jobs, "threads": args.threads, "device": args.device}
     try:
-        n_failed = run_study(study, args.file, args.output, engine=engine, **given)
+        n_failed = run_study(read_study(args.file), args.file, args.output, engine=engine, **options)
     except KeyboardInterrupt:
         print("Interrupted. Complete runs are kept: the same command continues.", file=sys.stderr)
         sys.exit(130)

@@ -26,7 +26,8 @@ def generalized_advantage_estimate(
     """
     GAE(lambda) of a rollout (arXiv 1506.02438), over all environments at once.
 
-    The operations have the order of SB3's ``RolloutBuffer``, for bit-identical results.
+    On a CPU the operations have the order of SB3's ``RolloutBuffer``, for bit-identical results. Elsewhere the sums are
+    built up by doubling: a few kernels in place of several for each step, equal up to rounding.
 
     :param rewards: shape ``(n_steps, n_envs)``
     :param values: value of the observation of each step, shape ``(n_steps, n_envs)``
@@ -37,15 +38,39 @@ def generalized_advantage_estimate(
     :param gae_lambda: trade-off of bias against variance
     :return: advantages, shape ``(n_steps, n_envs)``
     """
-    advantages = th.empty_like(rewards)
-    next_values, next_non_terminal = last_values, 1.0 - dones
-    advantage = th.zeros_like(last_values)
-    for step in reversed(range(len(rewards))):
-        delta = rewards[step] + gamma * next_values * next_non_terminal - values[step]
-        advantage = delta + gamma * gae_lambda * next_non_terminal * advantage
-        advantages[step] = advantage
-        next_values, next_non_terminal = values[step], 1.0 - episode_starts[step]
-    return advantages
+    next_values = th.cat([values[1:], last_values[None]])
+    next_non_terminal = 1.0 - th.cat([episode_starts[1:], dones[None]])
+    deltas = rewards + gamma * next_values * next_non_terminal - values
+    discounts = gamma * gae_lambda * next_non_terminal
+    if rewards.device.type == "cpu":
+        return _discounted_sums(deltas, discounts)
+    return discounted_sums_by_doubling(deltas, discounts)
+
+
+def _discounted_sums(deltas: th.Tensor, discounts: th.Tensor) -> th.Tensor:
+    # In NumPy, whose operations on short rows start faster than torch's
+    sums, factors = deltas.contiguous().numpy(), discounts.contiguous().numpy()
+    for step in range(len(sums) - 2, -1, -1):
+        sums[step] += factors[step] * sums[step + 1]
+    return th.as_tensor(sums)
+
+
+def discounted_sums_by_doubling(deltas: th.Tensor, discounts: th.Tensor) -> th.Tensor:
+    """
+    Sums ``s[t] = deltas[t] + discounts[t] * s[t + 1]`` in ``log2(n_steps)`` passes: after each one, ``sums[t]`` spans
+    twice as many steps and ``factors[t]`` is the discount over that span.
+
+    :param deltas: shape ``(n_steps, n_envs)``
+    :param discounts: same shape
+    :return: sums, same shape
+    """
+    sums, factors = deltas.clone(), discounts.clone()
+    span = 1
+    while span < len(sums):
+        sums[:-span] += factors[:-span] * sums[span:]
+        factors[:-span] *= factors[span:].clone()
+        span *= 2
+    return sums
 
 
 class MutualRolloutBuffer(BaseBuffer):
@@ -189,13 +214,16 @@ class MutualRolloutBuffer(BaseBuffer):
         )
         self.returns[:] = self.advantages + self.values
 
-    def get(self, batch_size: int | None = None) -> Iterator[list[RolloutBufferSamples]]:
+    def get(  # type: ignore[override]
+        self, batch_size: int | None = None, device: th.device | str | None = None
+    ) -> Iterator[RolloutBufferSamples]:
         """
         One epoch of minibatches. As in the paper's code, one permutation indexes the rollouts of all members; as in
         SB3, it is drawn from NumPy's global generator.
 
         :param batch_size: samples per member, None for all of them at once
-        :return: iterator over minibatches, each a list with one entry per member
+        :param device: device of the samples, None for the buffer's
+        :return: iterator over minibatches of all members, each tensor of shape ``(n_policies, batch_size, ...)``
         """
         assert self.full, "The rollout is not complete yet"
         n_samples = self.buffer_size * self.n_envs // self.n_policies
@@ -204,7 +232,7 @@ class MutualRolloutBuffer(BaseBuffer):
             indices = indices.pin_memory()  # or the host would wait for the copy
         indices = indices.to(self.device, non_blocking=True)
         for minibatch in th.split(indices, batch_size or n_samples):
-            yield self._get_samples(minibatch)
+            yield self._gather(minibatch, device or self.device)
 
     def by_member(self, memory: th.Tensor) -> th.Tensor:
         """
@@ -213,18 +241,21 @@ class MutualRolloutBuffer(BaseBuffer):
         """
         return memory.transpose(0, 1).reshape(self.n_policies, -1, *memory.shape[2:])
 
-    def _get_samples(  # type: ignore[override]
-        self, batch_inds: th.Tensor, env: VecNormalize | None = None
-    ) -> list[RolloutBufferSamples]:
-        return [self._gather(member, batch_inds) for member in range(self.n_policies)]
+    def _get_samples(self, batch_inds: Any, env: VecNormalize | None = None) -> RolloutBufferSamples:  # type: ignore[override]
+        return self._gather(batch_inds, self.device)
 
-    def _gather(self, member: int, index: th.Tensor) -> RolloutBufferSamples:
+    def _gather(self, index: th.Tensor, device: th.device | str) -> RolloutBufferSamples:
         def gather(memory: th.Tensor) -> th.Tensor:
-            return self.by_member(memory)[member][index]
+            rows = self.by_member(memory)
+            if rows.dim() == 5:  # images, whose rows are contiguous channels last
+                rows = rows.permute(0, 1, 3, 4, 2).index_select(1, index).permute(0, 1, 4, 2, 3)
+            else:
+                rows = rows.index_select(1, index)
+            return rows.to(device, non_blocking=True)
 
         actions = gather(self.actions)
         if isinstance(self.action_space, spaces.Discrete):
-            actions = actions.flatten()
+            actions = actions.flatten(1)
         rest = (actions, *map(gather, (self.values, self.log_probs, self.advantages, self.returns)))
         if isinstance(self.observations, dict):
             observations = {key: gather(memory) for key, memory in self.observations.items()}
@@ -232,9 +263,22 @@ class MutualRolloutBuffer(BaseBuffer):
         return RolloutBufferSamples(gather(self.observations), *rest)
 
 
+def of_member(samples: RolloutBufferSamples, k: int) -> RolloutBufferSamples:
+    """
+    :param samples: samples of all members, each tensor of shape ``(n_policies, B, ...)``
+    :param k: a member's index
+    :return: its samples, each tensor of shape ``(B, ...)``
+    """
+    parts = ({key: part[k] for key, part in one.items()} if isinstance(one, dict) else one[k] for one in samples)
+    return type(samples)(*parts)  # type: ignore[arg-type]
+
+
 def normalize_advantages(advantages: th.Tensor) -> th.Tensor:
-    """Advantages with mean 0 and standard deviation 1; a single one is returned unchanged (SB3 issue #325)."""
-    if len(advantages) < 2:
+    """
+    :param advantages: shape ``(B,)`` or ``(n_policies, B)``
+    :return: each row with mean 0 and standard deviation 1; a single advantage is returned unchanged (SB3 issue #325)
+    """
+    if advantages.shape[-1] < 2:
         return advantages
-    normalized: th.Tensor = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-    return normalized
+    centered = advantages - advantages.mean(-1, keepdim=True)
+    return centered / (advantages.std(-1, keepdim=True) + 1e-8)

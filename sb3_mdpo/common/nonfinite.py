@@ -29,9 +29,10 @@ _NETWORK = (
     "learning_rate, scale with VecNormalize, and start again or continue from an earlier model."
 )
 _UPDATE = (
-    "Mostly learning_rate is too large, or rewards are: lower learning_rate, scale with VecNormalize. This update has "
-    "damaged the weights: start again or continue from an earlier model."
+    "Mostly learning_rate is too large, or observations or rewards are: lower learning_rate, scale with VecNormalize. "
 )
+_DAMAGED = "The weights are damaged: start again or continue from an earlier model."
+_INTACT = "The weights are still finite."
 ADVICE = {
     "observations": _ENVIRONMENT,
     "rewards": _ENVIRONMENT,
@@ -64,6 +65,7 @@ class NonFiniteError(FloatingPointError, ValueError):
     :param environments: indices of the affected environments, if known
     :param epoch: index of the epoch, for errors in an update
     :param minibatch: index of the minibatch in the epoch, for errors in an update
+    :param damaged: whether weights are not finite after the update, for errors in an update
     """
 
     def __init__(
@@ -74,14 +76,18 @@ class NonFiniteError(FloatingPointError, ValueError):
         environments: Sequence[int] = (),
         epoch: int | None = None,
         minibatch: int | None = None,
+        damaged: bool = False,
     ) -> None:
-        super().__init__(quantity, members, num_timesteps, environments, epoch, minibatch)  # what pickle passes
+        super().__init__(
+            quantity, members, num_timesteps, environments, epoch, minibatch, damaged
+        )  # what pickle passes
         self.quantity = quantity
         self.members = tuple(members)
         self.num_timesteps = num_timesteps
         self.environments = tuple(environments)
         self.epoch = epoch
         self.minibatch = minibatch
+        self.damaged = damaged
 
     @property
     def member(self) -> int:
@@ -95,6 +101,8 @@ class NonFiniteError(FloatingPointError, ValueError):
         if self.epoch is not None:
             when = f"epoch {self.epoch}, minibatch {self.minibatch} of the update at {when}"
         advice = ADVICE[self.quantity.partition("[")[0]]
+        if self.epoch is not None:
+            advice += _DAMAGED if self.damaged else _INTACT
         return f"NaN or infinity in {self.quantity} of {', '.join(where)}; {when}. {advice}"
 
 
@@ -138,22 +146,21 @@ def _members_of(environments: Sequence[int], n_envs: int, n_policies: int) -> li
 @contextmanager
 def acting(policy: MutualPolicy, observations: EnvArrays, num_timesteps: int) -> Iterator[None]:
     """
-    Context in which the members act, with torch's argument checks on: sampling from an invalid distribution can crash
-    an accelerator, and ``torch.compile`` switches the checks off.
+    Context in which the members act, whose error for an invalid distribution is replaced by one that names the cause.
 
     :raises NonFiniteError: if weights or distributions are not finite
     """
     try:
-        with distribution_checks(True):
-            yield
+        yield
     except ValueError as error:
-        found = _in_weights(policy, num_timesteps) or _in_distributions(policy, observations, num_timesteps)
+        found = in_weights(policy, num_timesteps) or _in_distributions(policy, observations, num_timesteps)
         if found is not None:
             raise found from error
         raise
 
 
-def _in_weights(policy: MutualPolicy, num_timesteps: int) -> NonFiniteError | None:
+def in_weights(policy: MutualPolicy, num_timesteps: int) -> NonFiniteError | None:
+    """The error for weights that are not finite, None if all are finite."""
     members = [
         k for k, member in enumerate(policy.members) if not all(part.isfinite().all() for part in member.parameters())
     ]
@@ -190,7 +197,7 @@ def check_collected(
         return
     steps = buffer.n_envs * n_ranks
     started = num_timesteps - buffer.buffer_size * steps
-    if (damaged := _in_weights(policy, started)) is not None:
+    if (damaged := in_weights(policy, started)) is not None:
         raise damaged
     values = th.cat([buffer.values, last_values.view(1, -1).to(buffer.device)])
     for quantity, series, first_step in (

@@ -1,13 +1,14 @@
 """SB3's ``OnPolicyAlgorithm`` for several policies: rollouts, statistics, saving."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from io import BufferedIOBase
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_mdpo.common.bootstrapping import timeout_values
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.callback_tree import tell_of_error
+from sb3_mdpo.common.env_copies import copies_of
 from sb3_mdpo.common.nonfinite import EnvArrays, acting, check_collected, check_environments
 from sb3_mdpo.common.policies import (
     MemberClass,
@@ -113,7 +115,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
                     self.policy.reset_noise(env.num_envs)
                 with th.no_grad():
                     obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-                    action_tensor, values, log_probs = self.policy(obs_tensor)
+                    action_tensor, values, log_probs = self.policy(obs_tensor, check_finite=self.check_finite)
             actions = action_tensor.cpu().numpy()
             clipped_actions = self.policy.environment_actions(actions)
 
@@ -166,18 +168,22 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         check_environments("rewards", rewards, self.n_policies, self.num_timesteps, original)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
-        # Only environments whose episode ended, not all of them at every step
-        assert dones is not None
+        # As SB3: an episode counts whenever it is reported, a success only at the end of an episode
         envs_per_member = len(infos) // self.n_policies
-        self._ended.append([(int(idx) // envs_per_member, infos[idx]) for idx in np.flatnonzero(dones)])
+        ended = []
+        for idx, info in enumerate(infos):
+            told = {"episode": info["episode"]} if info.get("episode") is not None else {}
+            if info.get("is_success") is not None and dones is not None and dones[idx]:
+                told["is_success"] = info["is_success"]
+            if told:
+                ended.append((idx // envs_per_member, told))
+        self._ended.append(ended)
         if self.ranks.size == 1:  # else once per rollout: it exchanges messages
             self._count_episodes()
 
     def _count_episodes(self) -> None:
         assert self.member_ep_info_buffers is not None
-        told = ("episode", "is_success")
-        ended = [[(k, {key: info[key] for key in told if key in info}) for k, info in step] for step in self._ended]
-        self._ended = []
+        ended, self._ended = self._ended, []
         for of_step in zip(*self.ranks.gather(ended), strict=True):
             for k, info in chain.from_iterable(of_step):
                 super()._update_info_buffer([info], np.ones(1, dtype=bool))
@@ -193,7 +199,8 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         for k, episodes in enumerate(self.member_ep_info_buffers or []):
             if episodes:
                 self.logger.record(f"policy_{k}/ep_rew_mean", safe_mean([episode["r"] for episode in episodes]))
-                self.logger.record(f"policy_{k}/ep_len_mean", safe_mean([episode["l"] for episode in episodes]))
+                length = safe_mean([episode["l"] for episode in episodes])
+                self.logger.record(f"policy_{k}/ep_len_mean", length, exclude="stdout")
         super().dump_logs(iteration + self.iterations_before)
 
     def learn(
@@ -236,6 +243,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         if reset_num_timesteps or self.member_ep_info_buffers is None:
             window = self._stats_window_size
             self.member_ep_info_buffers = [deque(maxlen=window) for _ in range(self.n_policies)]
+        self.policy.stack_if_possible()
         self.iterations_before = 0
         if reset_num_timesteps:
             self.trained_samples = 0
@@ -254,8 +262,21 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         )
         return total_timesteps, self._callback
 
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        # The last rollout may exceed total_timesteps, where a schedule like lambda p: p * 3e-4 becomes negative
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         return super()._init_callback(self.ranks.callbacks(callback), progress_bar and self.ranks.is_first)
+
+    def set_env(self, env: GymEnv | Callable[[], gym.Env[Any, Any]], force_reset: bool = True) -> None:  # type: ignore[override]
+        """
+        As SB3's; of a class, a function or a single environment, as many are made as there are policies.
+
+        :param env: environments with the spaces and the number of those in use
+        :param force_reset: whether to reset the environments before training continues
+        """
+        super().set_env(copies_of(env, self.n_policies), force_reset)  # type: ignore[arg-type]
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_callback", "_ended"]
@@ -284,7 +305,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     def load(  # type: ignore[override]
         cls: type[SelfMutual],
         path: str | Path | BufferedIOBase,
-        env: GymEnv | None = None,
+        env: GymEnv | Callable[[], gym.Env[Any, Any]] | None = None,
         device: th.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
@@ -295,7 +316,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         Load a model. The file can execute code: load only what you trust.
 
         :param path: file that :meth:`save` wrote
-        :param env: environment to continue training with, None to predict only
+        :param env: environments to continue training with, as in the constructor; None to predict only
         :param device: device on which the code should run
         :param custom_objects: objects to use instead of those in the file, by name
         :param print_system_info: whether to print the system info of the saved model and of the current system
@@ -305,8 +326,9 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         :raises ValueError: if the file is damaged, not MDPO's or of a newer format, or if ``env`` or a setting does
             not match the model
         """
-        check_saved_model(path, kwargs)
+        n_policies = check_saved_model(path, kwargs)
         if "policy_kwargs" in kwargs:
             kwargs["policy_kwargs"] = common_policy_kwargs(kwargs["policy_kwargs"])
         with loading(path):
-            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+            envs = copies_of(env, n_policies)
+            return super().load(path, envs, device, custom_objects, print_system_info, force_reset, **kwargs)

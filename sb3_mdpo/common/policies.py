@@ -14,7 +14,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sb3_mdpo.common.distributions import mixture_mode, mixture_sample, with_start
+from sb3_mdpo.common.distributions import distribution_checks, is_valid, mixture_mode, mixture_sample, with_start
+from sb3_mdpo.common.stacked import can_stack, values_and_distribution
 from sb3_mdpo.common.torch_layers import ConvolutionalEncoder, ImpalaCNN, StridedCNN
 
 PredictWith = int | Literal["ensemble"]
@@ -159,10 +160,25 @@ class MutualPolicy(BasePolicy):
             del member.optimizer  # only the common one may step
         self.members = nn.ModuleList(members)  # type: ignore[assignment]
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        self.stacked = False
+        self.stack_if_possible()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            members = self.__dict__.get("_modules", {}).get("members")
+            if members is None or not hasattr(members[0], name):
+                raise
+        raise AttributeError(f"MutualPolicy has no {name}, but each member has: use policy.members[k].{name}.")
 
     @property
     def n_policies(self) -> int:
         return len(self.members)
+
+    def stack_if_possible(self) -> None:
+        """Decide whether the members act and learn in one batched pass; to be repeated if their layers change."""
+        self.stacked = can_stack(self.members)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return dict(
@@ -177,17 +193,35 @@ class MutualPolicy(BasePolicy):
             **self.common_kwargs,
         )
 
-    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+    def forward(
+        self, obs: PyTorchObs, deterministic: bool = False, check_finite: bool = False
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
         Every member acts in its own group of environments.
 
         :param obs: observations of all environments, one contiguous group of equal size per member
         :param deterministic: whether to take the mode of the distributions instead of a sample
+        :param check_finite: whether the distributions are checked before they are sampled, which can crash an
+            accelerator otherwise; the host waits for the device once
         :return: actions, values and log probabilities, in the order of the environments
+        :raises ValueError: if ``check_finite`` is set and a distribution is not finite
         """
-        outputs = [member(group, deterministic) for member, group in self._with_groups(obs)]
-        actions, values, log_probs = (th.cat(parts) for parts in zip(*outputs, strict=True))
-        return actions, values, log_probs
+        if any(type(member).forward is not ActorCriticPolicy.forward for member in self.members):
+            with distribution_checks(check_finite):
+                outputs = [member(group, deterministic) for member, group in self._with_groups(obs)]
+            actions, values, log_probs = (th.cat(parts) for parts in zip(*outputs, strict=True))
+            return actions, values, log_probs
+        with distribution_checks(False):
+            if self.stacked:
+                evaluated = [values_and_distribution(self.members, obs)]
+            else:
+                evaluated = [_values_and_distribution(member, group) for member, group in self._with_groups(obs)]
+            if check_finite and not is_valid([distribution for _, distribution in evaluated]):
+                raise ValueError("An action distribution is not finite.")
+            samples = [distribution.get_actions(deterministic) for _, distribution in evaluated]
+            log_prob = [one.log_prob(taken) for (_, one), taken in zip(evaluated, samples, strict=True)]
+        taken = _cat(samples).reshape((-1, *self.action_space.shape))  # type: ignore[misc]
+        return taken, _cat([values for values, _ in evaluated]), _cat(log_prob)
 
     def predict_values(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -248,6 +282,21 @@ class MutualPolicy(BasePolicy):
             return actions
         distributions = self.get_distributions(observation)
         return mixture_mode(distributions) if deterministic else mixture_sample(distributions)
+
+
+def _values_and_distribution(member: ActorCriticPolicy, obs: PyTorchObs) -> tuple[th.Tensor, Distribution]:
+    """The first half of SB3's ``ActorCriticPolicy.forward()``, before it samples."""
+    features = member.extract_features(obs)
+    if member.share_features_extractor:
+        latent_pi, latent_vf = member.mlp_extractor(features)
+    else:
+        latent_pi = member.mlp_extractor.forward_actor(features[0])
+        latent_vf = member.mlp_extractor.forward_critic(features[1])
+    return member.value_net(latent_vf), member._get_action_dist_from_latent(latent_pi)
+
+
+def _cat(parts: list[th.Tensor]) -> th.Tensor:
+    return parts[0] if len(parts) == 1 else th.cat(parts)
 
 
 def common_policy_kwargs(policy_kwargs: dict[str, Any] | Sequence[dict[str, Any]] | None) -> dict[str, Any] | None:

@@ -46,13 +46,13 @@ class Ranks:
     def average(self, tensors: Sequence[th.Tensor]) -> None:
         """Replace tensors, in place, by their means over the processes."""
 
-    def normalize(self, advantages: Sequence[th.Tensor]) -> list[th.Tensor]:
+    def normalize(self, advantages: th.Tensor) -> th.Tensor:
         """
-        :param advantages: each of shape ``(B,)``, of the same members in every process
-        :return: each normalised by mean and standard deviation over the samples of all processes, as
+        :param advantages: shape ``(n_policies, B)``, of the same members in every process
+        :return: each row normalised by mean and standard deviation over the samples of all processes, as
             :func:`~sb3_mdpo.common.buffers.normalize_advantages` does
         """
-        return [normalize_advantages(one) for one in advantages]
+        return normalize_advantages(advantages)
 
     def variance(self, series: th.Tensor) -> th.Tensor:
         """

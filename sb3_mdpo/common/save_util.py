@@ -23,12 +23,13 @@ MODEL_ERRORS = (*DAMAGE, AttributeError, IndexError, MemoryError, OverflowError,
 FORMAT_VERSION = 1
 
 
-def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any]) -> None:
+def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any]) -> int:
     """
     Check a file before anything in it is unpickled.
 
     :param path: file to load
     :param settings: settings to change in the loaded model
+    :return: its number of policies
     :raises ValueError: if the file has a newer format or is not a saved MDPO model, or the settings contradict it
     """
     saved = read_plain_settings(path)
@@ -51,6 +52,7 @@ def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any
             f"{path} holds {saved['n_policies']} policies and cannot be loaded with n_policies={n_policies}: "
             "leave n_policies away, or move single members with to_ppo() and load_ppo()."
         )
+    return int(n_policies)
 
 
 def read_plain_settings(path: str | Path | BufferedIOBase) -> dict[str, Any]:

@@ -29,13 +29,7 @@ class LostRankError(RuntimeError):
 
 @contextmanager
 def waiting_for(what: str, rank: int, size: int) -> Iterator[None]:
-    """
-    Turn the backends' errors into :class:`LostRankError`.
-
-    :param what: what the other processes send, for the message
-    :param rank: index of this process
-    :param size: number of processes
-    """
+    """Turn the backends' errors into :class:`LostRankError`; ``what`` is what the other processes send."""
     start = time.monotonic()
     try:
         yield
@@ -47,13 +41,7 @@ def waiting_for(what: str, rank: int, size: int) -> Iterator[None]:
 
 
 def seed_generators(entropy: int, rank: int, size: int) -> None:
-    """
-    Seed the global generators of Python, NumPy and torch differently in every process.
-
-    :param entropy: seed of the training
-    :param rank: index of this process
-    :param size: number of processes
-    """
+    """Seed the global generators of Python, NumPy and torch differently in every process."""
     of_python, of_numpy, of_torch = np.random.SeedSequence(entropy).spawn(size)[rank].spawn(3)
     random.seed(int.from_bytes(of_python.generate_state(4).tobytes(), "little"))
     np.random.seed(of_numpy.generate_state(4))
@@ -64,22 +52,12 @@ def environment_seed(entropy: int, rank: int, n_envs: int) -> int:
     """
     The seed to pass to ``VecEnv.seed()``, which adds the environment's index: no two environments of all processes
     have the same seed.
-
-    :param entropy: seed of the training
-    :param rank: index of this process
-    :param n_envs: environments of each process
     """
     return int(np.random.SeedSequence(entropy).generate_state(1)[0] % LARGEST_SEED) + rank * n_envs
 
 
 class TorchRanks(Ranks):
-    """
-    The processes of ``torch.distributed``'s default group. Gradients on GPUs travel by NCCL, everything else by gloo.
-
-    :param rank: index of this process
-    :param size: number of processes
-    :param local_rank: index of this process on its machine
-    """
+    """The processes of ``torch.distributed``'s default group. Gradients on GPUs travel by NCCL, all else by gloo."""
 
     def __init__(self, rank: int, size: int, local_rank: int) -> None:
         self.rank = rank
@@ -115,9 +93,8 @@ class TorchRanks(Ranks):
     def _average_powers(self, series: th.Tensor) -> th.Tensor:
         return self._sum(powers(series), "the statistics of the minibatch") / self.size
 
-    def normalize(self, advantages: Sequence[th.Tensor]) -> list[th.Tensor]:
-        series = th.stack(list(advantages))
-        return list(normalized(series, self._average_powers(series), self.size))
+    def normalize(self, advantages: th.Tensor) -> th.Tensor:
+        return normalized(advantages, self._average_powers(advantages), self.size)
 
     def variance(self, series: th.Tensor) -> th.Tensor:
         return variance(self._average_powers(series)).to(series.dtype)
@@ -159,7 +136,8 @@ class TorchRanks(Ranks):
                 tensor.copy_(values)
 
     def _check_device(self, device: th.device) -> None:
-        if device.type == "cuda" and device.index not in (None, self.local_rank):
+        # A launcher may show each process only its own GPU, which is then cuda:0 in all of them
+        if device.type == "cuda" and device.index not in (None, self.local_rank) and th.cuda.device_count() > 1:
             raise ValueError(
                 f"device={str(device)!r} is not the GPU of local rank {self.local_rank}, and processes cannot share "
                 "one: pass device='cuda' and start at most as many processes as there are GPUs, or pass device='cpu'."

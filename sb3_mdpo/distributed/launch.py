@@ -94,12 +94,6 @@ def attempt_store(store: Store, rank: int, size: int, timeout: float) -> Store:
     variable that torchrun sets is the same in all processes and new in every attempt (it counts restarts on each
     machine separately). So the first process names the attempt, and each of the others asks for this name under a name
     that no earlier process had.
-
-    :param store: torchrun's store
-    :param rank: index of this process
-    :param size: number of processes
-    :param timeout: how long to wait for the others, in seconds
-    :raises RuntimeError: if others did not come in time
     """
     name = uuid4().hex
     if rank:

@@ -14,21 +14,15 @@ Average = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 def powers(samples: th.Tensor) -> th.Tensor:
     """
-    Mean and mean square of each series, shape ``(2, series)``, in float64. With equally many samples in every process,
-    their mean over the processes is that of all samples.
-
-    :param samples: samples of this process, shape ``(series, B)``
+    Mean and mean square of each series in the samples ``(series, B)``, shape ``(2, series)``, in float64. With equally
+    many samples in every process, their mean over the processes is that of all samples.
     """
     doubles = samples.double()
     return th.stack([doubles.mean(dim=1), doubles.square().mean(dim=1)])
 
 
 def variance(averaged: th.Tensor) -> th.Tensor:
-    """
-    Population variance of all samples, shape ``(series,)``.
-
-    :param averaged: mean over the processes of their :func:`powers`
-    """
+    """Population variance of all samples, shape ``(series,)``, from the mean over the processes of :func:`powers`."""
     mean, mean_square = averaged
     spread: th.Tensor = mean_square - mean.square()
     return spread.clamp_min(0)
@@ -36,12 +30,8 @@ def variance(averaged: th.Tensor) -> th.Tensor:
 
 def normalized(samples: th.Tensor, averaged: th.Tensor, size: int) -> th.Tensor:
     """
-    Normalize over all processes as :func:`~sb3_mdpo.common.buffers.normalize_advantages` does. A single sample is
-    returned unchanged.
-
-    :param samples: samples of this process, shape ``(series, B)``
-    :param averaged: mean over the processes of their :func:`powers`
-    :param size: number of processes
+    Normalize samples ``(series, B)`` as :func:`~sb3_mdpo.common.buffers.normalize_advantages` does, given the mean of
+    :func:`powers` over ``size`` processes. A single sample is returned unchanged.
     """
     count = samples.shape[1] * size
     if count < 2:
@@ -58,7 +48,6 @@ class GlobalMeanStd(RunningMeanStd):
 
     :param own: the statistics to start from, the same in all processes
     :param average: returns the mean of an array over the processes
-    :param size: number of processes
     """
 
     def __init__(self, own: RunningMeanStd, average: Average, size: int) -> None:
@@ -82,13 +71,7 @@ def _sb3_statistics(mean: NDArray[np.float64], var: NDArray[np.float64], count: 
 
 
 def share_statistics(env: VecEnv, average: Average, size: int) -> None:
-    """
-    Replace the statistics of every ``VecNormalize`` by :class:`GlobalMeanStd`.
-
-    :param env: training environments
-    :param average: returns the mean of an array over the processes
-    :param size: number of processes
-    """
+    """Replace the statistics of every ``VecNormalize`` by :class:`GlobalMeanStd`."""
 
     def shared(rms: RunningMeanStd) -> RunningMeanStd:
         return rms if isinstance(rms, GlobalMeanStd) else GlobalMeanStd(rms, average, size)

@@ -7,10 +7,10 @@ import gymnasium as gym
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
-from sb3_mdpo.envs.copies import without_monitor
 from sb3_mdpo.envs.grid import TexturedGridVecEnv
 from sb3_mdpo.envs.procgen_vec import ProcgenVecEnv
 from sb3_mdpo.envs.registration import GRID_ENTRY_POINT, PROCGEN_ENTRY_POINT
+from sb3_mdpo.utils.env_spec import without_monitor
 
 # Entry point of the Gymnasium ids -> vectorised engine with the same arguments
 ENGINES: dict[Any, type[VecEnv]] = {PROCGEN_ENTRY_POINT: ProcgenVecEnv, GRID_ENTRY_POINT: TexturedGridVecEnv}

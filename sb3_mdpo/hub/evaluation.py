@@ -11,8 +11,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecVideoRecorder
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, has_levels
-from sb3_mdpo.lab.generalization.evaluation import check_episodes, evaluate_generalization
-from sb3_mdpo.lab.generalization.policies import all_policies
+from sb3_mdpo.lab.generalization.evaluation import all_policies, check_episodes, evaluate_generalization
 from sb3_mdpo.lab.generalization.results import LevelsResult
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.utils.random_state import undisturbed
@@ -20,10 +19,7 @@ from sb3_mdpo.zoo.run import Run
 
 
 def training_levels(run: Run) -> int:
-    """
-    :param run: a run
-    :return: number of its training levels, 0 if its environment has no levels or all of them were trained on
-    """
+    """Number of training levels of a run, 0 if its environment has no levels or all of them were trained on."""
     return int(run.env_kwargs.get("num_levels", 0)) if has_levels(run.env_id) else 0
 
 
@@ -33,15 +29,7 @@ def evaluate_run(
     """
     Evaluate every member, and the ensemble if there are several. Runs on a set of levels are evaluated as by
     :func:`~sb3_mdpo.lab.generalization.evaluation.evaluate_generalization`, all others in the training environment.
-
-    :param run: the run
-    :param model: its model
-    :param episodes: number of episodes per policy and set of levels
-    :param n_envs: number of environments
-    :param deterministic: whether to take the most probable actions; the paper samples
-    :param seed: seed of the environments and of the sampling
-    :return: set of levels (empty in the training environment), policy, result
-    :raises ValueError: if a number is out of range
+    Returns the set of levels (empty in the training environment), the policy and the result.
     """
     n_envs = check_episodes(episodes, min(n_envs, episodes), seed)
     if levels := training_levels(run):
@@ -71,17 +59,7 @@ def evaluate_run(
 
 
 def record_video(run: Run, model: MDPO, target: Path, steps: int, deterministic: bool = False, seed: int = 0) -> None:
-    """
-    Film the policy that acts in the model's ``predict()``, on unseen levels if there are any.
-
-    :param run: the run
-    :param model: its model
-    :param target: file to write
-    :param steps: number of steps
-    :param deterministic: whether to take the most probable actions
-    :param seed: seed of the environment and of the sampling
-    :raises ValueError: if the environment does not render images
-    """
+    """Film the policy that acts in the model's ``predict()``, on unseen levels if there are any."""
     set_random_seed(seed)
     env_kwargs = run.env_kwargs | (UNSEEN_LEVELS if training_levels(run) else {})
     env = run.make_env(env_kwargs | {"render_mode": "rgb_array"}, 1, seed)

@@ -20,14 +20,7 @@ TAGS = ["reinforcement-learning", "deep-reinforcement-learning", "stable-baselin
 def make_card(
     run: Run, results: dict[str, Any], repo_id: str, with_pickles: bool = False, refused: str | None = None
 ) -> ModelCard:
-    """
-    :param run: the run
-    :param results: content of ``results.json``
-    :param repo_id: repository on the Hub
-    :param with_pickles: whether the zoo's pickles are shared as well
-    :param refused: why ``sb3-mdpo pull`` needs ``--trust``; None if it does not
-    :return: the card with the Hub's metadata
-    """
+    """The card of a run with the content of ``results.json``; ``refused`` is why pulling it needs ``--trust``."""
     env_id, procgen = run.env_id, is_procgen(run.env_id)
     eval_results = [
         EvalResult(

@@ -51,11 +51,7 @@ class _Document(BaseModel, strict=True, extra="forbid"):
 
 
 def statistics_to_json(normalize: VecNormalize) -> str:
-    """
-    :param normalize: statistics and settings
-    :return: JSON with every number exactly
-    :raises ValueError: if it is of another class, or a number is not finite
-    """
+    """Statistics and settings as JSON with every number exactly."""
     if type(normalize) is not VecNormalize:
         raise ValueError(f"The statistics are of {type(normalize).__name__}: only VecNormalize itself can be shared.")
     try:
@@ -74,11 +70,10 @@ def statistics_to_json(normalize: VecNormalize) -> str:
 
 def statistics_from_json(path: Path) -> VecNormalize:
     """
-    :param path: file with the output of :func:`statistics_to_json`
-    :return: the statistics, as ``VecNormalize.load`` has them before it gets an environment
-    :raises ValueError: if the file is anything else
+    Statistics from a file with the output of :func:`statistics_to_json`, as ``VecNormalize.load`` has them before it
+    gets an environment. A ``ValueError`` if the file is anything else.
     """
-    if path.is_symlink() or not path.is_file():
+    if not path.is_file():
         raise ValueError(f"Observations or rewards are normalized, but {path.name} is missing.")
     try:
         if path.stat().st_size > LARGEST:

@@ -6,37 +6,42 @@ pickles are not even downloaded, the model's zip file and ``vecnormalize.pkl`` a
 settings are checked. Nothing is unpickled in any case, and every file name is checked before it is used.
 """
 
-import os
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import yaml
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # of the HTTP library, httpx or another
 from rl_zoo3.utils import EnvironmentName, get_latest_run_id
 
 from sb3_mdpo.hub.normalization import statistics_from_json
-from sb3_mdpo.hub.repository import EXPORT, NORMALIZATION, PICKLED_STATISTICS, VECNORMALIZE, connection_errors
 from sb3_mdpo.hub.settings import check_settings, read_settings
 from sb3_mdpo.mdpo import MDPO
-from sb3_mdpo.utils.atomic import replacing
+from sb3_mdpo.persistence.export.format import FILES as EXPORT
+from sb3_mdpo.utils.atomic import replacing, replacing_folder
 from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
 
+# What `rl_zoo3 enjoy` needs, as plain data: the model from MDPO.export(), the settings, statistics of VecNormalize
+NORMALIZATION = "vec_normalize.json"
+# Only with pickles, beside mdpo-<environment>.zip: what rl_zoo3.load_from_hub downloads, by the zoo's names
+PICKLED_STATISTICS, ENV_KWARGS, METRICS = "vec_normalize.pkl", "env_kwargs.yml", "train_eval_metrics.zip"
+CARD, RESULTS, VIDEO = "README.md", "results.json", "replay.mp4"
+FILES = (*EXPORT, ARGS, CONFIG, NORMALIZATION, PICKLED_STATISTICS, ENV_KWARGS, METRICS, CARD, RESULTS, VIDEO)
+
+VECNORMALIZE = "vecnormalize.pkl"  # in a run folder
 PICKLED_MODEL = re.compile(r"mdpo-[A-Za-z0-9][A-Za-z0-9._-]*\.zip")
 
 
 @dataclass(frozen=True)
 class PulledRun:
-    """
-    :param folder: the run's folder
-    :param env_id: id of its environment
-    :param exp_id: its number
-    :param pickled: whether the model is the author's own pickle instead of one that was made here from plain data
-    """
+    """A run folder of the zoo; ``pickled`` if the model is the author's pickle, not made here from plain data."""
 
     folder: Path
     env_id: str
@@ -55,19 +60,11 @@ def pull_run(
 ) -> PulledRun:
     """
     Download a run that was shared with ``sb3-mdpo push``, ready for ``rl_zoo3 enjoy``. The run's folder
-    appears when it is complete. Nothing in it is run.
+    appears when it is complete. Nothing in it is run. For the arguments see ``sb3-mdpo pull --help``.
 
-    :param repo_id: repository on the Hub
-    :param folder: log folder of the zoo
-    :param exp_id: number of the run, 0 for the next free one
-    :param force: whether to replace the run of that number
-    :param revision: branch, tag or commit, by default the latest commit of the main branch
-    :param trust: whether to take the repository's pickles, if it has some, and settings that could run code when the
-        run is used
-    :return: the run
     :raises ValueError: if the repository holds no such run, or one that could run code and is not trusted
-    :raises OSError: if the Hub refuses or cannot be reached
-    :raises FileExistsError: if there is a run of that number and it is not to be replaced
+    :raises OSError: if the Hub refuses or cannot be reached, or there is a run of that number and it is not to be
+        replaced
     """
     if exp_id < 0:
         raise ValueError(f"--exp-id {exp_id} must not be negative: leave it out for a new run.")
@@ -84,29 +81,15 @@ def pull_run(
     target = logs / f"{env_name}_{number}"
     if target.exists() and not force:
         raise FileExistsError(f"{target} exists: use --force to replace it, or leave out --exp-id for a new run.")
-    logs.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=logs, prefix=".pull-") as name:
-        run, replaced = Path(name) / "run", Path(name) / "replaced"
+    with replacing_folder(target) as run:
         for path, content in files.items():
             with replacing(run / path) as file:
                 file.write(content)
-        try:
-            if target.exists():
-                os.rename(target, replaced)
-            os.rename(run, target)
-        except BaseException:
-            if replaced.exists():
-                os.rename(replaced, target)
-            raise
     return PulledRun(target, env_id, number, pickled)
 
 
 def _download(repo_id: str, revision: str | None, snapshot: Path, trust: bool) -> bool:
-    """
-    Into a separate folder and not into the cache, which consists of links and would keep what is refused.
-
-    :return: whether the model is a pickle
-    """
+    """Download without the cache, which would keep what is refused. Returns whether the model is a pickle."""
     info = HfApi().model_info(repo_id, revision=revision)
     names = {sibling.rfilename for sibling in info.siblings or []}
     zips = [name for name in names if PICKLED_MODEL.fullmatch(name)]
@@ -131,10 +114,8 @@ def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, b
     """
     Check a downloaded repository and lay its files out as the zoo does. Nothing is written.
 
-    :param snapshot: folder of the downloaded files
     :param trust: whether to pass on pickles, and settings that could run code
     :return: the environment's id, and the run folder's files by their path in it
-    :raises ValueError: if something is missing or not as it should be
     """
     for path in snapshot.iterdir():
         if path.is_symlink():
@@ -163,3 +144,14 @@ def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, b
         statistics = statistics_from_json(snapshot / NORMALIZATION)
         files[f"{env_name}/{VECNORMALIZE}"] = pickle.dumps(statistics)  # as VecNormalize.save() does
     return args["env"], files
+
+
+@contextmanager
+def connection_errors() -> Iterator[None]:
+    """Raise every network error as an ``OSError``, which the errors that the Hub answers with are already."""
+    try:
+        yield
+    except HTTPError as error:
+        if isinstance(error, OSError):
+            raise
+        raise ConnectionError(f"{constants.ENDPOINT} cannot be reached: {error}") from error

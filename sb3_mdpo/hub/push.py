@@ -19,12 +19,9 @@ from rl_zoo3.utils import EnvironmentName
 from sb3_mdpo.hub.evaluation import evaluate_run, record_video
 from sb3_mdpo.hub.model_card import make_card
 from sb3_mdpo.hub.normalization import statistics_to_json
-from sb3_mdpo.hub.pull import read_snapshot
-from sb3_mdpo.hub.redaction import plain
-from sb3_mdpo.hub.repository import (
+from sb3_mdpo.hub.pull import (
     CARD,
     ENV_KWARGS,
-    EXPORT,
     FILES,
     METRICS,
     NORMALIZATION,
@@ -33,12 +30,14 @@ from sb3_mdpo.hub.repository import (
     VECNORMALIZE,
     VIDEO,
     connection_errors,
+    read_snapshot,
 )
+from sb3_mdpo.hub.redaction import plain
 from sb3_mdpo.hub.settings import KEYS, read_settings
-from sb3_mdpo.lab.generalization.policies import acting_policy
-from sb3_mdpo.lab.generalization.results import CONFIDENCE
+from sb3_mdpo.lab.generalization.results import CONFIDENCE, ENSEMBLE
 from sb3_mdpo.lab.generalization.trained import check_device
 from sb3_mdpo.mdpo import MDPO
+from sb3_mdpo.persistence.export.format import FILES as EXPORT
 from sb3_mdpo.zoo.run import ARGS, CONFIG, Run, read_run
 
 PACKAGES = ("sb3-mdpo", "stable-baselines3", "rl-zoo3", "torch", "gymnasium", "numpy", "procgen", "procgen-mirror")
@@ -64,18 +63,8 @@ def push_run(
     one commit. Nothing is uploaded before everything is ready. A repository holds one run: files of an earlier push
     that are not part of this one are removed.
 
-    :param run_folder: the run's folder, e.g. ``logs/mdpo/CartPole-v1_1``
-    :param repo_id: repository on the Hub, e.g. ``alice/mdpo-CartPole-v1``; created if it does not exist
-    :param load_best: whether to share ``best_model.zip`` instead of the last model
-    :param episodes: evaluation episodes per policy and set of levels
-    :param n_envs: number of environments of the evaluation
-    :param deterministic: whether to evaluate and film the most probable actions instead of sampled ones
-    :param video_steps: length of a video, None for no video
-    :param with_pickles: whether to share the zoo's own model and statistics as well, which are pickles
-    :param private: whether to make a new repository private
-    :param commit_message: first line of the commit message
-    :param seed: seed of the evaluation and the video
-    :param device: PyTorch device of the evaluation
+    For the arguments see ``sb3-mdpo push --help``.
+
     :return: address of the repository
     :raises ValueError: if the run is not complete, the repository holds something else, or the model has settings that
         an export cannot hold
@@ -100,7 +89,7 @@ def push_run(
             "model": "best" if run.is_best else "last",
             "num_timesteps": model.num_timesteps,
             "n_policies": model.n_policies,
-            "acts": acting_policy(model),
+            "acts": ENSEMBLE if model.predict_with == ENSEMBLE else f"policy {model.predict_with}",
             "deterministic": deterministic,
             "n_envs": min(n_envs, episodes),
             "seed": seed,
@@ -123,8 +112,7 @@ def push_run(
         make_card(run, results, repo_id, with_pickles, refused).save(folder / CARD)
         with connection_errors():
             api = HfApi()
-            if repository is None:
-                # None leaves it to the owner's settings
+            if repository is None:  # and private is None to leave it to the owner's settings
                 api.create_repo(repo_id, private=private or None, exist_ok=True)
             commit = api.upload_folder(
                 repo_id=repo_id,

@@ -15,10 +15,7 @@ _LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
 
 
 def without_places(text: str) -> str:
-    """
-    :param text: a command line or a setting
-    :return: the same with absolute paths cut down to their last part, and addresses without logins
-    """
+    """A command line or a setting with absolute paths cut down to their last part, and addresses without logins."""
     for path in (PurePosixPath(text), PureWindowsPath(text)):
         if path.is_absolute():
             return path.name
@@ -27,9 +24,8 @@ def without_places(text: str) -> str:
 
 def plain(value: Any) -> Any:
     """
-    :param value: settings of a run, in which the zoo writes any Python object
-    :return: the same as dicts, lists, texts, numbers, booleans and None. Classes and functions become their dotted
-        name, other objects their ``str``; texts pass through :func:`without_places`
+    Settings, in which the zoo writes any Python object, as dicts, lists, texts, numbers, booleans and None. Classes and
+    functions become their dotted name, other objects their ``str``; texts pass through :func:`without_places`.
     """
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
@@ -48,9 +44,6 @@ def plain(value: Any) -> Any:
 
 
 def plain_command(command: str) -> str:
-    """
-    :param command: the zoo's ``command.txt``, which starts with the paths of Python and of the script
-    :return: the command to type
-    """
+    """The command to type, from the zoo's ``command.txt``, which starts with the paths of Python and of the script."""
     words = [without_places(word) for word in command.strip().split(" ")]
     return re.sub(r"^python\S* (?=rl_zoo3 )", "", " ".join(words))

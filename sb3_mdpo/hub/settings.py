@@ -60,12 +60,8 @@ class _StrictLoader(PlainLoader):
 
 
 def read_settings(path: Path) -> Settings:
-    """
-    :param path: YAML file written by a stranger
-    :return: its mapping of texts, numbers, booleans, null, lists and mappings
-    :raises ValueError: if it is anything else
-    """
-    if path.is_symlink() or not path.is_file():
+    """The mapping of texts, numbers, booleans, null, lists and mappings in a YAML file written by a stranger."""
+    if not path.is_file():
         raise ValueError(f"The repository has no file {path.name}: it was not made by sb3-mdpo push.")
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{path.name} has more than {LARGEST} bytes, too many for settings.")
@@ -84,10 +80,8 @@ def read_settings(path: Path) -> Settings:
 
 def check_settings(args: Settings, config: Settings, trust: bool = False) -> None:
     """
-    :param args: content of ``args.yml``
-    :param config: content of ``config.yml``
-    :param trust: whether any setting may be there, and name code
-    :raises ValueError: if a setting is unknown, of the wrong type, or could run code, or ``env`` is not an id
+    Raise ValueError if ``env`` is not an id, or without ``trust`` if a setting in ``args.yml`` or ``config.yml`` is
+    unknown, of the wrong type, or could run code.
     """
     env_id = args.get("env")
     match = ENV_ID.fullmatch(env_id) if isinstance(env_id, str) else None

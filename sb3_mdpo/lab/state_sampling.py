@@ -27,22 +27,15 @@ MIN_STEPS = 256
 
 @dataclass(frozen=True)
 class SampledStates:
-    """
-    :param observations: as the environments return them, visit after visit, shape ``(visits * n_envs, ...)``
-    :param engine_states: Procgen's states behind them, None if they are not available
-    :param n_envs: number of environments that they are from
-    """
+    """States of ``n_envs`` environments, visit after visit."""
 
-    observations: NDArray[Any]
-    engine_states: list[bytes] | None
+    observations: NDArray[Any]  #: as the environments return them, shape ``(visits * n_envs, ...)``
+    engine_states: list[bytes] | None  #: Procgen's states behind them, None if they are not available
     n_envs: int
 
 
 def check_can_be_perturbed(trained: TrainedModel) -> None:
-    """
-    :param trained: a model
-    :raises ValueError: if it does not observe images, or its actions are not Discrete
-    """
+    """Raise ValueError if the model does not observe images, or its actions are not Discrete."""
     observed, actions = trained.model.observation_space, trained.model.action_space
     if not is_image_space(observed):
         raise ValueError(
@@ -54,27 +47,22 @@ def check_can_be_perturbed(trained: TrainedModel) -> None:
 
 
 def frame_channels(trained: TrainedModel) -> int:
-    """
-    :param trained: a model that observes images
-    :return: channels of a single frame, of which its observations may stack several
-    """
-    stacked = _channels(trained.model.observation_space)
+    """Channels of a single frame, of which a model's observations may stack several."""
+
+    def channels(space: Any) -> int:
+        return int(space.shape[0 if is_image_space_channels_first(space) else -1])
+
+    stacked = channels(trained.model.observation_space)
     with closing(trained.make_env(1, 0)) as env:
-        single = _channels(env.unwrapped.observation_space)
+        single = channels(env.unwrapped.observation_space)
     return single if stacked % single == 0 else stacked
-
-
-def _channels(space: spaces.Space[Any]) -> int:
-    assert isinstance(space, spaces.Box)
-    return int(space.shape[0 if is_image_space_channels_first(space) else -1])
 
 
 @th.no_grad()
 def log_probabilities(policy: BasePolicy, observations: th.Tensor) -> th.Tensor:
     """
-    :param policy: a member, or :class:`~sb3_mdpo.common.policies.MutualPolicy` for the average of its members
-    :param observations: inputs of the networks; images with values from 0 to 255, shape ``(B, C, H, W)``
-    :return: log probabilities of the discrete actions in float64, on the CPU, shape ``(B, A)``
+    Log probabilities ``(B, A)`` of the discrete actions of a member, or of the average of the members of a
+    :class:`~sb3_mdpo.common.policies.MutualPolicy`, in float64, on the CPU. Images have values from 0 to 255.
     """
     policy.set_training_mode(False)
     batches = th.split(observations, BATCH_SIZE)
@@ -90,25 +78,14 @@ def _log_probabilities(policy: Any, observations: th.Tensor) -> th.Tensor:
 
 
 def to_tensor(policy: BasePolicy, observations: NDArray[Any]) -> th.Tensor:
-    """
-    :param policy: a policy
-    :param observations: as environments return them
-    :return: inputs of its networks, with channels first if they are images
-    """
+    """Inputs of the policy's networks, with channels first if they are images, from environments' observations."""
     tensor, _ = policy.obs_to_tensor(observations)
     assert isinstance(tensor, th.Tensor)
     return tensor
 
 
 def play(policy: BasePolicy, env: VecEnv, generator: th.Generator) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
-    """
-    Play with sampled actions for as long as the caller iterates.
-
-    :param policy: policy with discrete actions
-    :param env: environments
-    :param generator: source of randomness of the actions, on the CPU
-    :return: observations before each step, and whether the previous step ended an episode
-    """
+    """Play with sampled actions: observations before each step, and whether the previous step ended an episode."""
     assert isinstance(env.action_space, spaces.Discrete)
     observations: Any = env.reset()
     dones = np.zeros(env.num_envs, dtype=bool)
@@ -121,11 +98,8 @@ def play(policy: BasePolicy, env: VecEnv, generator: th.Generator) -> Iterator[t
 
 def sampling_steps(n_states: int, seed: int) -> NDArray[np.int64]:
     """
-    Split the play into windows of at least 64 steps, one per visit, with a random step for each environment in each.
-
-    :param n_states: number of states, rounded up to the same number from each of at most 64 environments
-    :param seed: seed of the steps
-    :return: step of each sample, shape ``(visits, n_envs)``
+    Step of each sample, shape ``(visits, n_envs)``: play is split into windows of at least 64 steps, one per visit,
+    with a random step for each of up to 64 environments in each.
     """
     visits = ceil(n_states / MAX_ENVS)
     n_envs = ceil(n_states / visits)
@@ -137,32 +111,19 @@ def sampling_steps(n_states: int, seed: int) -> NDArray[np.int64]:
 
 def sample_states(trained: TrainedModel, policy: BasePolicy, n_states: int, seed: int) -> SampledStates:
     """
-    Let a policy play unseen levels with sampled actions, and take states that are spread over environments and time.
-
-    :param trained: the model, which makes the environments
-    :param policy: one of its policies
-    :param n_states: number of states, rounded up to the same number from each of up to 64 environments
-    :param seed: seed of the levels, the actions and the steps
-    :return: the states
+    Let a policy play unseen levels with sampled actions, and take states that are spread over environments and time,
+    ``n_states`` rounded up to the same number from each of up to 64 environments.
     """
     sampled_at = sampling_steps(n_states, seed)
     n_envs = sampled_at.shape[1]
-    observations: dict[tuple[int, int], NDArray[Any]] = {}
-    engine_states: dict[tuple[int, int], bytes] = {}
+    samples: dict[tuple[int, int], tuple[NDArray[Any], bytes]] = {}  # by visit and environment
     with closing(trained.make_env(n_envs, seed, **UNSEEN_LEVELS)) as env:
         engine: Any = env.unwrapped
         saves_states = isinstance(engine, ProcgenVecEnv) and not engine.options.use_generated_assets
         played = play(policy, env, th.Generator().manual_seed(seed))
         for step, (current, _) in zip(range(sampled_at.max() + 1), played, strict=False):
-            due = [(int(visit), int(index)) for visit, index in np.argwhere(sampled_at == step)]
-            states = engine.get_state() if saves_states and due else []
-            for key in due:
-                observations[key] = current[key[1]].copy()
-                if saves_states:
-                    engine_states[key] = states[key[1]]
-    order = sorted(observations)
-    return SampledStates(
-        np.stack([observations[key] for key in order]),
-        [engine_states[key] for key in order] if saves_states else None,
-        n_envs,
-    )
+            due = np.argwhere(sampled_at == step).tolist()
+            states = engine.get_state() if saves_states and due else [b""] * n_envs
+            samples |= {(visit, index): (current[index].copy(), states[index]) for visit, index in due}
+    observations, engine_states = zip(*(samples[key] for key in sorted(samples)), strict=True)
+    return SampledStates(np.stack(observations), list(engine_states) if saves_states else None, n_envs)

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch as th
-from stable_baselines3.common.distributions import Distribution, kl_divergence
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch.nn import functional as F
+
+from sb3_mdpo.common.distributions import kl_divergence
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,10 @@ class LossSettings:
 @dataclass(frozen=True)
 class Evaluation:
     """
-    One member's view of a minibatch of ``B`` of its own samples.
+    One member's view of a minibatch of ``B`` of its own samples; or all members' views of theirs, with a first axis for
+    the members in every tensor, here and in :class:`MemberLoss`.
 
-    :param distribution: action distribution, batch shape ``(B,)``
+    :param distribution: action distribution, batch size ``B`` or ``n_policies * B``
     :param values: predicted values, shape ``(B,)``
     :param log_prob: log probability of the actions taken, shape ``(B,)``
     :param entropy: shape ``(B,)``, or None if it has no analytical form
@@ -59,7 +62,7 @@ class Evaluation:
 @dataclass(frozen=True)
 class MemberLoss:
     """
-    A member's loss and its parts; every field is a scalar tensor.
+    A member's loss and its parts; every field is a scalar tensor, or has one number per member.
 
     :param total: the member's ``L_k``, still attached to the graph (the parts are detached)
     :param policy_gradient_loss: clipped surrogate
@@ -90,7 +93,7 @@ def clipped_surrogate(advantages: th.Tensor, ratio: th.Tensor, clip_range: float
     """
     unclipped = advantages * ratio
     clipped = advantages * th.clamp(ratio, 1 - clip_range, 1 + clip_range)
-    return -th.min(unclipped, clipped).mean()
+    return -th.min(unclipped, clipped).mean(-1)
 
 
 def value_loss(
@@ -111,9 +114,11 @@ def value_loss(
     :return: scalar, without the factor 1/2 that the paper's ``V`` has inside
     """
     if clip_range_vf is None:
-        return F.mse_loss(returns, values)
+        if values.dim() == 1:  # as SB3 does, whose gradient has another rounding than a mean of squares
+            return F.mse_loss(returns, values)
+        return F.mse_loss(returns, values, reduction="none").mean(-1)
     clipped = old_values + th.clamp(values - old_values, -clip_range_vf, clip_range_vf)
-    return th.max((values - returns) ** 2, (clipped - returns) ** 2).mean()
+    return th.max((values - returns) ** 2, (clipped - returns) ** 2).mean(-1)
 
 
 def entropy_loss(entropy: th.Tensor | None, log_prob: th.Tensor) -> th.Tensor:
@@ -122,27 +127,22 @@ def entropy_loss(entropy: th.Tensor | None, log_prob: th.Tensor) -> th.Tensor:
     :param log_prob: shape ``(B,)``, used to estimate a missing entropy
     :return: negative mean entropy, scalar
     """
-    return -th.mean(-log_prob) if entropy is None else -th.mean(entropy)
+    return -th.mean(-log_prob, -1) if entropy is None else -th.mean(entropy, -1)
 
 
-def distillation_kl(own: Distribution, peers: Sequence[Distribution]) -> th.Tensor:
+def distillation_kl(own: Distribution, peers: Sequence[Distribution], shape: Sequence[int] = (-1,)) -> th.Tensor:
     """
-    The mutual distillation term: mean over peers and states of ``KL(peer || own)``, exact over
-    the whole action distribution and summed over independent action dimensions.
+    The mutual distillation term: mean over peers and states of ``KL(peer || own)``.
 
     Gradients reach ``own`` and every peer that was computed with gradients: the paper lets them
     through on both sides.
 
     :param own: the member's distribution on its own states, batch shape ``(B,)``
     :param peers: the other members' distributions on the same states, at least one
-    :return: scalar
+    :param shape: ``(n_policies, B)`` if the distributions are those of all members
+    :return: scalar, or one number per member
     """
-    per_peer = []
-    for peer in peers:
-        kl = kl_divergence(peer, own)
-        # torch reports Gaussians and Bernoullis per action dimension
-        per_peer.append(kl.sum(dim=1).mean() if kl.dim() > 1 else kl.mean())
-    return th.stack(per_peer).mean()
+    return th.stack([kl_divergence(peer, own).view(*shape).mean(-1) for peer in peers]).mean(0)
 
 
 def approximate_kl(log_prob: th.Tensor, old_log_prob: th.Tensor) -> th.Tensor:
@@ -154,7 +154,7 @@ def approximate_kl(log_prob: th.Tensor, old_log_prob: th.Tensor) -> th.Tensor:
     :return: scalar
     """
     log_ratio = log_prob - old_log_prob
-    return th.mean((th.exp(log_ratio) - 1) - log_ratio)
+    return th.mean((th.exp(log_ratio) - 1) - log_ratio, -1)
 
 
 def member_loss(
@@ -177,13 +177,13 @@ def member_loss(
     entropy = entropy_loss(own.entropy, own.log_prob)
     total = surrogate + settings.ent_coef * entropy + settings.vf_coef * value
 
-    distill_kl = distillation_kl(own.distribution, peers) if peers else th.zeros_like(surrogate)
+    distill_kl = distillation_kl(own.distribution, peers, own.values.shape) if peers else th.zeros_like(surrogate)
     # Left out, not multiplied by 0, so that the members are exactly PPO's
     if peers and settings.distill_coef != 0:
         total = total + settings.distill_coef * distill_kl
 
     with th.no_grad():
-        clip_fraction = th.mean((th.abs(ratio - 1) > settings.clip_range).float())
+        clip_fraction = th.mean((th.abs(ratio - 1) > settings.clip_range).float(), -1)
         approx_kl = approximate_kl(own.log_prob, samples.old_log_prob)
     return MemberLoss(
         total=total,

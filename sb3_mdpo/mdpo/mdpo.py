@@ -1,11 +1,12 @@
 """Mutual Distillation Policy Optimization."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import gymnasium as gym
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
@@ -21,6 +22,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from sb3_mdpo.common.arguments import check_ranges
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.distributions import distribution_checks
+from sb3_mdpo.common.env_copies import copies_of
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.common.policies import (
     ImpalaCnnPolicy,
@@ -32,11 +34,10 @@ from sb3_mdpo.common.policies import (
 )
 from sb3_mdpo.common.precision import accelerate, automatic_chunk_size, keep_freed_memory, resolve_precision
 from sb3_mdpo.common.save_util import FORMAT_VERSION
-from sb3_mdpo.envs.copies import copies_of
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.metrics import UpdateHistory, check_update, explained_variance
 from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated
-from sb3_mdpo.mdpo.validation import check_arguments, check_members, check_rollout
+from sb3_mdpo.mdpo.validation import check_arguments, check_members, check_normalization, check_rollout
 from sb3_mdpo.persistence.ppo_conversion import member_to_ppo, ppo_to_member
 
 SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
@@ -55,9 +56,8 @@ class MDPO(MutualOnPolicyAlgorithm):
     :param policy: class of the members or its alias (MlpPolicy, CnnPolicy, MultiInputPolicy,
         ImpalaCnnPolicy, StridedCnnPolicy); or a list with one for each member
     :param env: environments to learn from; environment ``i`` of ``n_envs`` belongs to member
-        ``i // (n_envs / n_policies)``. Of an id or a single environment with a ``spec``, as many
-        copies are made as there are policies, here but not in ``load()`` or ``set_env()``; what
-        was changed in an environment after it was made is not copied
+        ``i // (n_envs / n_policies)``. Of an id, a class, a function that makes an environment or a single environment
+        with a ``spec``, as many are made as there are policies, here and in ``load()`` and ``set_env()``
     :param learning_rate: learning rate, may be a function of the progress remaining (from 1 to 0)
     :param n_steps: steps per environment and update
     :param batch_size: minibatch size per policy
@@ -75,7 +75,8 @@ class MDPO(MutualOnPolicyAlgorithm):
     :param use_sde: whether to use generalised State Dependent Exploration
     :param sde_sample_freq: sample a new noise matrix every n steps with gSDE, -1 for once per rollout
     :param rollout_buffer_class: subclass of ``MutualRolloutBuffer`` to use instead of it
-    :param rollout_buffer_kwargs: further arguments of the rollout buffer
+    :param rollout_buffer_kwargs: further arguments of the rollout buffer; ``dict(device="cpu")`` keeps rollouts that
+        do not fit a GPU on the host
     :param target_kl: a member whose KL from its old policy exceeds 1.5 times this value leaves
         the update, while its peers continue; with one member this is PPO's rule
     :param stats_window_size: number of episodes that the logged returns are averaged over,
@@ -124,7 +125,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     def __init__(
         self,
         policy: str | type[ActorCriticPolicy] | Sequence[str | type[ActorCriticPolicy]],
-        env: GymEnv | str,
+        env: GymEnv | str | Callable[[], gym.Env[Any, Any]],
         learning_rate: float | Schedule = 3e-4,
         n_steps: int = 2048,
         batch_size: int = 64,
@@ -177,7 +178,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         self.check_finite = check_finite
         super().__init__(
             self._member_class(policy),  # type: ignore[arg-type]
-            copies_of(env, n_policies) if _init_setup_model else env,  # type: ignore[arg-type]
+            copies_of(env, self.n_policies) if _init_setup_model else env,  # type: ignore[arg-type]
             learning_rate=learning_rate,
             n_steps=n_steps,
             gamma=gamma,
@@ -200,7 +201,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         )
         if _init_setup_model:
             self._setup_model()
-            if self.n_envs % self.n_policies == 0:
+            if self.env is not None:
                 self._check_rollout()
 
     def _member_class(
@@ -216,16 +217,15 @@ class MDPO(MutualOnPolicyAlgorithm):
         check_arguments(vars(self), self.each_member(), self.observation_space)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
+        settings: dict[str, Any] = {
+            "device": self.device,
+            "gamma": self.gamma,
+            "gae_lambda": self.gae_lambda,
+            "n_envs": self.n_envs,
+            "n_policies": self.n_policies,
+        }
         self.rollout_buffer = (self.rollout_buffer_class or MutualRolloutBuffer)(  # type: ignore[call-arg, assignment]
-            self.n_steps,
-            self.observation_space,
-            self.action_space,
-            device=self.device,
-            gamma=self.gamma,
-            gae_lambda=self.gae_lambda,
-            n_envs=self.n_envs,
-            n_policies=self.n_policies,
-            **self.rollout_buffer_kwargs,
+            self.n_steps, self.observation_space, self.action_space, **settings | self.rollout_buffer_kwargs
         )
         self.policy = MutualPolicy(
             self.observation_space,
@@ -251,6 +251,7 @@ class MDPO(MutualOnPolicyAlgorithm):
             normalize_advantage=self.normalize_advantage,
             ranks=self.ranks,
         )
+        check_normalization(self._vec_normalize_env, self.n_policies)
 
     # Schedules of what the settings are now: as with PPO, a callback may assign new ones
 
@@ -291,13 +292,13 @@ class MDPO(MutualOnPolicyAlgorithm):
         peers_generator = self.ranks.peers_generator()
         with distribution_checks(False):  # check_update() replaces them
             for epoch in range(self.n_epochs):
-                for minibatch in self.rollout_buffer.get(batch_size):
+                for minibatch in self.rollout_buffer.get(batch_size, self.device):
                     peers = draw_peers(self.n_policies, self.distill_mode, peers_generator)
                     took_part = frozenset(active)
                     metrics = step(minibatch, peers, active=active)
                     history.append(epoch, metrics, took_part, frozenset(active))
                     passes = n_differentiated(peers, took_part, frozenset(active), constant_peers)
-                    self.trained_samples += passes * len(minibatch[0].actions) * self.ranks.size
+                    self.trained_samples += passes * minibatch.actions.shape[1] * self.ranks.size
                     if not active:
                         break
                 self._n_updates += 1
@@ -312,8 +313,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     def _loss_settings(self) -> LossSettings:
         progress = self._current_progress_remaining
         vf_schedule = self.clip_range_vf_schedule
-        # The last rollout may exceed total_timesteps, where a linear schedule would become negative
-        distill_coef = self.distill_coef_schedule(max(progress, 0.0))
+        distill_coef = self.distill_coef_schedule(progress)
         if not distill_coef >= 0:  # negative or NaN
             raise ValueError(
                 f"The schedule of distill_coef gave {distill_coef} at progress_remaining={progress}: it must not be "
@@ -336,9 +336,11 @@ class MDPO(MutualOnPolicyAlgorithm):
             at_the_end["std"] = th.stack([th.exp(member.log_std.detach()).mean() for member in self.policy.members])
         update = history.fetch(at_the_end)
         if self.check_finite:
-            check_update(update, self.num_timesteps)
+            check_update(update, self.policy, self.num_timesteps)
         for key, value in update.summary().items():
-            self.logger.record(key, value)
+            # The table on stdout has PPO's lines and, of each member, what its peers are about
+            brief = not key.startswith("policy_") or key.endswith("/distill_kl")
+            self.logger.record(key, value, exclude=None if brief else "stdout")
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", settings.clip_range)
         if settings.clip_range_vf is not None:

@@ -6,7 +6,8 @@ import numpy as np
 import torch as th
 from numpy.typing import NDArray
 
-from sb3_mdpo.common.nonfinite import BLAMED, NonFiniteError
+from sb3_mdpo.common.nonfinite import BLAMED, NonFiniteError, in_weights
+from sb3_mdpo.common.policies import MutualPolicy
 from sb3_mdpo.common.ranks import ALONE, Ranks
 from sb3_mdpo.mdpo.update import METRICS
 
@@ -107,23 +108,26 @@ def explained_variance(values: th.Tensor, returns: th.Tensor, ranks: Ranks = ALO
     return th.where(variance == 0, th.nan, 1 - unexplained / variance)
 
 
-def check_update(update: FetchedUpdate, num_timesteps: int) -> None:
+def check_update(update: FetchedUpdate, policy: MutualPolicy, num_timesteps: int) -> None:
     """
     Check the losses and gradients of all optimizer steps. Losses of members that reached ``target_kl`` are not used.
 
     :param update: the metrics of all minibatches
+    :param policy: the members after the update
     :param num_timesteps: environment steps so far
     :raises NonFiniteError: if a loss or a gradient is not finite, in the first such minibatch
     """
-    damaging = [METRICS.index("loss"), METRICS.index("grad_norm")]
-    damaged = (update.stepped & ~np.isfinite(update.steps[:, :, damaging]).all(axis=2)).any(axis=1)
-    if not damaged.any():
+    watched = [METRICS.index("loss"), METRICS.index("grad_norm")]
+    not_finite = (update.stepped & ~np.isfinite(update.steps[:, :, watched]).all(axis=2)).any(axis=1)
+    if not not_finite.any():
         return
-    first = int(damaged.argmax())
+    first = int(not_finite.argmax())
+    damaged = in_weights(policy, num_timesteps) is not None
     epoch = int(update.epochs[first])
     minibatch = first - int((update.epochs == epoch).argmax())
     for quantity in BLAMED:
-        not_finite = update.stepped[first] & ~np.isfinite(update.steps[first, :, METRICS.index(quantity)])
-        if not_finite.any():
-            members = not_finite.nonzero()[0].tolist()
-            raise NonFiniteError(quantity, members, num_timesteps, epoch=epoch, minibatch=minibatch)
+        members = np.flatnonzero(update.stepped[first] & ~np.isfinite(update.steps[first, :, METRICS.index(quantity)]))
+        if len(members):
+            raise NonFiniteError(
+                quantity, members.tolist(), num_timesteps, epoch=epoch, minibatch=minibatch, damaged=damaged
+            )

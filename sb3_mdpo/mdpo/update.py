@@ -1,5 +1,7 @@
 """One joint gradient step on one minibatch of every member."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
@@ -8,11 +10,14 @@ import torch as th
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples
+from torch import nn
 
 from sb3_mdpo.common.arguments import check_ranges
+from sb3_mdpo.common.buffers import of_member
 from sb3_mdpo.common.policies import MutualPolicy
 from sb3_mdpo.common.ranks import ALONE, Ranks
-from sb3_mdpo.mdpo.losses import Evaluation, LossSettings, member_loss
+from sb3_mdpo.common.stacked import evaluate_all
+from sb3_mdpo.mdpo.losses import Evaluation, LossSettings, MemberLoss, member_loss
 
 # The columns of minibatch_step()'s result; all but the last two names are fields of MemberLoss
 METRICS = (
@@ -37,13 +42,31 @@ def peer_distribution(peer: ActorCriticPolicy, observations: PyTorchObs, constan
     :return: the peer's action distribution on these states
     """
     if not constant:
-        return copy(peer.get_distribution(observations))
+        with _frozen_batch_statistics(peer):
+            return copy(peer.get_distribution(observations))
     training = peer.training
     peer.set_training_mode(False)
     with th.no_grad():
         distribution = copy(peer.get_distribution(observations))
     peer.set_training_mode(training)
     return distribution
+
+
+@contextmanager
+def _frozen_batch_statistics(member: ActorCriticPolicy) -> Iterator[None]:
+    """Context in which batch normalization normalizes by the batch, but its running statistics do not learn from it."""
+    learning = [
+        module
+        for module in member.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    ]
+    for module in learning:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in learning:
+            module.track_running_stats = True
 
 
 def draw_peers(n_policies: int, distill_mode: str, generator: Any = np.random) -> list[list[int]]:
@@ -122,10 +145,39 @@ def backward_of_member(
         teachers = [peer_distribution(policy.members[j], chunk.observations, constant) for j, constant in peers.items()]
         loss = member_loss(own, chunk, teachers, settings)
         share = len(chunk.actions) / n_samples
-        parts = [getattr(loss, name) for name in METRICS[:-2]]
-        metrics += share * th.stack([*parts, loss.total.detach()])
+        metrics += share * _metrics(loss)
         (loss.total * (share / policy.n_policies)).backward()  # type: ignore[no-untyped-call]
     return metrics
+
+
+def _metrics(loss: MemberLoss) -> th.Tensor:
+    return th.stack([*(getattr(loss, name) for name in METRICS[:-2]), loss.total.detach()], dim=-1)
+
+
+def backward_of_all(
+    policy: MutualPolicy, minibatch: RolloutBufferSamples, constant_peers: bool, settings: LossSettings
+) -> th.Tensor:
+    """
+    Add the gradient of the joint loss in one batched pass: equal to those of :func:`backward_of_member` up to rounding.
+
+    :param policy: members that ``can_stack()``
+    :param minibatch: samples of all members, with normalised advantages if the setting is on
+    :param constant_peers: whether peers get no gradient
+    :param settings: coefficients and clip ranges
+    :return: metrics without the gradient norm, shape ``(n_policies, len(METRICS) - 1)``
+    """
+    values, distribution, peers = evaluate_all(policy.members, minibatch.observations, constant_peers)
+    shape = values.shape
+    entropy = distribution.entropy()
+    own = Evaluation(
+        distribution,
+        values,
+        distribution.log_prob(minibatch.actions.flatten(0, 1)).view(shape),
+        None if entropy is None else entropy.view(shape),
+    )
+    loss = member_loss(own, minibatch, peers, settings)
+    loss.total.mean().backward()  # type: ignore[no-untyped-call]
+    return _metrics(loss)
 
 
 def _gradients(policy: MutualPolicy) -> list[th.Tensor | None]:
@@ -134,7 +186,7 @@ def _gradients(policy: MutualPolicy) -> list[th.Tensor | None]:
 
 def minibatch_step(
     policy: MutualPolicy,
-    minibatch: list[RolloutBufferSamples],
+    minibatch: RolloutBufferSamples,
     peers: list[list[int]],
     settings: LossSettings,
     active: set[int],
@@ -147,13 +199,13 @@ def minibatch_step(
     """
     One step of the common optimizer on the mean of the members' losses.
 
-    The members' terms are differentiated one after the other, with one term's activations in memory at a time. Gradient
-    norms are clipped per member after the mean, as in the paper. A member whose ``approx_kl`` exceeds
-    ``1.5 * target_kl`` leaves ``active``: it takes no further steps in this update, including this one, and is a
-    constant to its peers. The host waits for the device only if ``target_kl`` is set.
+    The members' terms are differentiated one after the other, with one term's activations in memory at a time, or all
+    in one batched pass if the members can be stacked. Gradient norms are clipped per member after the mean, as in the
+    paper. A member whose ``approx_kl`` exceeds ``1.5 * target_kl`` leaves ``active``: it takes no further steps in this
+    update, including this one, and is a constant to its peers. The host waits only if ``target_kl`` is set.
 
     :param policy: members and optimizer
-    :param minibatch: samples of each member
+    :param minibatch: samples of all members, each tensor of shape ``(n_policies, B, ...)``
     :param peers: for each member, the indices of the peers in its distillation term
     :param settings: coefficients and clip ranges
     :param active: indices of the members that still learn in this update; may lose some
@@ -167,13 +219,16 @@ def minibatch_step(
     metrics = th.zeros((policy.n_policies, len(METRICS)), device=policy.device)
     policy.optimizer.zero_grad()
     if settings.normalize_advantage:
-        advantages = ranks.normalize([samples.advantages for samples in minibatch])
-        minibatch = [samples._replace(advantages=one) for samples, one in zip(minibatch, advantages, strict=True)]
+        minibatch = minibatch._replace(advantages=ranks.normalize(minibatch.advantages))
+    no_gradient = detach_peers or settings.distill_coef == 0
+    all_peers = all(len(one) == policy.n_policies - 1 for one in peers)
+    if policy.stacked and all_peers and target_kl is None and chunk_size is None and len(active) == policy.n_policies:
+        metrics[:, :-1] = backward_of_all(policy, minibatch, no_gradient, settings)
+        return _optimizer_step(policy, metrics, active, max_grad_norm, ranks)
     for k in sorted(active):
-        no_gradient = detach_peers or settings.distill_coef == 0
         constant = {j: no_gradient or j not in active for j in peers[k]}
         before = [] if target_kl is None else _gradients(policy)
-        metrics[k, :-1] = backward_of_member(policy, k, minibatch[k], constant, settings, chunk_size)
+        metrics[k, :-1] = backward_of_member(policy, k, of_member(minibatch, k), constant, settings, chunk_size)
         if target_kl is None:
             continue
         ranks.average([metrics[k]])
@@ -181,7 +236,12 @@ def minibatch_step(
             active.discard(k)
             for parameter, gradient in zip(policy.parameters(), before, strict=True):
                 parameter.grad = gradient
+    return _optimizer_step(policy, metrics, active, max_grad_norm, ranks)
 
+
+def _optimizer_step(
+    policy: MutualPolicy, metrics: th.Tensor, active: set[int], max_grad_norm: float, ranks: Ranks
+) -> th.Tensor:
     for k, member in enumerate(policy.members):
         if k not in active:
             # It may have gradients from peers; None makes the optimizer skip it

@@ -8,12 +8,14 @@ from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_mdpo.common.arguments import check_ranges
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.distributions import starts_at_zero
 from sb3_mdpo.common.policies import ImpalaCnnPolicy, MemberClass, check_predict_with
 from sb3_mdpo.common.ranks import Ranks
+from sb3_mdpo.envs.vec_normalize import MutualVecNormalize
 
 
 def check_arguments(
@@ -104,8 +106,8 @@ def check_rollout(
     if n_envs % n_policies:
         raise ValueError(
             f"{n_envs} environment(s) cannot be shared out equally among n_policies={n_policies}: pass a "
-            f"multiple of {n_policies}, e.g. make_vec_env(env_id, n_envs={n_policies * 4}) "
-            f"in Python or -params n_envs:{n_policies * 4} to rl_zoo3 train"
+            f"multiple of {n_policies}, e.g. make_vec_env(env_id, n_envs={n_policies * 4}) or "
+            f"make_vec_env(MyEnv, n_envs={n_policies}) in Python, or -params n_envs:{n_policies * 4} to rl_zoo3 train"
             + (". Of several processes, each needs as many of its own." if ranks.size > 1 else ".")
         )
     ranks.share(batch_size, "batch_size")
@@ -124,4 +126,13 @@ def check_rollout(
             f"batch_size={batch_size} does not divide a policy's rollout of {samples} samples: "
             f"the last minibatch of every epoch has {samples % batch_size} samples only.",
             stacklevel=4,
+        )
+
+
+def check_normalization(normalize: VecNormalize | None, n_policies: int) -> None:
+    """A ``ValueError`` if rewards are normalized by the statistics of another number of policies."""
+    if isinstance(normalize, MutualVecNormalize) and normalize.n_policies != n_policies:
+        raise ValueError(
+            f"MutualVecNormalize has statistics of {normalize.n_policies} policies, but n_policies={n_policies}: pass "
+            f"MutualVecNormalize(env, n_policies={n_policies})."
         )

@@ -10,11 +10,7 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """
-    Context that yields a file to write to, which replaces ``path`` once it is complete.
-
-    :param path: file to write; missing folders are created
-    """
+    """Context that yields a file to write to, which replaces ``path`` once it is complete. Makes missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -29,27 +25,25 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def replacing_folder(path: Path, replaceable: Collection[str]) -> Iterator[Path]:
+def replacing_folder(path: Path, replaceable: Collection[str] | None = None) -> Iterator[Path]:
     """
     Context that yields an empty folder to write files to, which replaces ``path`` once it is complete. A process killed
-    between the two renames leaves the old folder as ``.<name>.<pid>.old``.
-
-    :param path: folder to write; missing folders above it are created
-    :param replaceable: names of the files that an existing folder may hold
-    :raises ValueError: if anything else is at the path
+    between the two renames leaves the old folder as ``.<name>.<pid>.old``. A ``ValueError`` if an existing folder holds
+    other files than those that are replaceable, by default all.
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise ValueError(f"{path} is not a folder: use a new name.")
-    others = sorted({file.name for file in path.iterdir()} - set(replaceable)) if path.is_dir() else []
-    if others:
+    names = {file.name for file in path.iterdir()} if path.is_dir() else set()
+    if replaceable is not None and (others := sorted(names - set(replaceable))):
         raise ValueError(f"{path} also holds {', '.join(others[:3])}, which would be lost: use a new name.")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     unfinished.mkdir()
     try:
         yield unfinished
-        for file in unfinished.iterdir():
-            _sync(file)
+        for file in filter(Path.is_file, unfinished.rglob("*")):
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
         _sync_folder(unfinished)
         if path.exists():
             path.rename(old)
@@ -60,11 +54,6 @@ def replacing_folder(path: Path, replaceable: Collection[str]) -> Iterator[Path]
             old.rename(path)
         for folder in (unfinished, old):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb+") as opened:
-        os.fsync(opened.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

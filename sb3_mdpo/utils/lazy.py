@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
 
 def lazy_attributes(package: str, module_of: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """
-    :param package: ``__name__`` of the package
-    :param module_of: public name -> module that defines it
-    :return: ``__getattr__`` and ``__dir__`` of the package
-    """
+    """``__getattr__`` and ``__dir__`` of the package, whose public names are from other modules."""
 
     def __getattr__(name: str) -> Any:
         if name not in module_of:

@@ -34,18 +34,13 @@ def undisturbed(policy: th.nn.Module, seed: int) -> Iterator[None]:
     """
     Context for evaluations, which leave the training the same bit for bit: the global generators are seeded inside, and
     restored afterwards together with the training modes of all networks.
-
-    :param policy: networks to evaluate
-    :param seed: seed of the generators
     """
-    python, numpy = random.getstate(), np.random.get_state()
+    states = generator_states()
     training = {module: module.training for module in policy.modules()}
-    with th.random.fork_rng(range(th.cuda.device_count())):
-        try:
-            set_random_seed(seed)
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-            for module, mode in training.items():
-                module.training = mode
+    try:
+        set_random_seed(seed)
+        yield
+    finally:
+        set_generator_states(states)
+        for module, mode in training.items():
+            module.training = mode

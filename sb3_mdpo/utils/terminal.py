@@ -8,11 +8,7 @@ LONGEST_MESSAGE = 1000  # characters
 
 
 def one_line(message: object, longest: int = LONGEST_MESSAGE) -> str:
-    """
-    :param message: error message
-    :param longest: largest number of characters
-    :return: the message in one printable line; the middle of a longer one is left out
-    """
+    """A message in one printable line, without the middle of what is longer."""
     text = " ".join(str(message).split())
     text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     half = longest // 2
@@ -27,12 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """
-    :param header: titles of the columns
-    :param rows: cells of each row
-    :param left: indices of the left-aligned columns; the others are right-aligned
-    :return: a plain text table
-    """
+    """A plain text table, with the indices of its left-aligned columns; the others are right-aligned."""
     lines = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     formats = [f"{{:{'<' if index in left else '>'}{width}}}" for index, width in enumerate(widths)]

@@ -29,17 +29,11 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}).") from error
+        raise ValueError(f"{path} is not text in UTF-8 ({error}).") from error
 
 
 def read_yaml(path: Path, loader: type[Any] = PlainLoader) -> Any:
-    """
-    :param path: file
-    :param loader: YAML's loader; ``yaml.UnsafeLoader`` for files of the zoo, which can execute code
-    :return: its content
-    :raises ValueError: if it is not YAML, has a duplicate key, or is too large
-    :raises OSError: if it cannot be read
-    """
+    """The content of a YAML file; ``yaml.UnsafeLoader`` is for files of the zoo, which can execute code."""
     text = read_text(path)
     try:
         document = yaml.load(text, Loader=loader)
@@ -47,25 +41,19 @@ def read_yaml(path: Path, loader: type[Any] = PlainLoader) -> Any:
         raise ValueError(_endless(path)) from error
     except ERRORS as error:
         problem = str(error).replace('in "<unicode string>", ', "in ")
-        raise ValueError(f"{path} is no YAML: {problem}") from error
+        raise ValueError(f"{path} is not YAML: {problem}") from error
     _check_extent(document, path)
     return document
 
 
 def read_mapping(path: Path, loader: type[Any] = PlainLoader) -> dict[str, Any]:
-    """
-    :param path: file
-    :param loader: as for :func:`read_yaml`
-    :return: its content
-    :raises ValueError: if it is not a mapping, or has keys that are not text
-    :raises OSError: if it cannot be read
-    """
+    """The content of a YAML file that is a mapping whose keys are text."""
     document = read_yaml(path, loader)
     if not isinstance(document, dict):
         raise ValueError(f"{path} must be a mapping, not {type(document).__name__}.")
     for key in document:
         if not isinstance(key, str):
-            raise ValueError(f"{path} has the key {key!r}, which is no text: write the name of a setting.")
+            raise ValueError(f"{path} has the key {key!r}, which is not text: write the name of a setting.")
     return document
 
 

@@ -1,4 +1,4 @@
-"""Hyperparameters given as text in the zoo's files: schedules of ``distill_coef``, policy classes."""
+"""Hyperparameters that the zoo does not know, and the search space of ``rl_zoo3 train -optimize``."""
 
 from typing import Any
 
@@ -9,10 +9,8 @@ from stable_baselines3.common.utils import LinearSchedule
 
 def distill_coef_schedule(text: str) -> Schedule:
     """
-    :param text: ``lin_X``: from X at the start to 0 at the end, like the zoo's other schedules;
-        ``warmup_X_F``: from 0 to X during the first fraction F of training, then X
-    :return: function of the progress remaining
-    :raises ValueError: if the text is neither
+    The schedule of ``lin_X``: from X at the start to 0 at the end, like the zoo's other schedules; or ``warmup_X_F``:
+    from 0 to X during the first fraction F of training, then X.
     """
     kind, *parts = text.split("_")
     try:
@@ -31,14 +29,20 @@ def distill_coef_schedule(text: str) -> Schedule:
 
 def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
     """
-    Replace ``distill_coef`` given as text by the schedule, and dotted names in a list of policies by the classes, as
-    the zoo does for a single policy.
-
-    :param hyperparams: hyperparameters of a run, changed in place
-    :raises ValueError: if the text is not a schedule, or there is no such class
+    Replace, in place, ``distill_coef`` given as text by the schedule, ``per_policy=True`` in ``normalize`` by the
+    number of policies, and dotted names in a list of policies by the classes, as the zoo does for a single policy.
     """
     if isinstance(hyperparams.get("distill_coef"), str):
         hyperparams["distill_coef"] = distill_coef_schedule(hyperparams["distill_coef"])
+    normalize = hyperparams.get("normalize")
+    if isinstance(normalize, str):
+        normalize = eval(normalize)  # as the zoo does
+    if isinstance(normalize, dict) and "per_policy" in normalize:
+        per_policy = normalize["per_policy"]
+        if not isinstance(per_policy, bool):
+            raise ValueError(f"normalize: per_policy must be True or False, not {per_policy!r}.")
+        rest = {name: value for name, value in normalize.items() if name != "per_policy"}
+        hyperparams["normalize"] = rest | ({"n_policies": hyperparams.get("n_policies", 2)} if per_policy else {})
     if isinstance(hyperparams.get("policy"), list):
         hyperparams["policy"] = [_policy(one) for one in hyperparams["policy"]]
 
@@ -52,3 +56,27 @@ def _policy(name: Any) -> Any:
         raise ValueError(
             f"policy: there is no class {name!r} ({error}): use module.Class, or a name like MlpPolicy."
         ) from error
+
+
+def sample_mdpo_params(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of MDPO for a trial of Optuna: PPO's, and ``distill_coef``."""
+    # Not at the top: this module is imported while that one is
+    from rl_zoo3.hyperparams_opt import sample_ppo_params
+
+    sample_ppo_params(trial, n_actions, n_envs, additional_args)
+    trial.suggest_float("distill_coef", 0.01, 10.0, log=True)
+    hyperparams = convert_mdpo_params(trial.params)
+    trial.set_user_attr("batch_size", hyperparams["batch_size"])
+    return hyperparams
+
+
+def convert_mdpo_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """
+    Arguments of MDPO from a trial's values. ``batch_size`` is limited to ``n_steps``, the rollout of a policy with one
+    environment, because MDPO rejects a ``batch_size`` larger than the rollout.
+    """
+    from rl_zoo3.hyperparams_opt import convert_onpolicy_params
+
+    hyperparams: dict[str, Any] = convert_onpolicy_params(sampled_params)
+    hyperparams["batch_size"] = min(hyperparams["batch_size"], hyperparams["n_steps"])
+    return hyperparams

@@ -12,9 +12,7 @@ NATIVE = {"vec_env_wrapper": "sb3_mdpo.envs.native_vec_env"}
 
 
 def hyperparams_folder() -> Path:
-    """
-    :return: folder of the hyperparameter files: in the package (wheel) or next to it (checkout)
-    """
+    """The folder of the hyperparameter files: in the package (wheel) or next to it (checkout)."""
     package = Path(__file__).parents[1]
     inside = package / "hyperparams"
     return inside if inside.is_dir() else package.parent / "hyperparams"
@@ -22,9 +20,8 @@ def hyperparams_folder() -> Path:
 
 def adapted(original: Callable[..., Any], adapt: Callable[[dict[str, Any]], None]) -> Callable[..., Any]:
     """
-    :param original: function of the zoo
-    :param adapt: changes the arguments of every call in place: a dict by name, including defaults
-    :return: the function with changed arguments; a function that is already adapted is returned unchanged
+    A function of the zoo that lets ``adapt`` change the arguments of every call in place: a dict by name, including
+    defaults. A function that is already adapted is returned unchanged.
     """
     if hasattr(original, "__wrapped__"):
         return original
@@ -40,11 +37,7 @@ def adapted(original: Callable[..., Any], adapt: Callable[[dict[str, Any]], None
 
 
 def extend_utils(utils: Any) -> None:
-    """
-    Register the algorithm, and let ``enjoy`` and ``record_video`` use the native engines.
-
-    :param utils: ``rl_zoo3.utils``, whose dict of algorithms is shared by all modules of the zoo
-    """
+    """Register the algorithm in ``rl_zoo3.utils``, and let ``enjoy`` and ``record_video`` use the native engines."""
     from sb3_mdpo.mdpo import MDPO  # registers the Procgen ids on the way
 
     utils.ALGOS["mdpo"] = MDPO
@@ -61,19 +54,14 @@ def _adapt_test_env(arguments: dict[str, Any]) -> None:
 
 def register_search(hyperparams_opt: Any) -> None:
     """Register the search space in ``rl_zoo3.hyperparams_opt``."""
-    from sb3_mdpo.zoo.hyperparams_opt import convert_mdpo_params, sample_mdpo_params
+    from sb3_mdpo.zoo.hyperparams import convert_mdpo_params, sample_mdpo_params
 
     hyperparams_opt.HYPERPARAMS_SAMPLER["mdpo"] = sample_mdpo_params
     hyperparams_opt.HYPERPARAMS_CONVERTER["mdpo"] = convert_mdpo_params
 
 
 def extend_experiments(exp_manager: Any) -> None:
-    """
-    Patch the experiment manager: path of ``mdpo.yml``, hyperparameters given as text, native engines, and evaluation on
-    unseen levels.
-
-    :param exp_manager: ``rl_zoo3.exp_manager``
-    """
+    """Patch ``rl_zoo3.exp_manager`` for ``mdpo.yml``, hyperparameters as text, native engines and unseen levels."""
     from sb3_mdpo.zoo.hyperparams import preprocess_hyperparams
 
     manager = exp_manager.ExperimentManager
@@ -84,6 +72,7 @@ def extend_experiments(exp_manager: Any) -> None:
     original = manager.read_hyperparameters
     if hasattr(original, "__wrapped__"):
         return
+    manager._maybe_normalize = _normalizing_per_policy(manager._maybe_normalize)
 
     @functools.wraps(original)
     def read_hyperparameters(self: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -96,9 +85,29 @@ def extend_experiments(exp_manager: Any) -> None:
     manager.read_hyperparameters = read_hyperparameters
 
 
+def _normalizing_per_policy(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def maybe_normalize(self: Any, env: Any, eval_env: bool) -> Any:
+        from sb3_mdpo.envs import MutualVecNormalize
+
+        kwargs = self.normalize_kwargs
+        n_policies = kwargs.get("n_policies")
+        self.normalize_kwargs = {name: value for name, value in kwargs.items() if name != "n_policies"}
+        normalized = original(self, env, eval_env)
+        self.normalize_kwargs = kwargs
+        if n_policies is None or isinstance(normalized, MutualVecNormalize):  # the latter from the file of an agent
+            return normalized
+        return MutualVecNormalize.from_shared(normalized, n_policies)
+
+    return maybe_normalize
+
+
 def _adapt_experiment(arguments: dict[str, Any]) -> None:
     if arguments["algo"] == "mdpo" and not arguments["config"]:
         arguments["config"] = str(hyperparams_folder() / "mdpo.yml")
+    config = arguments["config"]
+    if isinstance(config, str) and not Path(config).exists() and (hyperparams_folder() / config).is_file():
+        arguments["config"] = str(hyperparams_folder() / config)
     if not is_native(arguments["env_id"]):
         return
     env_kwargs = arguments["env_kwargs"]

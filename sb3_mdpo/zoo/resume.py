@@ -24,8 +24,6 @@ def main(argv: Sequence[str]) -> None:
     """
     Run the zoo's training with the arguments and hyperparameters of the run folder. If it cannot be resumed, print
     one line to stderr and exit with code 2.
-
-    :param argv: run folder, and options that may differ: device, threads, output
     """
     parser = Parser(prog=PROG, description="Resume an interrupted training of the zoo.")
     parser.add_argument("folder", type=Path, help="run folder of rl_zoo3 train, e.g. logs/mdpo/CartPole-v1_1")
@@ -39,8 +37,12 @@ def main(argv: Sequence[str]) -> None:
         settings = settings_folder(folder)
         arguments = read_args(settings / ARGS)
         read_hyperparams(settings)
-        if current_ranks().is_first:  # because it renames damaged checkpoints
-            check_resumable(folder)
+        # Only the first, because it renames damaged checkpoints
+        if current_ranks().is_first and read_newest(folder / FOLDER) is None:
+            raise ValueError(
+                f"{folder / FOLDER} holds no checkpoints: ResumableCheckpointCallback writes them, where it is the "
+                "first callback in the hyperparameters. Train anew."
+            )
     except (OSError, ValueError) as error:
         print(f"{PROG}: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
@@ -49,23 +51,8 @@ def main(argv: Sequence[str]) -> None:
     _train(folder, settings)
 
 
-def check_resumable(folder: Path) -> None:
-    """
-    :param folder: run folder of the zoo
-    :raises ValueError: if it has no readable checkpoint
-    """
-    if read_newest(folder / FOLDER) is None:
-        raise ValueError(
-            f"{folder / FOLDER} holds no checkpoints: ResumableCheckpointCallback writes them, where it is the first "
-            "callback in the hyperparameters. Train anew."
-        )
-
-
 def command_line(arguments: dict[str, Any]) -> list[str]:
-    """
-    :param arguments: parsed arguments of ``rl_zoo3 train``, by name
-    :return: the command line for these arguments
-    """
+    """The command line for parsed arguments of ``rl_zoo3 train``."""
     line: list[str] = []
     for name, value in arguments.items():
         option = f"--{name.replace('_', '-')}"

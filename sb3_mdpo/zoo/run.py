@@ -21,13 +21,7 @@ ALGOS = ("mdpo", "ppo")
 
 @dataclass(frozen=True)
 class Run:
-    """
-    :param settings: subfolder of the run folder with its configuration, named after the environment
-    :param model_path: file of the model
-    :param args: arguments of ``rl_zoo3 train``
-    :param hyperparams: hyperparameters in ``config.yml``, as read by the zoo
-    :param env_kwargs: arguments of the training environments
-    """
+    """A complete run of ``rl_zoo3 train``."""
 
     settings: Path  #: folder inside the run's folder with its configuration, named after the environment
     model_path: Path
@@ -56,15 +50,7 @@ class Run:
         return read_text(self.settings / COMMAND)
 
     def make_env(self, env_kwargs: dict[str, Any], n_envs: int, seed: int) -> VecEnv:
-        """
-        Make environments as ``rl_zoo3 enjoy`` does: with wrappers, fixed statistics, unnormalised rewards and frame
-        stacks.
-
-        :param env_kwargs: arguments of the environments
-        :param n_envs: number of environments
-        :param seed: seed of the environments
-        :return: the environments
-        """
+        """As ``rl_zoo3 enjoy`` does: with wrappers, fixed statistics, unnormalised rewards and frame stacks."""
         install()
         env: VecEnv = utils.create_test_env(
             self.env_id,
@@ -86,8 +72,6 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
     :param folder: run folder of ``rl_zoo3 train``, e.g. ``logs/mdpo/CartPole-v1_1``
     :param load_best: whether to use the best model of the evaluations during training instead of the last one
     :param algos: allowed algorithms
-    :return: the run
-    :raises ValueError: if the folder is not a complete run of one of them, or its environment is not known here
     """
     settings = settings_folder(folder)
     args = read_args(settings / ARGS)
@@ -113,11 +97,7 @@ def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS
 
 
 def read_args(path: Path) -> dict[str, Any]:
-    """
-    :param path: ``args.yml`` of a local run
-    :return: arguments of ``rl_zoo3 train``, by name
-    :raises ValueError: if the zoo did not write it
-    """
+    """Arguments of ``rl_zoo3 train`` in the ``args.yml`` of a local run."""
     args = read_mapping(path, yaml.UnsafeLoader)
     kinds = {"algo": str, "env": str, "env_kwargs": dict | None, "gym_packages": list, "seed": int}
     for name, kind in kinds.items():
@@ -130,11 +110,7 @@ def read_args(path: Path) -> dict[str, Any]:
 
 
 def read_hyperparams(settings: Path) -> dict[str, Any]:
-    """
-    :param settings: subfolder of the run folder with its settings
-    :return: hyperparameters with the settings of the statistics, as read by ``rl_zoo3 enjoy``
-    :raises ValueError: if the zoo did not write them
-    """
+    """Hyperparameters with the settings of the statistics, as read by ``rl_zoo3 enjoy``."""
     path = settings / CONFIG
     normalize = read_mapping(path, yaml.UnsafeLoader).get("normalize", False)
     if not isinstance(normalize, bool | str | dict):
@@ -147,11 +123,7 @@ def read_hyperparams(settings: Path) -> dict[str, Any]:
 
 
 def settings_folder(folder: Path) -> Path:
-    """
-    :param folder: run folder of ``rl_zoo3 train``
-    :return: its subfolder with the settings
-    :raises ValueError: if it is not a run folder
-    """
+    """The subfolder with the settings of a run folder of ``rl_zoo3 train``."""
     if not folder.is_dir():
         raise ValueError(
             f"There is no folder {folder}: give a run folder of rl_zoo3 train, e.g. logs/mdpo/CartPole-v1_1."
@@ -160,7 +132,7 @@ def settings_folder(folder: Path) -> Path:
     found = [path for path in sorted(folder.iterdir()) if all((path / name).is_file() for name in needed)]
     if len(found) != 1:
         raise ValueError(
-            f"{folder} is no run folder of rl_zoo3 train: {len(found)} folders in it hold {', '.join(needed)}, "
+            f"{folder} is not a run folder of rl_zoo3 train: {len(found)} folders in it hold {', '.join(needed)}, "
             "not one. Give one like logs/mdpo/CartPole-v1_1."
         )
     return found[0]

@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from sb3_mdpo.common.buffers import MutualRolloutBuffer, generalized_advantage_estimate
+from sb3_mdpo.common.buffers import (
+    MutualRolloutBuffer,
+    discounted_sums_by_doubling,
+    generalized_advantage_estimate,
+    of_member,
+)
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 ACTIONS = spaces.Discrete(4)
@@ -18,28 +23,34 @@ def column(*values: float) -> th.Tensor:
     return th.tensor(values, dtype=th.float32).reshape(-1, 1)
 
 
-def test_gae_by_hand():
-    # delta_1 = 2 + 0.5 * 4 - 3 = 1, delta_0 = 1 + 0.5 * 3 - 2 = 0.5; A_0 = 0.5 + 0.5 * 0.5 * 1
-    advantages = generalized_advantage_estimate(
-        column(1, 2), column(2, 3), column(1, 0), th.tensor([4.0]), th.tensor([0.0]), gamma=0.5, gae_lambda=0.5
-    )
-    th.testing.assert_close(advantages, column(0.75, 1))
+@pytest.mark.parametrize(
+    ("second_start", "last_value", "last_done", "expected"),
+    [
+        # delta_1 = 2 + 0.5 * 4 - 3 = 1, delta_0 = 1 + 0.5 * 3 - 2 = 0.5; A_0 = 0.5 + 0.5 * 0.5 * 1
+        pytest.param(0, 4.0, 0.0, (0.75, 1), id="by hand"),
+        # A_0 = 1 - 2 whatever follows
+        pytest.param(1, 4.0, 0.0, (-1, 1), id="the first step ends an episode"),
+        # delta_1 = 2 - 3 = -1 whatever the last value; A_0 = 0.5 + 0.25 * -1
+        pytest.param(0, 100.0, 1.0, (0.25, -1), id="the last step ends an episode"),
+    ],
+)
+def test_gae(second_start, last_value, last_done, expected):
+    rewards, values, starts = column(1, 2), column(2, 3), column(1, second_start)
+    last = th.tensor([last_value]), th.tensor([last_done])
+    advantages = generalized_advantage_estimate(rewards, values, starts, *last, gamma=0.5, gae_lambda=0.5)
+    th.testing.assert_close(advantages, column(*expected))
 
 
-def test_gae_does_not_cross_the_end_of_an_episode():
-    # The episode ends with step 0: its advantage is 1 - 2 whatever follows
-    advantages = generalized_advantage_estimate(
-        column(1, 2), column(2, 3), column(1, 1), th.tensor([4.0]), th.tensor([0.0]), gamma=0.5, gae_lambda=0.5
-    )
-    th.testing.assert_close(advantages, column(-1, 1))
-
-
-def test_gae_ignores_the_last_value_where_the_last_step_ends_an_episode():
-    advantages = generalized_advantage_estimate(
-        column(1, 2), column(2, 3), column(1, 0), th.tensor([100.0]), th.tensor([1.0]), gamma=0.5, gae_lambda=0.5
-    )
-    # delta_1 = 2 - 3 = -1; A_0 = 0.5 + 0.25 * -1
-    th.testing.assert_close(advantages, column(0.25, -1))
+def test_sums_by_doubling_are_the_sums_step_by_step():
+    generator = th.Generator().manual_seed(0)
+    for n_steps in (1, 2, 7, 64, 100):
+        deltas = th.randn(n_steps, 3, generator=generator, dtype=th.float64)
+        discounts = th.rand(n_steps, 3, generator=generator, dtype=th.float64)
+        discounts[th.rand(n_steps, 3, generator=generator) < 0.1] = 0  # ends of episodes
+        expected = deltas.clone()
+        for step in reversed(range(n_steps - 1)):
+            expected[step] += discounts[step] * expected[step + 1]
+        th.testing.assert_close(discounted_sums_by_doubling(deltas, discounts), expected)
 
 
 def fill(buffer: RolloutBuffer | MutualRolloutBuffer, seed: int, end: float = 0.2) -> None:
@@ -74,7 +85,7 @@ def test_one_member_has_sb3s_samples_bit_for_bit(seed, n_steps, n_envs, gamma, g
     np.random.seed(seed)
     expected = list(theirs.get(batch_size=4))
     np.random.seed(seed)
-    actual = [minibatch[0] for minibatch in ours.get(batch_size=4)]
+    actual = [of_member(minibatch, 0) for minibatch in ours.get(batch_size=4)]
     assert len(actual) == len(expected)
     for mine, sb3s in zip(actual, expected, strict=True):
         th.testing.assert_close(mine.observations, sb3s.observations, rtol=0, atol=0)
@@ -99,20 +110,12 @@ def test_each_member_gets_every_sample_of_its_own_environments_once(n_policies, 
     epoch = list(buffer.get(batch_size))
     orders = []
     for k in range(n_policies):
-        seen = th.cat([minibatch[k].old_values for minibatch in epoch])
+        seen = th.cat([minibatch.old_values[k] for minibatch in epoch])
         own = [env * 100 + step for env in range(k * envs_each, (k + 1) * envs_each) for step in range(n_steps)]
         assert sorted(seen.tolist()) == own
         orders.append([own.index(value) for value in seen.tolist()])
     # One permutation for all members, as in the paper's code
     assert all(order == orders[0] for order in orders)
-
-
-def test_attributes_have_sb3s_shape():
-    buffer = MutualRolloutBuffer(5, VECTOR, ACTIONS, "cpu", n_envs=4, n_policies=2)
-    buffer.reset()
-    assert buffer.observations.shape == (5, 4, 3)
-    assert buffer.rewards.shape == buffer.values.shape == (5, 4)
-    assert buffer.actions.shape == (5, 4, 1)
 
 
 def test_images_reach_the_update_channels_last():
@@ -124,7 +127,8 @@ def test_images_reach_the_update_channels_last():
     for image in images:
         buffer.add(image, np.zeros(2, dtype=int), zeros, zeros, th.zeros(2), th.zeros(2))
     (minibatch,) = buffer.get()
-    for k, sample in enumerate(minibatch):
+    for k in range(2):
+        sample = of_member(minibatch, k)
         assert sample.observations.dtype == th.uint8
         assert sample.observations.is_contiguous(memory_format=th.channels_last)
         rows = {row.tobytes() for row in sample.observations.contiguous().numpy()}
@@ -138,20 +142,23 @@ def test_dictionaries_are_stored_key_by_key():
     obs = {"image": np.full((2, 1, 4, 4), [[[[7]]], [[[9]]]], dtype=np.uint8), "place": np.array([1, 2])}
     buffer.add(obs, np.array([[0.1, 0.2], [0.3, 0.4]]), np.zeros(2), np.zeros(2), th.zeros(2), th.zeros(2))
     (minibatch,) = buffer.get()
-    assert [int(sample.observations["image"][0, 0, 0, 0]) for sample in minibatch] == [7, 9]
-    assert [int(sample.observations["place"][0, 0]) for sample in minibatch] == [1, 2]
-    th.testing.assert_close(minibatch[1].actions, th.tensor([[0.3, 0.4]]))
+    assert minibatch.observations["image"][:, 0, 0, 0, 0].tolist() == [7, 9]
+    assert minibatch.observations["place"][:, 0, 0].tolist() == [1, 2]
+    th.testing.assert_close(minibatch.actions[1], th.tensor([[0.3, 0.4]]))
 
 
 def test_memory_is_taken_by_the_first_reset_and_kept_by_the_next():
-    buffer = MutualRolloutBuffer(2, VECTOR, ACTIONS, "cpu", n_envs=2, n_policies=2)
+    buffer = MutualRolloutBuffer(5, VECTOR, ACTIONS, "cpu", n_envs=4, n_policies=2)
     assert not hasattr(buffer, "observations")
     buffer.reset()
     memory = buffer.observations
+    # SB3's shapes
+    assert memory.shape == (5, 4, 3)
+    assert buffer.rewards.shape == buffer.values.shape == (5, 4)
+    assert buffer.actions.shape == (5, 4, 1)
     buffer.reset()
     assert buffer.observations is memory
-    assert buffer.pos == 0
-    assert not buffer.full
+    assert (buffer.pos, buffer.full) == (0, False)
 
 
 def test_environments_that_cannot_be_shared_out_are_refused_at_reset():

@@ -1,12 +1,13 @@
 """SB3's callbacks find in MDPO what they find in PPO, and stop, save, evaluate and log at the same steps."""
 
+from functools import partialmethod
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import pytest
 import torch as th
-from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import (
     BaseCallback,
@@ -22,55 +23,20 @@ from stable_baselines3.common.callbacks import (
     StopTrainingOnRewardThreshold,
 )
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import FloatSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_mdpo import MDPO
-from tests.support.helpers import TINY, assert_same_parameters, both, parameters
-
-N_ENVS = 4
-
-
-class Paying(gym.Env):
-    """Three steps an episode, which ends by itself and pays the same whatever the action; the next one pays more."""
-
-    observation_space = spaces.Box(-1, 1, (2,))
-    action_space = spaces.Discrete(2)
-
-    def __init__(self, change: float = 0.0) -> None:
-        self.change = change
-        self.n_episodes = -1
-
-    def _observe(self) -> np.ndarray:
-        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.n_steps = 0
-        self.n_episodes += 1
-        return self._observe(), {}
-
-    def step(self, action):
-        self.n_steps += 1
-        end = self.n_steps == 3
-        info = {"is_success": True} if end else {}
-        return self._observe(), 1.0 + self.n_episodes * self.change, end, False, info
-
-
-class ActionIsReward(Paying):
-    def step(self, action):
-        observation, _, *rest = super().step(action)
-        return observation, float(action), *rest
-
-
-def cartpole(n_envs: int = N_ENVS) -> VecEnv:
-    return make_vec_env("CartPole-v1", n_envs=n_envs)
+from tests.support.helpers import assert_same_parameters, both, parameters
+from tests.support.training import N_ENVS, ROLLOUT, EachStep, ScriptedEnv, cartpole, small, small_silent
 
 
 def paying(n_envs: int = N_ENVS, change: float = 0.0) -> VecEnv:
-    return make_vec_env(Paying, n_envs=n_envs, env_kwargs={"change": change})
+    """Episodes of three steps that pay the same whatever the action; the next episode may pay more or less."""
+    reward = {"reward": lambda env, _action: 1.0 + (env.n_episodes - 1) * change}
+    return make_vec_env(ScriptedEnv, n_envs=n_envs, env_kwargs=reward)
 
 
 def evaluation(eval_env: gym.Env | VecEnv, **kwargs: Any) -> EvalCallback:
@@ -92,30 +58,22 @@ class Recorder(BaseCallback):
         self.saw_the_model &= self.locals["self"] is self.model
         self.saw_the_model &= not self.model.policy.training or name == "training_end"
 
-    def _on_training_start(self) -> None:
-        self._record("training_start")
-
-    def _on_rollout_start(self) -> None:
-        self._record("rollout_start")
-
     def _on_step(self) -> bool:
         self._record("step")
         return True
 
-    def _on_rollout_end(self) -> None:
-        self._record("rollout_end")
-
-    def _on_training_end(self) -> None:
-        self._record("training_end")
+    _on_training_start = partialmethod(_record, "training_start")
+    _on_rollout_start = partialmethod(_record, "rollout_start")
+    _on_rollout_end = partialmethod(_record, "rollout_end")
+    _on_training_end = partialmethod(_record, "training_end")
 
 
 def test_events_come_in_ppos_order_with_ppos_counts():
     def calls(algorithm) -> list[tuple[str, int, int]]:
-        recorder = Recorder()
-        model = algorithm("MlpPolicy", cartpole(), **TINY)
+        recorder, model = Recorder(), small(algorithm)
         model.policy.set_training_mode(False)
-        model.learn(2 * 64, callback=recorder)
-        model.learn(64, callback=recorder, reset_num_timesteps=False)
+        model.learn(2 * ROLLOUT, callback=recorder)
+        model.learn(ROLLOUT, callback=recorder, reset_num_timesteps=False)
         return recorder.calls
 
     ppo, mdpo = calls(PPO), calls(MDPO)
@@ -126,74 +84,32 @@ def test_events_come_in_ppos_order_with_ppos_counts():
     assert mdpo[-1] == ("training_end", 48, 192)
 
 
-@both
-def test_callbacks_see_model_logger_and_environments(algorithm):
-    recorder = Recorder()
-    model = algorithm("MlpPolicy", cartpole(), **TINY)
-    model.policy.set_training_mode(False)
-    model.learn(64, callback=recorder)
-    assert recorder.saw_the_model
-    assert recorder.training_env.num_envs == N_ENVS
-
-
-class Locals(BaseCallback):
-    """Keeps the local variables of every step, and those of the end of every rollout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[dict[str, Any]] = []
-        self.ends: list[dict[str, Any]] = []
-
-    def _on_step(self) -> bool:
-        self.steps.append(dict(self.locals))
-        return True
-
-    def _on_rollout_end(self) -> None:
-        self.ends.append(dict(self.locals))
-
-
-def shape_and_type(value: Any) -> tuple[Any, ...]:
-    return (type(value), value.dtype, tuple(value.shape))
-
-
-READ_BY_CALLBACKS = (
-    "rewards",
-    "dones",
-    "new_obs",
-    "actions",
-    "values",
-    "log_probs",
-    "clipped_actions",
-    "obs_tensor",
-)
-
-
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
-def test_local_variables_have_ppos_shapes_and_types(env_id):
+def test_local_variables_have_ppos_names_shapes_and_types(env_id):
     seen = {}
     for algorithm in (PPO, MDPO):
-        callback = Locals()
-        algorithm("MlpPolicy", make_vec_env(env_id, n_envs=N_ENVS), **TINY).learn(2 * 64, callback=callback)
+        callback = EachStep()
+        small(algorithm, make_vec_env(env_id, n_envs=N_ENVS)).learn(2 * ROLLOUT, callback=callback)
         step = callback.steps[-1]
-        seen[algorithm] = {name: shape_and_type(step[name]) for name in READ_BY_CALLBACKS}
-        assert len(callback.steps) == 32
         assert [step["n_steps"] for step in callback.steps] == [*range(16)] * 2
-        assert len(step["infos"]) == N_ENVS
-        assert step["env"].num_envs == N_ENVS
-        assert step["n_rollout_steps"] == 16
-        assert step["total_timesteps"] == 128
-        assert step["log_interval"] == 1
-    assert seen[MDPO] == seen[PPO]
+        assert len(step["infos"]) == step["env"].num_envs == N_ENVS
+        assert (step["n_rollout_steps"], step["total_timesteps"], step["log_interval"]) == (16, 128, 1)
+        seen[algorithm] = {
+            name: (type(value), getattr(value, "dtype", None), np.shape(value) if name != "infos" else None)
+            for name, value in step.items()
+            if name not in ("self", "rollout_buffer", "callback", "env", "idx", "done")  # the latter: PPO's loop
+        }
+    assert seen[PPO].keys() >= {"rewards", "dones", "new_obs", "actions", "values", "log_probs", "clipped_actions"}
+    assert {name: seen[MDPO].get(name) for name in seen[PPO]} == seen[PPO]
 
 
 def test_local_variables_are_those_of_the_step():
     """Of all members, in the order of the environments."""
-    callback = Locals()
+    callback = EachStep()
     env = make_vec_env("Pendulum-v1", n_envs=N_ENVS)
     # Wide distributions, so that some actions leave the space
-    model = MDPO("MlpPolicy", env, **TINY | {"policy_kwargs": {"net_arch": [8], "log_std_init": 1.0}})
-    model.learn(64, callback=callback)
-    fresh = MDPO("MlpPolicy", env, **TINY | {"policy_kwargs": {"net_arch": [8], "log_std_init": 1.0}})
+    model, fresh = (small(env=env, policy_kwargs={"net_arch": [8], "log_std_init": 1.0}) for _ in range(2))
+    model.learn(ROLLOUT, callback=callback)
     for before, after in zip(callback.steps, callback.steps[1:], strict=False):
         np.testing.assert_array_equal(after["obs_tensor"].numpy(), before["new_obs"])
     for step in callback.steps:
@@ -204,12 +120,11 @@ def test_local_variables_are_those_of_the_step():
             th.testing.assert_close(step["values"][own], values)
             th.testing.assert_close(step["log_probs"][own], log_probs)
     assert any((step["actions"] != step["clipped_actions"]).any() for step in callback.steps)
-    (end,) = callback.ends
+    (end,) = callback.rollouts
     assert end["rollout_buffer"] is model.rollout_buffer
     assert end["rollout_buffer"].full
     # Of the observations after the last step
-    last_values = fresh.policy.predict_values(th.as_tensor(end["new_obs"]))
-    th.testing.assert_close(end["values"], last_values)
+    th.testing.assert_close(end["values"], fresh.policy.predict_values(th.as_tensor(end["new_obs"])))
 
 
 @both
@@ -219,7 +134,7 @@ def test_evaluation_saves_the_best_model_and_the_evaluations(algorithm, tmp_path
     evaluating = evaluation(
         paying(1, change=-1.0), best_model_save_path=str(tmp_path / "best"), log_path=str(tmp_path / "log")
     )
-    model = algorithm("MlpPolicy", paying(), **TINY).learn(128, callback=[checkpoints, evaluating])
+    model = small(algorithm, paying()).learn(2 * ROLLOUT, callback=[checkpoints, evaluating])
 
     with np.load(tmp_path / "log" / "evaluations.npz") as data:
         assert set(data) == {"timesteps", "results", "ep_lengths", "successes"}
@@ -238,48 +153,38 @@ def test_evaluation_saves_the_best_model_and_the_evaluations(algorithm, tmp_path
         assert_same_parameters(best.policy, model.policy)
 
 
-class CountChild(BaseCallback):
-    """Counts its own calls, and looks at the evaluation that it belongs to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.best: list[float] = []
-
-    def _on_step(self) -> bool:
-        assert isinstance(self.parent, EvalCallback)
-        self.best.append(self.parent.best_mean_reward)
-        return True
-
-
 @both
 @pytest.mark.parametrize(("change", "n_best"), [(1.0, 4), (-1.0, 1)])
 def test_children_of_the_evaluation_are_called(algorithm, change, n_best):
-    on_best, after = CountChild(), CountChild()
+    on_best, after = EachStep(), EachStep()
     evaluating = evaluation(
         paying(2, change), callback_on_new_best=CallbackList([on_best]), callback_after_eval=CallbackList([after])
     )
-    algorithm("MlpPolicy", paying(), **TINY).learn(128, callback=evaluating)
-    assert (len(on_best.best), len(after.best)) == (n_best, 4)
+    small(algorithm, paying()).learn(2 * ROLLOUT, callback=evaluating)
+    assert (len(on_best.steps), len(after.steps)) == (n_best, 4)
+    assert on_best.parent is after.parent is evaluating
     assert after.locals["new_obs"] is evaluating.locals["new_obs"]
 
 
 @both
 def test_evaluation_takes_single_environments_and_logs_at_the_right_step(algorithm, tmp_path):
-    model = algorithm("MlpPolicy", cartpole(), **TINY)
+    model = small(algorithm)
     model.set_logger(configure(str(tmp_path), ["csv"]))
-    model.learn(128, callback=evaluation(Monitor(gym.make("CartPole-v1"))), log_interval=None)
-    header, *rows = [row.split(",") for row in (tmp_path / "progress.csv").read_text().splitlines()]
-    assert {"eval/mean_reward", "eval/mean_ep_length", "time/total_timesteps"} <= set(header)
-    assert [int(row[header.index("time/total_timesteps")]) for row in rows] == [32, 64, 96, 128]
-    assert all(float(row[header.index("eval/mean_reward")]) > 0 for row in rows)
+    model.learn(2 * ROLLOUT, callback=evaluation(Monitor(gym.make("CartPole-v1"))), log_interval=None)
+    logged = pd.read_csv(tmp_path / "progress.csv")
+    assert logged["time/total_timesteps"].tolist() == [32, 64, 96, 128]
+    assert (logged["eval/mean_reward"] > 0).all()
+    assert "eval/mean_ep_length" in logged
 
 
 @pytest.mark.parametrize(("who", "mean"), [(0, 0.0), (1, 3.0)])
 def test_evaluation_is_of_the_policy_that_predicts(who, mean):
-    model = MDPO("MlpPolicy", make_vec_env(ActionIsReward, n_envs=2), learning_rate=1e-9, predict_with=who, **TINY)
+    env, eval_env = (
+        make_vec_env(ScriptedEnv, n, env_kwargs={"reward": lambda _, action: float(action)}) for n in (2, 1)
+    )
+    model, evaluating = small(MDPO, env, learning_rate=1e-9, predict_with=who), evaluation(eval_env)
     for member, bias in zip(model.policy.members, ([9.0, -9.0], [-9.0, 9.0]), strict=True):
         member.action_net.bias.data = th.tensor(bias)
-    evaluating = evaluation(make_vec_env(ActionIsReward, n_envs=1))
     model.learn(32, callback=evaluating)
     assert evaluating.last_mean_reward == mean
 
@@ -288,57 +193,38 @@ def test_evaluation_is_of_the_policy_that_predicts(who, mean):
 def test_evaluation_does_not_change_what_is_learned(algorithm):
     # Built before the model: new environments draw their seeds from NumPy's global generator
     evaluating = evaluation(cartpole(1))
-    with_evaluation = algorithm("MlpPolicy", cartpole(), **TINY).learn(128, callback=evaluating)
+    with_evaluation = small(algorithm).learn(2 * ROLLOUT, callback=evaluating)
     assert evaluating.last_mean_reward > 0
-    without = algorithm("MlpPolicy", cartpole(), **TINY).learn(128)
-    assert_same_parameters(with_evaluation.policy, without.policy)
+    assert_same_parameters(with_evaluation.policy, small(algorithm).learn(2 * ROLLOUT).policy)
 
 
 @both
 @pytest.mark.parametrize(("threshold", "steps"), [(3.0, 32), (3.1, 128)])
 def test_stop_on_reward_threshold(algorithm, threshold, steps, capsys):
     stop = StopTrainingOnRewardThreshold(threshold, verbose=1)
-    model = algorithm("MlpPolicy", paying(), **TINY).learn(
-        128, callback=evaluation(paying(1), callback_on_new_best=stop)
-    )
+    model = small(algorithm, paying()).learn(128, callback=evaluation(paying(1), callback_on_new_best=stop))
     assert model.num_timesteps == steps
     assert ("Stopping training because the mean reward 3.00" in capsys.readouterr().out) == (steps == 32)
 
 
 @both
-def test_stop_on_no_model_improvement(algorithm):
+def test_stop_on_no_model_improvement_and_on_max_episodes(algorithm, capsys):
     """The first evaluation counts as none without improvement, the third one after it is one too many."""
     stop = StopTrainingOnNoModelImprovement(max_no_improvement_evals=2, min_evals=1)
-    model = algorithm("MlpPolicy", paying(), **TINY).learn(
-        1000, callback=evaluation(paying(1), callback_after_eval=stop)
-    )
+    model = small(algorithm, paying()).learn(1000, callback=evaluation(paying(1), callback_after_eval=stop))
     assert model.num_timesteps == 4 * 32
-
-
-@both
-def test_stop_on_max_episodes(algorithm, capsys):
-    """Counted per environment: two times four episodes of three steps."""
+    # Counted per environment: two times four episodes of three steps
     stop = StopTrainingOnMaxEpisodes(2, verbose=1)
-    model = algorithm("MlpPolicy", paying(), **TINY).learn(1000, callback=stop)
+    assert model.learn(1000, callback=stop).num_timesteps == 6 * N_ENVS
     assert stop.n_episodes == 8
-    assert model.num_timesteps == 6 * N_ENVS
     assert f"the {algorithm.__name__} model reached max_episodes=2" in capsys.readouterr().out
-
-
-class Returning(BaseCallback):
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.value = value
-
-    def _on_step(self) -> bool:
-        return self.value
 
 
 @both
 @pytest.mark.parametrize("no", [False, np.bool_(0), th.tensor(False)], ids=["bool", "numpy", "torch"])
-def test_any_no_stops_the_training_at_once(algorithm, no):
-    callback, others = Returning(no), Recorder()
-    model = algorithm("MlpPolicy", cartpole(), **TINY)
+def test_any_no_stops_the_training_at_once_and_it_can_go_on(algorithm, no):
+    callback, others = ConvertCallback(lambda *_: no), Recorder()
+    model = small(algorithm)
     before = parameters(model.policy)
     model.policy.set_training_mode(False)
     model.learn(1000, callback=[callback, others])
@@ -346,20 +232,14 @@ def test_any_no_stops_the_training_at_once(algorithm, no):
     assert [name for name, *_ in others.calls] == ["training_start", "rollout_start", "step", "training_end"]
     # An incomplete rollout is not learned from
     assert all(th.equal(before[name], tensor) for name, tensor in model.policy.state_dict().items())
-
-
-@both
-def test_a_stopped_model_can_go_on(algorithm):
-    model = algorithm("MlpPolicy", cartpole(), **TINY).learn(1000, callback=Returning(False))
-    model.learn(64, reset_num_timesteps=False)
-    assert model.num_timesteps == N_ENVS + 64
+    assert model.learn(ROLLOUT, reset_num_timesteps=False).num_timesteps == N_ENVS + ROLLOUT
 
 
 @both
 def test_checkpoints_count_calls_not_steps(algorithm, tmp_path):
     """``save_freq`` counts steps of the vectorised environment, the names count those of all environments."""
     callback = CheckpointCallback(save_freq=12, save_path=str(tmp_path), name_prefix="mine")
-    algorithm("MlpPolicy", cartpole(), **TINY).learn(128, callback=callback)
+    small(algorithm).learn(2 * ROLLOUT, callback=callback)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine_48_steps.zip", "mine_96_steps.zip"]
     assert [algorithm.load(tmp_path / f"mine_{n}_steps").num_timesteps for n in (48, 96)] == [48, 96]
 
@@ -369,82 +249,56 @@ def test_checkpoints_with_statistics_load(algorithm, tmp_path):
     env = VecNormalize(cartpole())
     saving = {"save_vecnormalize": True, "save_replay_buffer": True}
     callback = CheckpointCallback(save_freq=16, save_path=str(tmp_path), **saving)
-    model = algorithm("MlpPolicy", env, **TINY).learn(128, callback=callback)
+    model = small(algorithm, env).learn(2 * ROLLOUT, callback=callback)
     # No replay buffer, which on-policy algorithms do not have
     assert len(list(tmp_path.iterdir())) == 4
     statistics = VecNormalize.load(str(tmp_path / "rl_model_vecnormalize_128_steps.pkl"), cartpole())
     np.testing.assert_array_equal(statistics.obs_rms.mean, env.obs_rms.mean)
     loaded = algorithm.load(tmp_path / "rl_model_128_steps", env=statistics)
-    obs = statistics.reset()
     # Of the second rollout's end, before the second update
-    assert loaded._n_updates == 1
-    assert model._n_updates == 2
-    assert loaded.predict(obs)[0].shape == (N_ENVS,)
-    loaded.learn(64, reset_num_timesteps=False)
-    assert loaded.num_timesteps == 192
+    assert (loaded._n_updates, model._n_updates) == (1, 2)
+    assert loaded.predict(statistics.reset())[0].shape == (N_ENVS,)
+    assert loaded.learn(ROLLOUT, reset_num_timesteps=False).num_timesteps == 192
 
 
 @both
-def test_every_n_timesteps(algorithm):
-    seen: list[int] = []
-
-    def remember(local_variables: dict[str, Any], _globals: dict[str, Any]) -> bool:
-        seen.append(local_variables["self"].num_timesteps)
-        return True
-
-    event = EveryNTimesteps(30, ConvertCallback(remember))
-    algorithm("MlpPolicy", cartpole(), **TINY).learn(128, callback=event)
-    # The first multiple of four at least 30 steps after the last one
-    assert seen == [32, 64, 96, 128]
-    assert event.callback.n_calls == 4
-    assert event.n_calls == 32
-
-
-@both
-def test_log_every_n_timesteps(algorithm, tmp_path):
-    model = algorithm("MlpPolicy", paying(), **TINY)
+def test_every_n_timesteps_and_log_every_n_timesteps(algorithm, tmp_path):
+    model = small(algorithm, paying())
     model.set_logger(configure(str(tmp_path), ["csv"]))
-    model.learn(128, callback=LogEveryNTimesteps(32), log_interval=None)
-    header, *rows = [row.split(",") for row in (tmp_path / "progress.csv").read_text().splitlines()]
-    assert [int(row[header.index("time/total_timesteps")]) for row in rows] == [32, 64, 96, 128]
-    keys = ["rollout/ep_rew_mean", *(["policy_0/ep_rew_mean", "policy_1/ep_rew_mean"] if algorithm is MDPO else [])]
-    for key in keys:
-        assert {float(row[header.index(key)]) for row in rows} == {3.0}
+    seen: list[int] = []
+    event = EveryNTimesteps(30, ConvertCallback(lambda *_: seen.append(model.num_timesteps) or True))
+    model.learn(2 * ROLLOUT, callback=[event, LogEveryNTimesteps(32)], log_interval=None)
+    logged = pd.read_csv(tmp_path / "progress.csv")
+    # The first multiple of four at least 30 steps after the last one
+    assert logged["time/total_timesteps"].tolist() == seen == [32, 64, 96, 128]
+    assert (event.callback.n_calls, event.n_calls) == (4, 32)
+    for group in ("rollout", *(("policy_0", "policy_1") if algorithm is MDPO else ())):
+        assert logged[f"{group}/ep_rew_mean"].tolist() == [3.0] * 4
 
 
 class Watched(ProgressBarCallback):
     """Reads the bar before it is closed."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[int, int]] = []
+    seen: tuple[int, int]
 
     def _on_training_end(self) -> None:
-        self.seen.append((self.pbar.n, self.pbar.total))
+        self.seen = (self.pbar.n, self.pbar.total)
         super()._on_training_end()
 
 
 @both
 @pytest.mark.filterwarnings("ignore:rich is experimental")
-def test_progress_bar_counts_steps_of_all_environments(algorithm):
-    bar = Watched()
-    model = algorithm("MlpPolicy", cartpole(), **TINY)
-    model.learn(128, callback=bar)
+def test_progress_bar_counts_steps_of_all_environments_and_is_shown_on_request(algorithm, capfd):
+    bar, model = Watched(), small(algorithm)
+    model.learn(2 * ROLLOUT, callback=bar)
+    assert bar.seen == (128, 128)
     # The last rollout is always completed
     model.learn(100, callback=bar, reset_num_timesteps=False)
-    assert bar.seen == [(128, 128), (128, 100)]
-
-
-@both
-@pytest.mark.filterwarnings("ignore:rich is experimental")
-def test_progress_bar_is_shown_on_request(algorithm, capfd):
-    model = algorithm("MlpPolicy", cartpole(), **TINY)
-    model.learn(128, progress_bar=True)
-    captured = capfd.readouterr()
-    assert "128/128" in captured.out + captured.err
-    model.learn(128)
-    captured = capfd.readouterr()
-    assert "128/128" not in captured.out + captured.err
+    assert bar.seen == (128, 100)
+    for progress_bar in (True, False):
+        capfd.readouterr()
+        model.learn(2 * ROLLOUT, progress_bar=progress_bar)
+        assert ("128/128" in "".join(capfd.readouterr())) == progress_bar
 
 
 @both
@@ -456,66 +310,36 @@ def test_lists_objects_and_functions_are_called_alike(algorithm):
         calls.append(local_variables["self"].num_timesteps)
         return "np" in global_variables
 
-    model = algorithm("MlpPolicy", cartpole(), **TINY)
+    model = small(algorithm)
     model.policy.set_training_mode(False)
     nested = CallbackList([recorders[1], EveryNTimesteps(1, recorders[2])])
-    model.learn(64, callback=[recorders[0], nested, ConvertCallback(count)])
-    assert calls == [*range(N_ENVS, 65, N_ENVS)]
+    model.learn(ROLLOUT, callback=[recorders[0], nested, ConvertCallback(count)])
+    assert calls == [*range(N_ENVS, ROLLOUT + 1, N_ENVS)]
     assert recorders[0].calls == recorders[1].calls
-    assert [call for call in recorders[1].calls if call[0] == "step"] == [
-        call for call in recorders[2].calls if call[0] == "step"
-    ]
+    steps = [[call for call in recorder.calls if call[0] == "step"] for recorder in recorders]
+    assert steps[1] == steps[2]
     assert all(recorder.saw_the_model for recorder in recorders)
     calls.clear()
-    model.learn(64, callback=lambda local_variables, _globals: calls.append(local_variables["n_steps"]) or True)
+    model.learn(ROLLOUT, callback=lambda local_variables, _globals: calls.append(local_variables["n_steps"]) or True)
     assert calls == [*range(16)]
-
-
-@both
-def test_each_environments_end_is_seen_with_its_episode(algorithm):
-    """Monitor's entry comes with ``dones``, and the observation after an end is the next episode's first one."""
-    callback = Locals()
-    env = DummyVecEnv([lambda: Monitor(Paying())] * N_ENVS)
-    algorithm("MlpPolicy", env, **TINY).learn(64, callback=callback)
-    for number, step in enumerate(callback.steps, start=1):
-        assert step["dones"].tolist() == [number % 3 == 0] * N_ENVS
-        for info, observation in zip(step["infos"], step["new_obs"], strict=True):
-            assert ("episode" in info) == (number % 3 == 0)
-            if "episode" in info:
-                assert (info["episode"]["r"], info["episode"]["l"]) == (3.0, 3)
-                assert not np.array_equal(info["terminal_observation"], observation)
-
-
-class Assign(BaseCallback):
-    """Changes settings at the end of the first rollout."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def _on_rollout_end(self) -> None:
-        for name, value in self.settings.items():
-            setattr(self.model, name, value)
-
-    def _on_step(self) -> bool:
-        return True
 
 
 @both
 def test_settings_that_a_callback_assigns_count_in_the_next_update(algorithm):
     settings = {"clip_range": FloatSchedule(0.05), "clip_range_vf": FloatSchedule(0.5), "ent_coef": 3.0, "vf_coef": 0.0}
-    model = algorithm("MlpPolicy", cartpole(), **TINY)
-    model.set_logger(Logger(None, []))
-    model.learn(N_ENVS * TINY["n_steps"], callback=Assign(**settings), log_interval=None)
+    if algorithm is MDPO:
+        settings["distill_coef"] = 0.25
+
+    def assign(local_variables: dict[str, Any], _globals: dict[str, Any]) -> bool:
+        for name, value in settings.items():
+            setattr(local_variables["self"], name, value)
+        return True
+
+    model = small_silent(algorithm)
+    model.learn(ROLLOUT, callback=assign, log_interval=None)
     logged = model.logger.name_to_value
     assert (logged["train/clip_range"], logged["train/clip_range_vf"]) == (0.05, 0.5)
+    assert logged.get("train/distill_coef") == settings.get("distill_coef")
     entropy, loss = logged["train/entropy_loss"], logged["train/loss"]
     assert entropy < 0
     assert loss < 2 * entropy  # 3 * entropy and little else
-
-
-def test_the_weight_of_the_distillation_can_be_assigned():
-    model = MDPO("MlpPolicy", cartpole(), **TINY)
-    model.set_logger(Logger(None, []))
-    model.learn(N_ENVS * TINY["n_steps"], callback=Assign(distill_coef=0.25), log_interval=None)
-    assert model.logger.name_to_value["train/distill_coef"] == 0.25

@@ -1,5 +1,8 @@
 """The KL of every distribution, exact; discrete distributions that do not start at 0; mixtures."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 import torch as th
@@ -30,32 +33,34 @@ NVEC = [2, 4, 3]
 LATENT = 5
 
 
-def gaussian(generator: th.Generator, batch: int, cls=DiagGaussianDistribution) -> Distribution:
-    mean = th.randn(batch, DIMENSIONS, generator=generator)
+Builder = Callable[[th.Generator, int, int], Distribution]
+
+
+def gaussian(generator: th.Generator, batch: int, repeat: int, cls=DiagGaussianDistribution) -> Distribution:
+    mean = th.randn(batch, DIMENSIONS, generator=generator).repeat(repeat, 1)
     return cls(DIMENSIONS).proba_distribution(mean, 0.5 * th.randn(DIMENSIONS, generator=generator))
 
 
-def state_dependent(generator: th.Generator, batch: int, squash_output: bool = False) -> Distribution:
+def state_dependent(generator: th.Generator, batch: int, repeat: int, squash_output: bool = False) -> Distribution:
     distribution = StateDependentNoiseDistribution(DIMENSIONS, squash_output=squash_output)
     distribution.proba_distribution_net(LATENT)
-    mean, latent = th.randn(batch, DIMENSIONS, generator=generator), th.randn(batch, LATENT, generator=generator)
+    mean, latent = (th.randn(batch, n, generator=generator).repeat(repeat, 1) for n in (DIMENSIONS, LATENT))
     log_std = 0.5 * th.randn(LATENT, DIMENSIONS, generator=generator)
-    distribution.sample_weights(log_std, batch_size=batch)
+    distribution.sample_weights(log_std, batch_size=len(mean))
     return distribution.proba_distribution(mean, log_std, latent)
 
 
-def discrete(cls, size: int):
-    def make(generator: th.Generator, batch: int) -> Distribution:
-        return cls().proba_distribution(2 * th.randn(batch, size, generator=generator))
+def discrete(make: Callable[[], Distribution], size: int) -> Builder:
+    return lambda generator, batch, repeat: make().proba_distribution(
+        2 * th.randn(batch, size, generator=generator).repeat(repeat, 1)
+    )
 
-    return make
 
-
-KINDS = {
+KINDS: dict[str, Builder] = {
     "gaussian": gaussian,
-    "squashed_gaussian": lambda g, b: gaussian(g, b, SquashedDiagGaussianDistribution),
+    "squashed_gaussian": partial(gaussian, cls=SquashedDiagGaussianDistribution),
     "gsde": state_dependent,
-    "squashed_gsde": lambda g, b: state_dependent(g, b, squash_output=True),
+    "squashed_gsde": partial(state_dependent, squash_output=True),
     "categorical": discrete(lambda: CategoricalDistribution(4), 4),
     "offset_categorical": discrete(lambda: OffsetCategoricalDistribution(4, start=7), 4),
     "multi_categorical": discrete(lambda: MultiCategoricalDistribution(NVEC), sum(NVEC)),
@@ -64,9 +69,10 @@ KINDS = {
 }
 
 
-def pair(kind: str, seed: int, batch: int) -> tuple[Distribution, Distribution]:
+def pair(kind: str, seed: int, batch: int, repeat: int = 1) -> list[Distribution]:
+    """Two distributions of some states, each state once or repeated."""
     generator = th.Generator().manual_seed(seed)
-    return KINDS[kind](generator, batch), KINDS[kind](generator, batch)
+    return [KINDS[kind](generator, batch, repeat) for _ in range(2)]
 
 
 def closed_form(peer: Distribution, own: Distribution) -> th.Tensor:
@@ -89,20 +95,13 @@ def closed_form(peer: Distribution, own: Distribution) -> th.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=st.integers(0, 2**31), batch=st.integers(1, 6))
 @settings(max_examples=20, deadline=None)
-def test_kl_is_the_closed_form_summed_over_dimensions(kind, seed, batch):
+def test_kl_is_the_closed_form_summed_over_dimensions_zero_to_itself_and_the_mean_over_peers(kind, seed, batch):
     own, peer = pair(kind, seed, batch)
-    expected = closed_form(peer, own).mean().float()
-    th.testing.assert_close(distillation_kl(own, [peer]), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@given(seed=st.integers(0, 2**31))
-@settings(max_examples=10, deadline=None)
-def test_kl_is_positive_zero_to_itself_and_the_mean_over_peers(kind, seed):
-    own, peer = pair(kind, seed, batch=3)
-    assert distillation_kl(own, [peer]) > 0
+    kl = distillation_kl(own, [peer])
+    th.testing.assert_close(kl, closed_form(peer, own).mean().float(), rtol=1e-4, atol=1e-5)
+    assert kl > 0
     assert distillation_kl(own, [own]).abs() < 1e-6
-    th.testing.assert_close(distillation_kl(own, [peer, own]), distillation_kl(own, [peer]) / 2)
+    th.testing.assert_close(distillation_kl(own, [peer, own]), kl / 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,68 +111,23 @@ def test_kl_is_the_mean_log_ratio_of_the_peers_actions(kind):
     density of tanh(u) has the same factor under both policies, so that the ratio is the Gaussians'.
     """
     th.manual_seed(0)
-    if "gsde" in kind:
-        # its samples come from exploration matrices, one per state: draw from the Gaussian that log_prob speaks of
-        own, peer = pair(kind, seed=3, batch=1)
-        gaussian_actions = peer.distribution.sample((40_000,))[:, 0]
-        actions = peer.bijector.forward(gaussian_actions) if "squashed" in kind else gaussian_actions
-        log_ratio = peer.log_prob(actions) - own.log_prob(actions)
-    else:
-        generator = th.Generator().manual_seed(3)
-        own, peer = (KINDS[kind](generator, 1) for _ in range(2))
-        many = [repeated(distribution, 40_000) for distribution in (own, peer)]
-        actions = many[1].sample()
-        log_ratio = many[1].log_prob(actions) - many[0].log_prob(actions)
+    own, peer = pair(kind, seed=3, batch=1, repeat=40_000)
+    actions = peer.sample()
+    log_ratio = peer.log_prob(actions) - own.log_prob(actions)
     error = log_ratio.std().item() / len(log_ratio) ** 0.5
     assert error < 0.1
     assert log_ratio.mean().item() == pytest.approx(distillation_kl(own, [peer]).item(), abs=5 * error)
 
 
-def repeated(distribution: Distribution, times: int) -> Distribution:
-    if isinstance(distribution, DiagGaussianDistribution):
-        normal = distribution.distribution
-        cls = type(distribution)
-        return cls(DIMENSIONS).proba_distribution(normal.mean.expand(times, -1), normal.stddev[0].log())
-    if isinstance(distribution, MultiCategoricalDistribution):
-        logits = th.cat([part.logits for part in distribution.distribution], dim=1)
-    else:
-        logits = distribution.distribution.logits
-    return distribution.proba_distribution(logits.expand(times, -1).clone())
-
-
-def test_squashing_leaves_the_kl_unchanged():
-    generators = [th.Generator().manual_seed(5) for _ in range(2)]
-    plain = [gaussian(generators[0], 4) for _ in range(2)]
-    squashed = [gaussian(generators[1], 4, SquashedDiagGaussianDistribution) for _ in range(2)]
-    assert th.equal(distillation_kl(plain[0], [plain[1]]), distillation_kl(squashed[0], [squashed[1]]))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_kl_sends_gradients_to_both_sides(kind):
     own, peer = pair(kind, seed=1, batch=2)
-    leaves = []
-    for distribution in (own, peer):
-        parts = (
-            distribution.distribution if isinstance(distribution.distribution, list) else [distribution.distribution]
-        )
-        leaf = parts[0].loc if hasattr(parts[0], "loc") else parts[0].logits
-        leaves.append(leaf.detach().clone().requires_grad_())
-    own, peer = (rebuilt(distribution, leaf) for distribution, leaf in zip((own, peer), leaves, strict=True))
+    parts = [part for one in (own, peer) for part in np.atleast_1d(one.distribution)]
+    leaves = [part.loc if hasattr(part, "loc") else part.logits for part in parts]
+    for leaf in leaves:
+        leaf.requires_grad_()
     distillation_kl(own, [peer]).backward()
     assert all(leaf.grad.abs().sum() > 0 for leaf in leaves)
-
-
-def rebuilt(distribution: Distribution, leaf: th.Tensor) -> Distribution:
-    """The same distribution with its means or (first) logits taken from a leaf of the graph."""
-    if isinstance(distribution, MultiCategoricalDistribution):
-        rest = [part.logits for part in distribution.distribution[1:]]
-        return distribution.proba_distribution(th.cat([leaf, *rest], dim=1))
-    if isinstance(distribution, StateDependentNoiseDistribution):
-        distribution.distribution = th.distributions.Normal(leaf, distribution.distribution.stddev)
-        return distribution
-    if isinstance(distribution, DiagGaussianDistribution):
-        return distribution.proba_distribution(leaf, distribution.distribution.stddev[0].log())
-    return distribution.proba_distribution(leaf)
 
 
 def logits(*probabilities: float) -> th.Tensor:
@@ -212,11 +166,15 @@ def test_distributions_are_replaced_only_where_something_is_to_be_shifted():
     assert (shifted.action_dims, shifted.start.tolist()) == ([2, 2], [0, 1])
 
 
+def categorical(*probabilities: float) -> CategoricalDistribution:
+    return CategoricalDistribution(len(probabilities)).proba_distribution(logits(*probabilities))
+
+
 def test_mixture_mode_averages_probabilities():
-    surely_0, rather_1 = (
-        CategoricalDistribution(3).proba_distribution(logits(*p)) for p in ([0.9, 0.05, 0.05], [0.4, 0.6, 0.0001])
-    )
-    assert mixture_mode([surely_0, rather_1]).tolist() == [0]
+    members = [categorical(0.9, 0.05, 0.05), categorical(0.4, 0.6, 0.0001)]
+    before = members[0].distribution.probs.clone()
+    assert mixture_mode(members).tolist() == [0]
+    assert th.equal(members[0].distribution.probs, before)
     offset = [OffsetCategoricalDistribution(2, 10).proba_distribution(logits(*p)) for p in ([0.1, 0.9], [0.6, 0.4])]
     assert mixture_mode(offset).tolist() == [11]
 
@@ -237,13 +195,6 @@ def test_mixture_mode_of_several_dimensions():
     assert mixture_mode(offset).tolist() == [[5, 0]]
     bernoulli = [BernoulliDistribution(2).proba_distribution(th.tensor([b])) for b in ([4.0, -4.0], [-1.0, 0.5])]
     assert mixture_mode(bernoulli).tolist() == [[1.0, 0.0]]
-
-
-def test_mixture_mode_leaves_the_distributions_as_they_are():
-    first, second = (CategoricalDistribution(2).proba_distribution(logits(*p)) for p in ([0.9, 0.1], [0.4, 0.6]))
-    before = first.distribution.probs.clone()
-    mixture_mode([first, second])
-    assert th.equal(first.distribution.probs, before)
 
 
 def test_mixture_of_gaussians():

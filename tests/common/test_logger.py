@@ -11,32 +11,19 @@ from typing import Any
 import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import HParam, configure
-from stable_baselines3.common.vec_env import VecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from sb3_mdpo import MDPO
 from tests.support.commands import run
-from tests.support.helpers import TINY, both
+from tests.support.helpers import both
+from tests.support.training import N_ENVS, ROLLOUT, EachStep, cartpole, small
 
-N_ENVS = 4
-ITERATION = 16 * N_ENVS
-
-OF_EACH_MEMBER = {
-    "ep_rew_mean",
-    "ep_len_mean",
-    "policy_gradient_loss",
-    "value_loss",
-    "entropy_loss",
-    "distill_kl",
-    "clip_fraction",
-    "approx_kl",
-    "loss",
-    "grad_norm",
-    "explained_variance",
-}
+OF_EACH_MEMBER = (
+    *("ep_rew_mean", "ep_len_mean", "policy_gradient_loss", "value_loss", "entropy_loss", "distill_kl"),
+    *("clip_fraction", "approx_kl", "loss", "grad_norm", "explained_variance"),
+)
 OF_MDPO = {
     *(f"policy_{k}/{name}" for k in range(2) for name in OF_EACH_MEMBER),
     "train/distill_kl",
@@ -46,12 +33,8 @@ OF_MDPO = {
 COUNTERS = ["time/iterations", "time/total_timesteps", "train/n_updates"]
 
 
-def cartpole() -> VecEnv:
-    return make_vec_env("CartPole-v1", n_envs=N_ENVS)
-
-
 def scalars(folder: Path) -> dict[str, dict[int, float]]:
-    """:return: TensorBoard's scalars, by tag and step, of all event files in a folder"""
+    """TensorBoard's scalars, by tag and step, of all event files in a folder."""
     accumulator = EventAccumulator(str(folder))
     accumulator.Reload()
     tags = accumulator.Tags()["scalars"]
@@ -67,58 +50,8 @@ def json_rows(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "progress.json").read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def logs(tmp_path_factory) -> dict[type, Path]:
-    """The same run of PPO and MDPO, each written in all formats at once."""
-    folders = {}
-    for algorithm in (PPO, MDPO):
-        folders[algorithm] = tmp_path_factory.mktemp(algorithm.__name__)
-        model = algorithm("MlpPolicy", cartpole(), clip_range_vf=0.2, **TINY)
-        model.set_logger(configure(str(folders[algorithm]), ["log", "csv", "json", "tensorboard"]))
-        model.learn(5 * ITERATION)
-        model.logger.close()
-    return folders
-
-
-def test_keys_are_ppos_and_those_of_the_members_in_every_format(logs):
-    for read in (lambda folder: csv_rows(folder)[-1], lambda folder: json_rows(folder)[-1], scalars):
-        ppo, mdpo = (set(read(logs[algorithm])) for algorithm in (PPO, MDPO))
-        assert {"rollout/ep_rew_mean", "train/value_loss", "train/clip_range_vf", "time/fps"} <= ppo
-        assert mdpo - ppo == OF_MDPO
-        assert ppo - mdpo == set()
-
-
-def test_all_values_are_finite(logs):
-    rows = csv_rows(logs[MDPO]) + json_rows(logs[MDPO])
-    assert all(math.isfinite(value) for row in rows for value in row.values())
-    assert all(math.isfinite(value) for series in scalars(logs[MDPO]).values() for value in series.values())
-
-
-def test_counters_are_ppos(logs):
-    for rows in (csv_rows, json_rows):
-        ppo, mdpo = (
-            [[row.get(name) for name in COUNTERS] for row in rows(logs[algorithm])] for algorithm in (PPO, MDPO)
-        )
-        # The first row is written before the first update
-        assert mdpo == ppo == [[k, k * ITERATION, k - 1 if k > 1 else None] for k in range(1, 6)]
-    steps = [list(scalars(logs[algorithm])["train/value_loss"]) for algorithm in (PPO, MDPO)]
-    assert steps[1] == steps[0] == [k * ITERATION for k in range(2, 6)]
-
-
-def test_every_format_has_the_same_values(logs):
-    events = scalars(logs[MDPO])
-    for from_csv, from_json in zip(csv_rows(logs[MDPO]), json_rows(logs[MDPO]), strict=True):
-        assert from_csv == pytest.approx(from_json)
-        step = from_json["time/total_timesteps"]
-        for tag, series in events.items():
-            if step in series:
-                assert series[step] == pytest.approx(from_json[tag], rel=1e-6), tag
-            else:
-                assert tag not in from_json
-
-
 def table(text: str) -> set[str]:
-    """:return: the names in SB3's tables, with their group"""
+    """The names in SB3's tables, with their group."""
     names, group = set(), ""
     for line in text.splitlines():
         if not line.startswith("|"):
@@ -131,102 +64,128 @@ def table(text: str) -> set[str]:
     return names
 
 
-def test_the_text_file_has_the_tables(logs):
-    ppo, mdpo = (table((logs[algorithm] / "log.txt").read_text()) for algorithm in (PPO, MDPO))
-    assert mdpo - ppo == OF_MDPO
-    assert {"train/value_loss", "time/fps"} <= ppo <= mdpo
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory) -> dict[type, Path]:
+    """The same run of PPO and MDPO, each written in all formats at once."""
+    folders = {}
+    for algorithm in (PPO, MDPO):
+        folders[algorithm] = tmp_path_factory.mktemp(algorithm.__name__)
+        model = small(algorithm, clip_range_vf=0.2)
+        model.set_logger(configure(str(folders[algorithm]), ["log", "csv", "json", "tensorboard"]))
+        model.learn(5 * ROLLOUT)
+        model.logger.close()
+    return folders
+
+
+def test_keys_are_ppos_and_those_of_the_members_in_every_format(logs):
+    for read in (
+        lambda folder: csv_rows(folder)[-1],
+        lambda folder: json_rows(folder)[-1],
+        lambda folder: table((folder / "log.txt").read_text()),
+        scalars,
+    ):
+        ppo, mdpo = (set(read(logs[algorithm])) for algorithm in (PPO, MDPO))
+        assert {"rollout/ep_rew_mean", "train/value_loss", "train/clip_range_vf", "time/fps"} <= ppo
+        assert mdpo - ppo == OF_MDPO
+        assert ppo - mdpo == set()
+
+
+def test_counters_are_ppos(logs):
+    for rows in (csv_rows, json_rows):
+        ppo, mdpo = (
+            [[row.get(name) for name in COUNTERS] for row in rows(logs[algorithm])] for algorithm in (PPO, MDPO)
+        )
+        # The first row is written before the first update
+        assert mdpo == ppo == [[k, k * ROLLOUT, k - 1 if k > 1 else None] for k in range(1, 6)]
+    steps = [list(scalars(logs[algorithm])["train/value_loss"]) for algorithm in (PPO, MDPO)]
+    assert steps[1] == steps[0] == [k * ROLLOUT for k in range(2, 6)]
+
+
+def test_every_format_has_the_same_finite_values(logs):
+    events = scalars(logs[MDPO])
+    for from_csv, from_json in zip(csv_rows(logs[MDPO]), json_rows(logs[MDPO]), strict=True):
+        assert all(map(math.isfinite, from_json.values()))
+        assert from_csv == pytest.approx(from_json)
+        step = from_json["time/total_timesteps"]
+        for tag, series in events.items():
+            if step in series:
+                assert series[step] == pytest.approx(from_json[tag], rel=1e-6), tag
+            else:
+                assert tag not in from_json
 
 
 @both
-def test_verbose_prints_the_table(algorithm, capsys):
-    algorithm("MlpPolicy", cartpole(), verbose=1, **TINY).learn(3 * ITERATION)
+def test_only_verbose_prints_where_the_logs_are_and_the_table(algorithm, tmp_path, capsys):
+    small(algorithm, tensorboard_log=str(tmp_path)).learn(ROLLOUT)
+    assert capsys.readouterr().out == ""
+    small(algorithm, tensorboard_log=str(tmp_path), verbose=1).learn(3 * ROLLOUT)
     printed = capsys.readouterr().out
     assert "Using cpu device" in printed
+    assert f"Logging to {tmp_path / algorithm.__name__}_2" in printed
     assert {"train/value_loss", "time/total_timesteps", "rollout/ep_rew_mean"} <= table(printed)
     assert (table(printed) >= OF_MDPO) == (algorithm is MDPO)
     assert printed.count("total_timesteps") == 3
 
 
 @both
-def test_without_verbose_nothing_is_printed(algorithm, capsys):
-    algorithm("MlpPolicy", cartpole(), **TINY).learn(ITERATION)
-    assert capsys.readouterr().out == ""
-
-
-@both
-def test_verbose_with_tensorboard_says_where(algorithm, tmp_path, capsys):
-    algorithm("MlpPolicy", cartpole(), verbose=1, tensorboard_log=str(tmp_path), **TINY).learn(ITERATION)
-    assert f"Logging to {tmp_path / algorithm.__name__}_1" in capsys.readouterr().out
-
-
-@both
 @pytest.mark.parametrize(("log_interval", "iterations"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4]), (None, [])])
 def test_log_interval(algorithm, log_interval, iterations, tmp_path):
-    model = algorithm("MlpPolicy", cartpole(), **TINY)
+    model = small(algorithm)
     model.set_logger(configure(str(tmp_path), ["json"]))
-    model.learn(5 * ITERATION, log_interval=log_interval)
+    model.learn(5 * ROLLOUT, log_interval=log_interval)
     assert [row["time/iterations"] for row in json_rows(tmp_path)] == iterations
 
 
 @both
 def test_a_logger_of_ones_own_stays(algorithm, tmp_path):
     logger = configure(str(tmp_path / "mine"), ["csv"])
-    model = algorithm("MlpPolicy", cartpole(), tensorboard_log=str(tmp_path / "board"), **TINY)
+    model = small(algorithm, tensorboard_log=str(tmp_path / "board"))
     model.set_logger(logger)
-    model.learn(ITERATION).learn(ITERATION, reset_num_timesteps=False)
+    model.learn(ROLLOUT).learn(ROLLOUT, reset_num_timesteps=False)
     assert model.logger is logger
     assert not (tmp_path / "board").exists()
-    assert [row["time/total_timesteps"] for row in csv_rows(tmp_path / "mine")] == [ITERATION, 2 * ITERATION]
-
-
-class RecordsSomething(BaseCallback):
-    def _on_step(self) -> bool:
-        self.logger.record_mean("custom/mean_step", self.num_timesteps)
-        return True
+    assert [row["time/total_timesteps"] for row in csv_rows(tmp_path / "mine")] == [ROLLOUT, 2 * ROLLOUT]
 
 
 @both
 def test_callbacks_can_add_keys(algorithm, tmp_path):
-    model = algorithm("MlpPolicy", cartpole(), **TINY)
+    model = small(algorithm)
     model.set_logger(configure(str(tmp_path), ["json"]))
-    model.learn(2 * ITERATION, callback=RecordsSomething())
-    steps = [range(N_ENVS, ITERATION + 1, N_ENVS), range(ITERATION + N_ENVS, 2 * ITERATION + 1, N_ENVS)]
+    look = EachStep(lambda _: model.logger.record_mean("custom/mean_step", model.num_timesteps))
+    model.learn(2 * ROLLOUT, callback=look)
+    steps = [range(N_ENVS, ROLLOUT + 1, N_ENVS), range(ROLLOUT + N_ENVS, 2 * ROLLOUT + 1, N_ENVS)]
     assert [row["custom/mean_step"] for row in json_rows(tmp_path)] == [sum(run) / len(run) for run in steps]
 
 
 @both
 def test_tensorboard_folders_are_numbered_and_continued(algorithm, tmp_path):
     name = algorithm.__name__
-    model = algorithm("MlpPolicy", cartpole(), tensorboard_log=str(tmp_path), **TINY)
-    model.learn(2 * ITERATION)
-    model.learn(2 * ITERATION, reset_num_timesteps=False)
+    model = small(algorithm, tensorboard_log=str(tmp_path))
+    model.learn(2 * ROLLOUT)
+    model.learn(2 * ROLLOUT, reset_num_timesteps=False)
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}_1"]
     # Both parts in one curve
-    assert sorted(scalars(tmp_path / f"{name}_1")["time/fps"]) == [k * ITERATION for k in range(1, 5)]
-    model.learn(ITERATION)
+    assert sorted(scalars(tmp_path / f"{name}_1")["time/fps"]) == [k * ROLLOUT for k in range(1, 5)]
+    model.learn(ROLLOUT)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}_1", f"{name}_2"]
-    assert list(scalars(tmp_path / f"{name}_2")["time/fps"]) == [ITERATION]
-    model.learn(ITERATION, tb_log_name="mine")
+    assert list(scalars(tmp_path / f"{name}_2")["time/fps"]) == [ROLLOUT]
+    model.learn(ROLLOUT, tb_log_name="mine")
     # A loaded model goes on in the latest folder as well
     model.save(tmp_path / "model")
     loaded = algorithm.load(tmp_path / "model", env=cartpole())
-    loaded.learn(ITERATION, tb_log_name="mine", reset_num_timesteps=False)
+    loaded.learn(ROLLOUT, tb_log_name="mine", reset_num_timesteps=False)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [f"{name}_1", f"{name}_2", "mine_1"]
-    assert sorted(scalars(tmp_path / "mine_1")["time/fps"]) == [ITERATION, 2 * ITERATION]
+    assert sorted(scalars(tmp_path / "mine_1")["time/fps"]) == [ROLLOUT, 2 * ROLLOUT]
 
 
 class HParamCallback(BaseCallback):
     """As in SB3's documentation of TensorBoard: the hyperparameters, and the metrics to show beside them."""
 
     def _on_training_start(self) -> None:
-        hparam_dict = {
-            "algorithm": self.model.__class__.__name__,
-            "learning rate": self.model.learning_rate,
-            "gamma": self.model.gamma,
-            **({"distill_coef": self.model.distill_coef} if isinstance(self.model, MDPO) else {}),
-        }
-        metric_dict = {"rollout/ep_len_mean": 0, "train/value_loss": 0.0}
-        self.logger.record("hparams", HParam(hparam_dict, metric_dict), exclude=("stdout", "log", "json", "csv"))
+        names = ("learning_rate", "gamma", *(["distill_coef"] if isinstance(self.model, MDPO) else []))
+        values = {"algorithm": type(self.model).__name__} | {name: getattr(self.model, name) for name in names}
+        hparams = HParam(values, {"rollout/ep_len_mean": 0, "train/value_loss": 0.0})
+        self.logger.record("hparams", hparams, exclude=("stdout", "log", "json", "csv"))
 
     def _on_step(self) -> bool:
         return True
@@ -235,8 +194,8 @@ class HParamCallback(BaseCallback):
 @both
 def test_tensorboard_gets_the_hyperparameters(algorithm, tmp_path):
     extra = {"distill_coef": 0.5} if algorithm is MDPO else {}
-    model = algorithm("MlpPolicy", cartpole(), gamma=0.9, tensorboard_log=str(tmp_path), **TINY, **extra)
-    model.learn(2 * ITERATION, callback=HParamCallback())
+    model = small(algorithm, gamma=0.9, tensorboard_log=str(tmp_path), **extra)
+    model.learn(2 * ROLLOUT, callback=HParamCallback())
     accumulator = EventAccumulator(str(tmp_path / f"{algorithm.__name__}_1"))
     accumulator.Reload()
     written = HParamsPluginData.FromString(
@@ -244,17 +203,13 @@ def test_tensorboard_gets_the_hyperparameters(algorithm, tmp_path):
     ).session_start_info.hparams
     assert written["algorithm"].string_value == algorithm.__name__
     values = {name: value.number_value for name, value in written.items() if name != "algorithm"}
-    assert values == {"learning rate": 3e-4, "gamma": 0.9, **extra}
+    assert values == {"learning_rate": 3e-4, "gamma": 0.9, **extra}
     assert {"rollout/ep_len_mean", "train/value_loss"} <= set(accumulator.Tags()["scalars"])
 
 
 @pytest.fixture(scope="module")
 def wandb_run(tmp_path_factory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """
-    One run of the zoo with ``--track``, without network.
-
-    :return: its configuration, and the rows of its history
-    """
+    """Configuration and history of one run of the zoo with ``--track``, without network."""
     folder = tmp_path_factory.mktemp("wandb")
     # A forked process runs no exit functions, with which wandb would write the rest
     (folder / "track.py").write_text("import wandb\nfrom rl_zoo3.cli import main\n\nmain()\nwandb.finish()\n")

@@ -1,7 +1,8 @@
-"""NaN and infinity end a training with an error that says of what, whose, where and when."""
+"""NaN and infinity end a training with an error naming the quantity, the member, the environment and the step."""
 
 import argparse
 import pickle
+from itertools import count
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +14,6 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 from rl_zoo3.exp_manager import ExperimentManager
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -21,12 +21,13 @@ from sb3_mdpo import MDPO, NonFiniteError
 from sb3_mdpo.common.nonfinite import ADVICE, BLAMED
 from sb3_mdpo.mdpo.metrics import FetchedUpdate, check_update
 from sb3_mdpo.mdpo.update import METRICS
-from tests.support.helpers import TINY, collect, silent_logger
+from tests.support.helpers import collect
+from tests.support.training import N_ENVS, small, small_silent
 
 BAD = [np.nan, np.inf, -np.inf]
 BOX = spaces.Box(-np.inf, np.inf, (2,))
 DICT = spaces.Dict({"image": spaces.Box(0, 255, (4,), np.uint8), "speed": BOX})
-N_ENVS = 4  # environments 2 and 3 are member 1's
+RELU = {"net_arch": [8], "activation_fn": th.nn.ReLU}
 
 
 class Breaking(gym.Env):
@@ -61,19 +62,19 @@ class Breaking(gym.Env):
 
 
 def vec_env(*broken: Breaking, space: spaces.Space = BOX, actions: Any = None) -> DummyVecEnv:
-    """:return: sound environments, and the broken ones at the end"""
+    """Sound environments, and the broken ones at the end; 2 and 3 are member 1's."""
     sound = [Breaking(space=space, actions=actions) for _ in range(N_ENVS - len(broken))]
     return DummyVecEnv([lambda env=env: env for env in (*sound, *broken)])
 
 
-def error_of(model: MDPO, timesteps: int = 256, **kwargs: Any) -> NonFiniteError:
+def error_of(model: MDPO, timesteps: int = 256) -> NonFiniteError:
     with pytest.raises(NonFiniteError) as caught:
-        model.learn(timesteps, **kwargs)
+        model.learn(timesteps)
     return caught.value
 
 
-def model_of(env: Any, **kwargs: Any) -> MDPO:
-    return MDPO(kwargs.pop("policy", "MlpPolicy"), env, **TINY | kwargs)
+def assert_about(error: NonFiniteError, quantity: str, members: tuple[int, ...], *environments: int) -> None:
+    assert (error.quantity, error.members, error.environments) == (quantity, members, environments)
 
 
 def break_weights(model: MDPO, member: int, module: str, bad: float = np.nan) -> None:
@@ -81,56 +82,50 @@ def break_weights(model: MDPO, member: int, module: str, bad: float = np.nan) ->
 
 
 @pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("what", ["observations", "rewards"])
-def test_what_an_environment_returns_is_checked_after_each_step(what, bad):
-    error = error_of(model_of(vec_env(Breaking(what, bad, at_step=3))))
-    assert (error.quantity, error.members, error.member, error.environments) == (what, (1,), 1, (3,))
-    assert error.num_timesteps == 3 * N_ENVS
-    assert str(error).startswith(f"NaN or infinity in {what} of environment 3, member 1; num_timesteps=12. The env")
+@pytest.mark.parametrize(
+    ("what", "at_step", "normalize", "quantity", "found_at"),
+    [
+        ("observations", 3, False, "observations", 3),
+        ("rewards", 3, False, "rewards", 3),
+        ("observations", 0, False, "observations", 0),  # before anybody acts
+        # The statistics take the NaN of one environment to all others
+        ("observations", 4, True, "observations", 4),
+        ("rewards", 4, True, "rewards", 4),
+        # At a time limit, in the reward that the value is added to
+        ("terminal", 0, False, "bootstrapped rewards", 6),
+    ],
+)
+def test_what_an_environment_returns_is_checked_after_each_step(what, at_step, normalize, quantity, found_at, bad):
+    env = vec_env(Breaking(what, bad, at_step))
+    error = error_of(small(MDPO, VecNormalize(env) if normalize else env, policy_kwargs=RELU))
+    assert_about(error, quantity, (1,), 3)
+    assert (error.member, error.num_timesteps) == (1, found_at * N_ENVS)
+    start = f"NaN or infinity in {quantity} of environment 3, member 1; num_timesteps={found_at * N_ENVS}. "
+    assert str(error).startswith(start)
 
 
 def test_environments_of_several_members_are_all_named():
-    env = vec_env(*(Breaking("rewards", np.nan, at_step=2) for _ in range(3)))
-    error = error_of(model_of(env))
-    assert (error.members, error.environments, error.member) == ((0, 1), (1, 2, 3), 0)
+    error = error_of(small(MDPO, vec_env(*(Breaking("rewards", np.nan, at_step=2) for _ in range(3)))))
+    assert_about(error, "rewards", (0, 1), 1, 2, 3)
+    assert error.member == 0
     assert "environment 1, 2, 3, member 0 and 1" in str(error)
-
-
-def test_the_first_observation_is_checked_before_anybody_acts():
-    error = error_of(model_of(vec_env(Breaking("observations", np.inf))))
-    assert (error.quantity, error.environments, error.num_timesteps) == ("observations", (3,), 0)
 
 
 def test_the_key_of_a_dictionary_is_named():
     env = vec_env(Breaking("observations", np.nan, 2, DICT), space=DICT)
-    error = error_of(model_of(env, policy="MultiInputPolicy"))
-    assert (error.quantity, error.members, error.environments) == ("observations['speed']", (1,), (3,))
+    error = error_of(small(MDPO, env, "MultiInputPolicy"))
+    assert_about(error, "observations['speed']", (1,), 3)
     assert ADVICE["observations"] in str(error)
 
 
-@pytest.mark.parametrize("what", ["observations", "rewards"])
-def test_normalisation_does_not_hide_whose_it_was(what):
-    """VecNormalize's statistics take the NaN of one environment to all others."""
-    error = error_of(model_of(VecNormalize(vec_env(Breaking(what, np.nan, at_step=4)))))
-    assert (error.quantity, error.environments, error.num_timesteps) == (what, (3,), 4 * N_ENVS)
-
-
-@pytest.mark.parametrize("bad", BAD)
-def test_an_observation_at_a_time_limit_is_found_in_the_reward_that_it_is_added_to(bad):
-    model = model_of(vec_env(Breaking("terminal", bad)), policy_kwargs={"net_arch": [8], "activation_fn": th.nn.ReLU})
-    error = error_of(model)
-    assert (error.quantity, error.members, error.environments) == ("bootstrapped rewards", (1,), (3,))
-    assert error.num_timesteps == 6 * N_ENVS
-
-
 def test_rewards_that_add_up_to_infinity():
-    error = error_of(model_of(vec_env(Breaking("rewards", 3e38, at_step=1)), gae_lambda=1.0, gamma=1.0))
-    assert (error.quantity, error.environments) == ("returns", (3,))
+    error = error_of(small(MDPO, vec_env(Breaking("rewards", 3e38, at_step=1)), gae_lambda=1.0, gamma=1.0))
+    assert_about(error, "returns", (1,), 3)
 
 
 @pytest.mark.parametrize("actions", [spaces.Discrete(2), spaces.Box(-1, 1, (2,)), spaces.MultiBinary(2)])
 def test_weights_that_are_broken_before_the_training(actions):
-    model = model_of(vec_env(actions=actions))
+    model = small(MDPO, vec_env(actions=actions))
     break_weights(model, 1, "action_net")
     error = error_of(model)
     assert (error.quantity, error.members, error.num_timesteps) == ("weights", (1,), 0)
@@ -138,7 +133,7 @@ def test_weights_that_are_broken_before_the_training(actions):
 
 
 def test_weights_of_the_value_function_are_found_at_the_end_of_the_rollout():
-    model = model_of(vec_env())
+    model = small(MDPO, vec_env())
     break_weights(model, 0, "value_net", np.inf)
     before = model.policy.members[1].value_net.weight.clone()
     error = error_of(model)
@@ -147,44 +142,42 @@ def test_weights_of_the_value_function_are_found_at_the_end_of_the_rollout():
 
 
 def test_weights_of_gsde():
-    model = model_of(vec_env(actions=spaces.Box(-1, 1, (2,))), use_sde=True)
+    model = small(MDPO, vec_env(actions=spaces.Box(-1, 1, (2,))), use_sde=True)
     model.policy.members[1].log_std.data[0, 0] = np.nan
-    error = error_of(model)
-    assert (error.quantity, error.members) == ("weights", (1,))
+    assert_about(error_of(model), "weights", (1,))
 
 
 @pytest.mark.parametrize("checks", [True, False])  # torch.compile switches them off for the whole process
 def test_distributions_of_finite_weights_that_overflow(checks, monkeypatch):
     monkeypatch.setattr(th.distributions.Distribution, "_validate_args", checks)
-    model = model_of(vec_env(), policy_kwargs={"net_arch": [8], "activation_fn": th.nn.ReLU})
+    model = small(MDPO, vec_env(), policy_kwargs=RELU)
     for parameter in model.policy.members[1].parameters():
         parameter.data.fill_(3e38)
     error = error_of(model)
-    assert (error.quantity, error.members, error.environments) == ("action distribution", (1,), (2, 3))
+    assert_about(error, "action distribution", (1,), 2, 3)
     assert th.distributions.Distribution._validate_args is checks
 
 
-def test_values_and_log_probabilities_are_found_at_their_step(monkeypatch):
-    for index, quantity in ((1, "values"), (2, "log_probs")):
-        model = model_of(vec_env())
-        forward, calls = model.policy.forward, []
+@pytest.mark.parametrize(("index", "quantity"), [(1, "values"), (2, "log_probs")])
+def test_values_and_log_probabilities_are_found_at_their_step(index, quantity, monkeypatch):
+    model = small(MDPO, vec_env())
+    forward, steps = model.policy.forward, count(1)
 
-        def breaking(obs, forward=forward, calls=calls, index=index):
-            outputs = forward(obs)
-            calls.append(obs)
-            if len(calls) == 5:
-                outputs[index][2] = np.inf
-            return outputs
+    def breaking(obs, **_):
+        outputs = forward(obs)
+        if next(steps) == 5:
+            outputs[index][2] = np.inf
+        return outputs
 
-        monkeypatch.setattr(model.policy, "forward", breaking)
-        error = error_of(model)
-        assert (error.quantity, error.members, error.environments) == (quantity, (1,), (2,))
-        assert error.num_timesteps == 4 * N_ENVS
+    monkeypatch.setattr(model.policy, "forward", breaking)
+    error = error_of(model)
+    assert_about(error, quantity, (1,), 2)
+    assert error.num_timesteps == 4 * N_ENVS
 
 
 def test_another_error_of_the_policy_stays_what_it_is(monkeypatch):
-    model = model_of(vec_env())
-    monkeypatch.setattr(model.policy, "forward", lambda obs: int("no number"))
+    model = small(MDPO, vec_env())
+    monkeypatch.setattr(model.policy, "forward", lambda obs, **_: int("no number"))
     with pytest.raises(ValueError, match="invalid literal") as caught:
         model.learn(64)
     assert not isinstance(caught.value, NonFiniteError)
@@ -193,9 +186,8 @@ def test_another_error_of_the_policy_stays_what_it_is(monkeypatch):
 @pytest.mark.parametrize(("module", "quantity"), [("action_net", "policy_gradient_loss"), ("value_net", "value_loss")])
 def test_a_loss_is_blamed_on_the_member_whose_it_is(module, quantity):
     """The peer's loss is NaN as well, through the KL."""
-    model = model_of(vec_env(), n_epochs=2)
+    model = small_silent(MDPO, vec_env(), n_epochs=2)
     collect(model)
-    model.set_logger(silent_logger())
     break_weights(model, 1, module)
     with pytest.raises(NonFiniteError) as caught:
         model.train()
@@ -207,14 +199,9 @@ def test_a_loss_is_blamed_on_the_member_whose_it_is(module, quantity):
 
 @pytest.mark.parametrize("bad", BAD)
 def test_a_gradient_is_found_where_the_losses_are_finite(bad):
-    model = model_of(vec_env(), n_epochs=2)
-    calls = []
-
-    def breaking(gradient):
-        calls.append(gradient)
-        return gradient * bad if len(calls) == 4 else None
-
-    model.policy.members[1].value_net.bias.register_hook(breaking)
+    model = small(MDPO, vec_env(), n_epochs=2)
+    minibatches = count(1)
+    model.policy.members[1].value_net.bias.register_hook(lambda grad: grad * bad if next(minibatches) == 4 else None)
     error = error_of(model)
     assert (error.quantity, error.members) == ("grad_norm", (1,))
     assert (error.epoch, error.minibatch, error.num_timesteps) == (1, 1, 64)  # two minibatches an epoch
@@ -224,9 +211,12 @@ def test_a_gradient_is_found_where_the_losses_are_finite(bad):
 @pytest.mark.parametrize("activation", [th.nn.Tanh, th.nn.ReLU])
 def test_a_learning_rate_that_is_too_large(actions, activation):
     kwargs = {"net_arch": [8, 8], "activation_fn": activation}
-    error = error_of(model_of(vec_env(actions=actions), learning_rate=1e10, policy_kwargs=kwargs), 1024)
+    error = error_of(small(MDPO, vec_env(actions=actions), learning_rate=1e30, policy_kwargs=kwargs), 1024)
     assert error.quantity in {*BLAMED, "action distribution", "values", "weights"}
     assert error.num_timesteps <= 128
+
+
+POLICY = MDPO("MlpPolicy", "CartPole-v1").policy  # its weights are finite
 
 
 def record(**bad: tuple[int, int, float]) -> FetchedUpdate:
@@ -252,55 +242,54 @@ def record(**bad: tuple[int, int, float]) -> FetchedUpdate:
     ],
 )
 def test_what_nothing_was_learned_from_is_no_error(harmless):
-    check_update(record(**harmless), 64)
+    check_update(record(**harmless), POLICY, 64)
 
 
 def test_what_is_harmless_does_not_hide_what_comes_after_it():
     with pytest.raises(NonFiniteError) as caught:
-        check_update(record(loss=(3, 1, np.inf), grad_norm=(5, 0, np.nan)), 64)
-    error = caught.value
-    assert (error.quantity, error.members, error.epoch, error.minibatch) == ("grad_norm", (0,), 1, 2)
+        check_update(record(loss=(3, 1, np.inf), grad_norm=(5, 0, np.nan)), POLICY, 64)
+    assert_about(caught.value, "grad_norm", (0,))
+    assert (caught.value.epoch, caught.value.minibatch) == (1, 2)
 
 
-@given(
-    st.sampled_from(BLAMED), st.sampled_from(["loss", "grad_norm"]), st.integers(0, 5), st.integers(0, 1),
-    st.sampled_from(BAD),
-)  # fmt: skip
+@given(*map(st.sampled_from, (BLAMED, ("loss", "grad_norm"), range(6), range(2), BAD)))
 def test_the_first_damage_is_found_wherever_it_is(name, damage, step, member, bad):
     update = record(**{damage: (step, member, bad), name: (step, member, bad)})
     if member == 1 and step >= 3:
-        return check_update(update, 64)
+        return check_update(update, POLICY, 64)
     with pytest.raises(NonFiniteError) as caught:
-        check_update(update, 64)
+        check_update(update, POLICY, 64)
     error = caught.value
     assert error.quantity == min(name, damage, key=BLAMED.index)
     assert (error.members, error.epoch, error.minibatch) == ((member,), step // 3, step % 3)
     return None
 
 
-def test_switched_off_it_says_nothing(monkeypatch):
+def test_switched_off_it_says_nothing_but_the_logs_do(monkeypatch):
     monkeypatch.setattr(th.distributions.Distribution, "_validate_args", True)  # torch.compile switches it off for good
     env = vec_env(Breaking("rewards", np.nan, at_step=3))
-    model = model_of(env, check_finite=False, n_steps=4, batch_size=8)
-    model.learn(16)
+    model = small_silent(MDPO, env, check_finite=False, n_steps=4, batch_size=8)
+    model.learn(16, log_interval=None)
+    logged = model.logger.name_to_value
+    diverged = {name for name in ("policy_0/value_loss", "policy_1/value_loss", "train/loss") if np.isnan(logged[name])}
+    assert diverged == {"policy_1/value_loss", "train/loss"}
     assert model.policy.members[1].value_net.weight.isnan().any()
-    with pytest.raises(ValueError, match="Expected parameter logits") as caught:  # torch's
+    with pytest.raises(RuntimeError, match="probability tensor contains either `inf`, `nan`"):  # torch's sampler
         model.learn(16)
-    assert not isinstance(caught.value, NonFiniteError)
 
 
 def test_it_changes_nothing_where_all_is_finite():
     weights = []
+    kwargs = {"use_sde": True, "sde_sample_freq": 4, "target_kl": 0.01, "n_epochs": 3}
     for check_finite in (True, False):
-        env = make_vec_env("Pendulum-v1", n_envs=N_ENVS)
-        model = model_of(env, check_finite=check_finite, use_sde=True, sde_sample_freq=4, target_kl=0.01, n_epochs=3)
+        model = small(MDPO, make_vec_env("Pendulum-v1", n_envs=N_ENVS), check_finite=check_finite, **kwargs)
         weights.append(th.nn.utils.parameters_to_vector(model.learn(192).policy.parameters()))
     assert th.equal(*weights)
 
 
 def test_it_is_saved_and_loaded_and_on_in_files_that_do_not_know_it(tmp_path):
     env = vec_env(Breaking("rewards", np.nan, at_step=3))
-    model = model_of(env, check_finite=False)
+    model = small(MDPO, env, check_finite=False)
     model.save(tmp_path / "off")
     model.save(tmp_path / "older", exclude=["check_finite"])
     assert MDPO.load(tmp_path / "off").check_finite is False
@@ -312,23 +301,7 @@ def test_it_is_saved_and_loaded_and_on_in_files_that_do_not_know_it(tmp_path):
 @pytest.mark.parametrize("given", [1, None, "yes"])
 def test_other_settings_are_refused(given):
     with pytest.raises(TypeError, match=f"check_finite={given!r} must be True or False"):
-        model_of(vec_env(), check_finite=given)
-
-
-def test_callbacks_hear_of_it_once():
-    class Witness(BaseCallback):
-        def _on_training_start(self) -> None:
-            self.told: list[BaseException] = []
-
-        def _on_step(self) -> bool:
-            return True
-
-        def on_training_error(self, error: BaseException) -> None:
-            self.told.append(error)
-
-    witness = Witness()
-    error = error_of(model_of(vec_env(Breaking("observations", np.nan, at_step=3))), callback=witness)
-    assert witness.told == [error]
+        small(MDPO, vec_env(), check_finite=given)
 
 
 def test_the_error_travels_between_processes():

@@ -4,6 +4,7 @@ import copy
 import pickle
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,9 +25,10 @@ from sb3_mdpo.common.precision import (
     resolve_precision,
 )
 from sb3_mdpo.mdpo.losses import LossSettings
-from sb3_mdpo.mdpo.update import METRICS, chunks, draw_peers, minibatch_step
+from sb3_mdpo.mdpo.update import METRICS, draw_peers, minibatch_step
 from tests.support.envs import BrightSideEnv, maker
 from tests.support.helpers import collect
+from tests.support.training import small
 
 IMAGE = spaces.Box(0, 255, (3, 36, 36), np.uint8)
 VECTOR = spaces.Box(-1, 1, (3,))
@@ -36,15 +38,15 @@ SETTINGS = LossSettings(0.2, 0.2, 0.01, 0.5, distill_coef=1.0, normalize_advanta
 
 def images(**kwargs) -> MDPO:
     """Two members that differ, with a full rollout of 96 samples each."""
-    settings = {"n_steps": 24, "batch_size": 96, "n_epochs": 1, "seed": 0, "device": "cpu", "policy_kwargs": SMALL}
-    model = MDPO("ImpalaCnnPolicy", make_vec_env(BrightSideEnv, n_envs=8, seed=0), **settings | kwargs)
+    settings = {"n_steps": 24, "batch_size": 96, "policy_kwargs": SMALL}
+    model = small(MDPO, make_vec_env(BrightSideEnv, n_envs=8, seed=0), "ImpalaCnnPolicy", **settings | kwargs)
     collect(model)
     model.policy.members[1].action_net.bias.data += th.tensor([1.0, -1.0])
     return model
 
 
 def step(model: MDPO, **kwargs) -> tuple[th.Tensor, list[th.Tensor]]:
-    """:return: metrics and gradients of one step"""
+    """Metrics and gradients of one step, without its change of the weights."""
     np.random.seed(0)
     minibatch = next(iter(model.rollout_buffer.get(model.batch_size)))
     before = [p.detach().clone() for p in model.policy.parameters()]
@@ -89,8 +91,7 @@ def test_one_chunk_is_the_minibatch_bit_for_bit(chunk_size):
     ],
 )
 def test_chunks_of_other_spaces_add_up(policy, observations, actions, kwargs):
-    n_envs = 2 * kwargs.get("n_policies", 2)
-    env = DummyVecEnv([maker(observations, actions)] * n_envs)
+    env = DummyVecEnv([maker(observations, actions)] * (2 * kwargs.get("n_policies", 2)))
     model = MDPO(policy, env, n_steps=20, batch_size=40, seed=0, **kwargs)
     collect(model)
     assert_same_step(step(model, chunk_size=16), step(model))
@@ -110,15 +111,6 @@ def test_a_member_beyond_target_kl_leaves_nothing_behind(chunk_size):
     for mine, its in zip(gradients[:n_first], alone[:n_first], strict=True):
         th.testing.assert_close(mine, its)
     assert not any(gradient.any() for gradient in gradients[n_first:])
-
-
-def test_chunks_are_views_of_all_samples_in_order():
-    minibatch = next(iter(images().rollout_buffer.get(96)))[0]
-    pieces = chunks(minibatch, 40)
-    assert [len(piece.actions) for piece in pieces] == [40, 40, 16]
-    for name in minibatch._fields:
-        assert th.equal(th.cat([getattr(piece, name) for piece in pieces]), getattr(minibatch, name)), name
-    assert pieces[1].observations.untyped_storage().data_ptr() == minibatch.observations.untyped_storage().data_ptr()
 
 
 def test_chunks_need_less_memory():
@@ -161,12 +153,6 @@ def test_channels_last_equals_contiguous(shape):
         assert (last - contiguous).norm() <= 1e-4 * contiguous.norm()
 
 
-def test_rollouts_and_minibatches_are_channels_last():
-    minibatch = next(iter(images().rollout_buffer.get(8)))[0]
-    assert minibatch.observations.dtype == th.uint8
-    assert minibatch.observations.is_contiguous(memory_format=th.channels_last)
-
-
 def weights_of(source: MDPO, target: MDPO) -> MDPO:
     target.policy.load_state_dict(source.policy.state_dict())
     target.rollout_buffer = source.rollout_buffer
@@ -189,21 +175,15 @@ def test_bfloat16_stays_close_to_float32():
 def test_only_the_encoder_is_in_bfloat16():
     model = images(precision="bf16")
     member = model.policy.members[0]
+    encoder = member.features_extractor
+    layers = {"conv": encoder.cnn[0].conv, "dense": encoder.linear[0], "features": encoder}
     seen: dict[str, th.dtype] = {}
-    for name, module in (
-        ("conv", member.features_extractor.cnn[0].conv),
-        ("dense", member.features_extractor.linear[0]),
-    ):
+    for name, module in (layers | {"logits": member.action_net, "values": member.value_net}).items():
         module.register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: out.dtype}))
-    member.features_extractor.register_forward_hook(lambda _m, _i, out: seen.update(features=out.dtype))
-    member.action_net.register_forward_hook(lambda _m, _i, out: seen.update(logits=out.dtype))
-    member.value_net.register_forward_hook(lambda _m, _i, out: seen.update(values=out.dtype))
     metrics, gradients = step(model)
     assert seen.pop("conv") == seen.pop("dense") == th.bfloat16
-    assert set(seen.values()) == {th.float32}
-    assert metrics.dtype == th.float32
-    assert {gradient.dtype for gradient in gradients} == {th.float32}
-    assert {p.dtype for p in model.policy.parameters()} == {th.float32}
+    assert list(seen.values()) == [th.float32] * 3
+    assert {tensor.dtype for tensor in (metrics, *gradients, *model.policy.parameters())} == {th.float32}
 
 
 def test_rollouts_and_updates_have_the_same_precision():
@@ -229,15 +209,15 @@ def test_precision_is_saved_with_the_model(tmp_path):
 def test_copies_of_a_policy_have_weights_of_their_own(copied):
     policy = images(precision="bf16").policy
     twin = copied(policy)
-    x = BrightSideEnv.observation_space.sample()[None]
-    assert th.equal(twin.members[0].predict_values(th.as_tensor(x)), policy.members[0].predict_values(th.as_tensor(x)))
-    twin.members[0].predict_values(th.as_tensor(x)).sum().backward()
-    weights = [p.members[0].features_extractor.linear[0].weight for p in (twin, policy)]
-    assert weights[0].grad is not None
-    assert weights[1].grad is None
+    x = th.as_tensor(BrightSideEnv.observation_space.sample()[None])
+    mine, its = (one.members[0].predict_values(x) for one in (policy, twin))
+    assert th.equal(mine, its)
+    its.sum().backward()
+    weights = [one.members[0].features_extractor.linear[0].weight for one in (policy, twin)]
+    assert (weights[0].grad is None, weights[1].grad is None) == (True, False)
     for parameter in twin.parameters():
         parameter.data.zero_()
-    assert not twin.members[0].extract_features(th.as_tensor(x)).any()
+    assert not twin.members[0].extract_features(x).any()
 
 
 class Linear(BaseFeaturesExtractor):
@@ -266,37 +246,27 @@ def test_compiled_equals_eager_and_is_saved(tmp_path):
 
 
 def test_freed_memory_is_kept_once_images_are_trained_on_the_cpu(monkeypatch):
-    calls: list[tuple[int, int]] = []
-
-    class Library:
-        @staticmethod
-        def mallopt(parameter: int, value: int) -> int:
-            calls.append((parameter, value))
-            return 1
-
-    monkeypatch.setattr("sb3_mdpo.common.precision.ctypes.CDLL", lambda _name: Library)
-    MDPO("MlpPolicy", "CartPole-v1", n_steps=16, batch_size=16, device="cpu").learn(32)
-    model = MDPO("ImpalaCnnPolicy", make_vec_env(BrightSideEnv, n_envs=2), n_steps=16, batch_size=16, device="cpu")
-    assert calls == []
+    calls: dict[int, int] = {}
+    library = SimpleNamespace(mallopt=lambda parameter, value: calls.update({parameter: value}) or 1)
+    monkeypatch.setattr("sb3_mdpo.common.precision.ctypes.CDLL", lambda _name: library)
+    small(MDPO, "CartPole-v1").learn(32)
+    model = small(MDPO, make_vec_env(BrightSideEnv, n_envs=2), "ImpalaCnnPolicy", policy_kwargs=SMALL)
+    assert calls == {}
     model.learn(32)
-    assert dict(calls) == (MALLOC_SETTINGS if sys.platform == "linux" else {})
+    assert calls == (MALLOC_SETTINGS if sys.platform == "linux" else {})
 
 
 CPU = th.device("cpu")
 
 
-def test_auto_is_bfloat16_for_images_on_hardware_that_has_it(monkeypatch):
-    for available, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("sb3_mdpo.common.precision.has_bfloat16", lambda _device, available=available: available)
-        assert resolve_precision("auto", CPU, IMAGE) == expected
-        assert resolve_precision("auto", CPU, spaces.Dict({"a": VECTOR, "b": IMAGE})) == expected
-        assert resolve_precision("auto", CPU, VECTOR) == "fp32"
-        for precision in ("fp32", "bf16"):
-            assert resolve_precision(precision, CPU, IMAGE) == precision
-
-
-def test_bfloat16_hardware_is_what_torch_knows_of():
+@pytest.mark.parametrize("available", [True, False])
+def test_auto_is_bfloat16_for_images_on_hardware_that_has_it(available, monkeypatch):
     assert has_bfloat16(CPU) == (th.cpu._is_amx_tile_supported() or th.cpu._is_avx512_bf16_supported())
+    monkeypatch.setattr("sb3_mdpo.common.precision.has_bfloat16", lambda _device: available)
+    for space in (IMAGE, spaces.Dict({"a": VECTOR, "b": IMAGE})):
+        assert resolve_precision("auto", CPU, space) == ("bf16" if available else "fp32")
+    assert resolve_precision("auto", CPU, VECTOR) == "fp32"
+    assert [resolve_precision(precision, CPU, IMAGE) for precision in ("fp32", "bf16")] == ["fp32", "bf16"]
 
 
 class Normalized(BaseFeaturesExtractor):
@@ -311,9 +281,9 @@ class Normalized(BaseFeaturesExtractor):
 def test_chunks_are_chosen_for_images_on_the_cpu_alone():
     # Images of 36x36 pixels: three times as many as of 64x64
     assert automatic_chunk_size(images().policy) == 3 * CPU_CHUNK
-    env = make_vec_env("procgen-coinrun-easy-v0", n_envs=2)
-    procgen = MDPO("ImpalaCnnPolicy", env, n_steps=2, batch_size=2, policy_kwargs=SMALL, device="cpu")
-    assert automatic_chunk_size(procgen.policy) == CPU_CHUNK
+    space = spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    env = DummyVecEnv([maker(space, spaces.Discrete(2))] * 2)
+    assert automatic_chunk_size(small(MDPO, env, "ImpalaCnnPolicy", policy_kwargs=SMALL).policy) == CPU_CHUNK
     assert automatic_chunk_size(MDPO("MlpPolicy", "CartPole-v1", device="cpu").policy) is None
     # Statistics of a batch are not the mean of its chunks'
     normalized = images(policy_kwargs={"features_extractor_class": Normalized})
@@ -328,19 +298,9 @@ def test_the_chunk_size_is_used():
     assert sizes == {4, 10, 6}  # environments of a member, chunks, the rest of 96
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"precision": "fp16"}, "precision='fp16' is unknown: use one of 'fp32', 'bf16', 'auto'"),
-        ({"chunk_size": 0}, "chunk_size=0 must be an integer of at least 1, or None"),
-        ({"chunk_size": 2.5}, "chunk_size=2.5 must be an integer"),
-        (
-            {"precision": "bf16"},
-            "precision='bf16' is for features extractors with weights, .* FlattenExtractor has none",
-        ),
-        ({"compile": True}, "compile=True is for features extractors with weights"),
-    ],
-)
-def test_unknown_settings_are_refused(kwargs, message):
+@pytest.mark.parametrize("kwargs", [{"precision": "bf16"}, {"compile": True}])
+def test_settings_for_encoders_need_one_with_weights(kwargs):
+    ((name, value),) = kwargs.items()
+    message = f"{name}={value!r} is for features extractors with weights, .* FlattenExtractor has none"
     with pytest.raises(ValueError, match=message):
         MDPO("MlpPolicy", "CartPole-v1", **kwargs)

@@ -7,30 +7,38 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import PPO
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import LinearSchedule
 
 import sb3_mdpo
 from sb3_mdpo import MDPO
 from sb3_mdpo.common.save_util import FORMAT_VERSION
-from sb3_mdpo.utils.atomic import replacing
 from tests.support.helpers import assert_same_parameters, both, parameters, seeded
+from tests.support.training import cartpole, small
 
-TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 2}
-
-
-def make_env(n_envs: int = 4):
-    return make_vec_env("CartPole-v1", n_envs=n_envs, seed=0)
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture
 def model() -> MDPO:
-    return MDPO("MlpPolicy", make_env(), seed=0, n_policies=2, distill_coef=LinearSchedule(1, 0, 1), **TINY).learn(128)
+    return small(MDPO, n_epochs=2, distill_coef=LinearSchedule(1, 0, 1)).learn(128)
+
+
+@pytest.fixture
+def saved(model, tmp_path) -> Path:
+    """The file of the model."""
+    model.save(tmp_path / "model")
+    return tmp_path / "model.zip"
+
+
+def settings_of(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("data"))
 
 
 @pytest.mark.parametrize("target", ["path", "file"])
@@ -48,31 +56,23 @@ def test_loaded_models_act_the_same(model, tmp_path, target):
         )
 
 
-def test_the_way_to_predict_is_saved_and_can_be_changed_on_loading(model, tmp_path):
+def test_settings_and_schedules_are_saved_as_they_were_given_and_can_be_changed_on_loading(model, tmp_path):
     model.predict_with = "ensemble"
-    model.save(tmp_path / "model")
-    assert MDPO.load(tmp_path / "model").predict_with == "ensemble"
-    assert MDPO.load(tmp_path / "model", predict_with=1).predict_with == 1
-
-
-def test_settings_and_schedules_are_saved_as_they_were_given(model, tmp_path):
     model.save(tmp_path / "model")
     loaded = MDPO.load(tmp_path / "model")
     assert (loaded.n_policies, loaded.detach_peers, loaded.precision, loaded.clip_range) == (2, False, "fp32", 0.2)
     assert isinstance(loaded.distill_coef, LinearSchedule)
-    assert loaded.distill_coef_schedule(0.5) == 0.5
+    assert (loaded.distill_coef_schedule(0.5), loaded.predict_with) == (0.5, "ensemble")
+    assert MDPO.load(tmp_path / "model", predict_with=1).predict_with == 1
 
 
-def test_continuing_after_loading_is_continuing(model, tmp_path):
+def test_continuing_after_loading_is_continuing(model, saved):
     """Weights, Adam's moments and counters: both take the same further steps."""
-    model.save(tmp_path / "model")
-    loaded = MDPO.load(tmp_path / "model", env=make_env())
-    assert (
-        loaded.policy.optimizer.state_dict()["state"][0]["step"]
-        == model.policy.optimizer.state_dict()["state"][0]["step"]
-    )
+    loaded = MDPO.load(saved, env=cartpole(seed=0))
+    steps = [one.policy.optimizer.state_dict()["state"][0]["step"] for one in (model, loaded)]
+    assert steps[0] == steps[1]
     for continued in (model, loaded):
-        continued.set_env(make_env())
+        continued.set_env(cartpole(seed=0))
         seeded(1)
         continued.learn(128, reset_num_timesteps=False)
     assert loaded.num_timesteps == model.num_timesteps == 256
@@ -80,43 +80,22 @@ def test_continuing_after_loading_is_continuing(model, tmp_path):
     assert_same_parameters(loaded.policy, model.policy)
 
 
-def test_a_model_loads_with_another_number_of_environments(model, tmp_path):
-    model.save(tmp_path / "model")
-    loaded = MDPO.load(tmp_path / "model", env=make_env(6)).learn(96)
-    assert loaded.n_envs == 6
-    # as the zoo's video script does; it can predict but not learn
-    single = MDPO.load(tmp_path / "model", env=make_env(1))
-    single.predict(single.get_env().reset())
-
-
-def test_rollouts_are_not_saved(model, tmp_path):
-    model.save(tmp_path / "model")
-    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
-        assert "rollout_buffer" not in json.loads(archive.read("data"))
-
-
-def test_parameters_can_be_exchanged(model):
-    other = MDPO("MlpPolicy", make_env(), seed=1, **TINY)
-    other.set_parameters(model.get_parameters())
-    assert_same_parameters(other.policy, model.policy)
-    steps = [state["step"] for state in other.policy.optimizer.state_dict()["state"].values()]
-    assert steps
-    assert all(th.equal(step, steps[0]) for step in steps)
-
-
-def test_parameters_of_a_file_are_set_in_place(model, tmp_path):
-    model.save(tmp_path / "model")
-    other = MDPO("MlpPolicy", make_env(), seed=1, **TINY)
+@pytest.mark.parametrize("source", ["model", "file"])
+def test_parameters_are_set_in_place(source, model, saved):
+    other = small(MDPO, seed=1)
     policy = other.policy
-    other.set_parameters(tmp_path / "model")
+    other.set_parameters(saved if source == "file" else model.get_parameters())
     assert other.policy is policy
     assert_same_parameters(policy, model.policy)
+    steps = [state["step"] for state in policy.optimizer.state_dict()["state"].values()]
+    assert steps
+    assert all(th.equal(step, steps[0]) for step in steps)
 
 
 def test_parameters_must_match_unless_told_otherwise(model):
     weights = model.get_parameters()
     partial = {"policy": {name: p for name, p in weights["policy"].items() if name.startswith("members.0")}}
-    other = MDPO("MlpPolicy", make_env(), seed=1, **TINY)
+    other = small(MDPO, seed=1)
     before = parameters(other.policy)
     with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict"):
         other.set_parameters(partial | {"policy.optimizer": weights["policy.optimizer"]})
@@ -124,7 +103,7 @@ def test_parameters_must_match_unless_told_otherwise(model):
         other.set_parameters({"policy": weights["policy"]})
     with pytest.raises(ValueError, match="invalid object name"):
         other.set_parameters({"polixy": weights["policy"]}, exact_match=False)
-    other = MDPO("MlpPolicy", make_env(), seed=1, **TINY)
+    other = small(MDPO, seed=1)
     other.set_parameters(partial, exact_match=False)
     assert_same_parameters(other.policy.members[0], model.policy.members[0])
     for name, p in other.policy.members[1].state_dict().items():
@@ -133,41 +112,37 @@ def test_parameters_must_match_unless_told_otherwise(model):
 
 @both
 def test_objects_can_be_replaced_on_loading(algorithm, tmp_path):
-    algorithm("MlpPolicy", make_env(), learning_rate=1e-3, **TINY).save(tmp_path / "model")
+    small(algorithm, learning_rate=1e-3).save(tmp_path / "model")
     loaded = algorithm.load(tmp_path / "model", custom_objects={"learning_rate": 0.5, "clip_range": 0.1})
     assert loaded.lr_schedule(1) == 0.5
     assert loaded.clip_range(1) == 0.1 if algorithm is PPO else loaded.clip_range_schedule(1) == 0.1
 
 
-def test_the_device_is_chosen_on_loading(model, tmp_path):
-    model.save(tmp_path / "model")
-    for device in ("cpu", "auto", th.device("cpu")):
-        loaded = MDPO.load(tmp_path / "model", device=device)
-        assert (
-            loaded.device
-            == loaded.policy.device
-            == th.device("cuda" if device == "auto" and th.cuda.is_available() else "cpu")
-        )
+@pytest.mark.parametrize("device", ["cpu", "auto", th.device("cpu")])
+def test_the_device_is_chosen_on_loading(device, saved):
+    loaded = MDPO.load(saved, device=device)
+    expected = th.device("cuda" if device == "auto" and th.cuda.is_available() else "cpu")
+    assert loaded.device == loaded.policy.device == expected
 
 
-def test_loading_without_an_environment_is_enough_to_predict(model, tmp_path):
-    model.save(tmp_path / "model")
-    loaded = MDPO.load(tmp_path / "model")
+def test_one_environment_or_none_is_enough_to_predict(saved):
+    loaded = MDPO.load(saved)
     assert loaded.get_env() is None
     loaded.predict(np.zeros((3, 4), dtype=np.float32))
-    loaded.set_env(make_env())
+    loaded.set_env(cartpole())
     loaded.learn(64)
+    single = MDPO.load(saved, env=cartpole(1))  # as the zoo's video script does
+    single.predict(single.get_env().reset())
 
 
 @both
 def test_attributes_can_be_left_out_or_taken_in(algorithm, tmp_path):
-    model = algorithm("MlpPolicy", make_env(), **TINY)
+    model = small(algorithm)
     model.note = "mine"
 
     def names(**kwargs) -> set[str]:
         model.save(tmp_path / "model", **kwargs)
-        with zipfile.ZipFile(tmp_path / "model.zip") as archive:
-            return set(json.loads(archive.read("data")))
+        return set(settings_of(tmp_path / "model.zip"))
 
     usual = names()
     assert "note" in usual
@@ -175,13 +150,6 @@ def test_attributes_can_be_left_out_or_taken_in(algorithm, tmp_path):
     assert names(exclude=["note"]) == usual - {"note"}
     assert names(include=["device"]) == usual | {"device"}
     algorithm.load(tmp_path / "model")
-
-
-@both
-def test_counting_goes_on_or_starts_anew(algorithm):
-    model = algorithm("MlpPolicy", make_env(), **TINY).learn(64)
-    assert model.learn(64, reset_num_timesteps=False).num_timesteps == 128
-    assert model.learn(64).num_timesteps == 64
 
 
 def test_the_file_ends_in_zip_and_folders_are_made(model, tmp_path):
@@ -192,41 +160,28 @@ def test_the_file_ends_in_zip_and_folders_are_made(model, tmp_path):
     MDPO.load(str(tmp_path / "new" / "folder" / "model"))
 
 
-def test_a_file_is_replaced_only_once_the_new_one_is_complete(model, tmp_path):
-    model.save(tmp_path / "model")
-    before = (tmp_path / "model.zip").read_bytes()
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_file_is_replaced_only_once_the_new_one_is_complete(error, model, saved):
+    before = saved.read_bytes()
 
     class Unpicklable:
         def __reduce__(self):
-            raise OSError("disk full")
+            raise error("disk full")
 
     model.note = Unpicklable()
-    with pytest.raises(OSError, match="disk full"):
-        model.save(tmp_path / "model")
-    assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
-    assert (tmp_path / "model.zip").read_bytes() == before
+    with pytest.raises(error, match="disk full"):
+        model.save(saved)
+    assert list(saved.parent.iterdir()) == [saved]
+    assert saved.read_bytes() == before
 
 
-def test_replacing_leaves_nothing_behind(tmp_path):
-    def interrupted() -> None:
-        with replacing(tmp_path / "file") as file:
-            file.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert not list(tmp_path.iterdir())
-
-
-def test_another_number_of_policies_does_not_fit_the_weights(model, tmp_path):
-    model.save(tmp_path / "model")
+def test_another_number_of_policies_does_not_fit_the_weights(saved):
     with pytest.raises(ValueError, match="holds 2 policies and cannot be loaded with n_policies=3"):
-        MDPO.load(tmp_path / "model", n_policies=3)
+        MDPO.load(saved, n_policies=3)
 
 
-def test_damaged_and_missing_files_say_so(model, tmp_path):
-    model.save(tmp_path / "model")
-    content = (tmp_path / "model.zip").read_bytes()
+def test_damaged_and_missing_files_say_so(saved, tmp_path):
+    content = saved.read_bytes()
     (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("readme", "hello")
@@ -237,29 +192,28 @@ def test_damaged_and_missing_files_say_so(model, tmp_path):
         MDPO.load(tmp_path / "nothing")
 
 
-def with_settings(source: Path, target: Path, **changed) -> Path:
-    """Copy a saved model with other plain settings inside."""
+def with_settings(source: Path, name: str, **changed) -> Path:
+    """A copy of a saved model with other plain settings inside."""
+    target = source.with_name(name)
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for name in old.namelist():
-            content = old.read(name)
-            new.writestr(name, json.dumps(json.loads(content) | changed) if name == "data" else content)
+        for part in old.namelist():
+            new.writestr(part, json.dumps(settings_of(source) | changed) if part == "data" else old.read(part))
     return target
 
 
-def test_classes_that_are_not_installed_are_named(model, tmp_path):
-    model.save(tmp_path / "model")
-    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
-        space = json.loads(archive.read("data"))["observation_space"]
+def test_classes_that_are_not_installed_are_named(saved):
+    space = settings_of(saved)["observation_space"]
     pickled = base64.b64decode(space[":serialized:"]).replace(b"gymnasium.spaces", b"gymnasium.spades")
     space[":serialized:"] = base64.b64encode(pickled).decode()
-    path = with_settings(tmp_path / "model.zip", tmp_path / "other.zip", observation_space=space)
+    path = with_settings(saved, "other.zip", observation_space=space)
     with pytest.raises(ValueError, match=r"other.zip cannot be loaded: No module named 'gymnasium.spades'. Install"):
         MDPO.load(path)
 
 
-def test_files_know_their_format(model, tmp_path):
-    model.save(tmp_path / "model")
-    newer = with_settings(tmp_path / "model.zip", tmp_path / "newer.zip", format_version=FORMAT_VERSION + 1)
+def test_files_know_their_format(saved):
+    # Nothing of a newer file is unpickled
+    hostile = {":type:": "x", ":serialized:": "not even a pickle"}
+    newer = with_settings(saved, "newer.zip", format_version=FORMAT_VERSION + 1, action_space=hostile)
     message = (
         f"newer.zip has format version {FORMAT_VERSION + 1}, but sb3-mdpo {sb3_mdpo.__version__} reads versions up to "
         f"{FORMAT_VERSION}: install a newer sb3-mdpo"
@@ -267,21 +221,9 @@ def test_files_know_their_format(model, tmp_path):
     with pytest.raises(ValueError, match=re.escape(message)):
         MDPO.load(newer)
     # An older file that is saved again is one of this version
-    older = with_settings(tmp_path / "model.zip", tmp_path / "older.zip", format_version=0)
-    MDPO.load(older).save(tmp_path / "again")
-    with zipfile.ZipFile(tmp_path / "again.zip") as archive:
-        assert json.loads(archive.read("data"))["format_version"] == FORMAT_VERSION
-
-
-def test_nothing_of_a_newer_file_is_unpickled(model, tmp_path):
-    model.save(tmp_path / "model")
-    hostile = {":type:": "x", ":serialized:": "not even a pickle"}
-    newer = with_settings(tmp_path / "model.zip", tmp_path / "newer.zip", format_version=99, action_space=hostile)
-    with pytest.raises(ValueError, match="has format version 99"):
-        MDPO.load(newer)
-
-
-DATA = Path(__file__).parents[1] / "data"
+    again = saved.with_name("again.zip")
+    MDPO.load(with_settings(saved, "older.zip", format_version=0)).save(again)
+    assert settings_of(again)["format_version"] == FORMAT_VERSION
 
 
 def test_models_of_format_1_stay_loadable(tmp_path):
@@ -292,7 +234,7 @@ def test_models_of_format_1_stay_loadable(tmp_path):
     the JSON file has what its members answered then.
     """
     shutil.copy(DATA / "mdpo_format_1.zip", tmp_path)
-    loaded = MDPO.load(tmp_path / "mdpo_format_1.zip", env=make_env(), device="cpu")
+    loaded = MDPO.load(tmp_path / "mdpo_format_1.zip", env=cartpole(), device="cpu")
     expected = json.loads((DATA / "mdpo_format_1.json").read_text())
     obs = th.tensor(expected["observations"])
     for member, answers in zip(loaded.policy.members, expected["members"], strict=True):

@@ -1,6 +1,5 @@
 """Every observation and action space that SB3's PPO takes, and discrete actions that do not start at 0."""
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -8,13 +7,15 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecTransposeImage
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_mdpo import MDPO
 from tests.support.envs import maker
-from tests.support.helpers import collect
+from tests.support.helpers import both, collect
+from tests.support.training import ScriptedEnv, remember_steps
 
 TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "seed": 0}
+FLOATS = spaces.Box(0, 1, (3, 36, 36), np.float32)
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 BUTTONS = spaces.Discrete(3)
 CHANNELS_LAST = spaces.Box(0, 255, (36, 36, 3), np.uint8)
@@ -65,10 +66,8 @@ def test_action_spaces(name):
 @pytest.mark.parametrize("sde_sample_freq", [-1, 4])
 @pytest.mark.parametrize("squash_output", [False, True])
 def test_gsde(sde_sample_freq, squash_output):
-    policy_kwargs = {"squash_output": squash_output, "net_arch": [8]}
-    model = learned(
-        "MlpPolicy", VECTOR, ACTIONS["box"], use_sde=True, sde_sample_freq=sde_sample_freq, policy_kwargs=policy_kwargs
-    )
+    kwargs = {"sde_sample_freq": sde_sample_freq, "policy_kwargs": {"squash_output": squash_output, "net_arch": [8]}}
+    model = learned("MlpPolicy", VECTOR, ACTIONS["box"], use_sde=True, **kwargs)
     assert model.policy.squash_output == squash_output
 
 
@@ -79,11 +78,7 @@ def test_gsde_draws_new_noise_as_often_as_it_is_told():
         sizes: list[int] = []
         reset_noise = model.policy.reset_noise
 
-        def counting(n_envs=1):
-            sizes.append(n_envs)
-            reset_noise(n_envs)
-
-        model.policy.reset_noise = counting
+        model.policy.reset_noise = lambda n_envs=1: sizes.append(n_envs) or reset_noise(n_envs)
         model.learn(32)
         return sizes
 
@@ -112,19 +107,16 @@ OBSERVATIONS = {
     "channels_last": ("CnnPolicy", CHANNELS_LAST),
     "channels_first": ("CnnPolicy", CHANNELS_FIRST),
     "impala": ("ImpalaCnnPolicy", CHANNELS_LAST),
+    "floats": ("CnnPolicy", FLOATS, {"policy_kwargs": {"normalize_images": False}}),
+    "impala_floats": ("ImpalaCnnPolicy", FLOATS, {"policy_kwargs": {"normalize_images": False}}),
     "dict": ("MultiInputPolicy", spaces.Dict(MIXED)),
 }
 
 
 @pytest.mark.parametrize("name", OBSERVATIONS)
 def test_observation_spaces(name):
-    policy, space = OBSERVATIONS[name]
-    learned(policy, space, BUTTONS)
-
-
-@pytest.mark.parametrize("policy", ["CnnPolicy", "ImpalaCnnPolicy"])
-def test_images_that_are_floats(policy):
-    learned(policy, spaces.Box(0, 1, (3, 36, 36), np.float32), BUTTONS, policy_kwargs={"normalize_images": False})
+    policy, space, *kwargs = OBSERVATIONS[name]
+    learned(policy, space, BUTTONS, **dict(*kwargs))
 
 
 @pytest.mark.parametrize("share_features_extractor", [True, False])
@@ -133,61 +125,18 @@ def test_dict_observations_with_three_policies(share_features_extractor):
     learned("MultiInputPolicy", spaces.Dict(MIXED), ACTIONS["box"], n_policies=3, policy_kwargs=kwargs)
 
 
-@pytest.mark.parametrize(
-    ("policy", "space"), [("MlpPolicy", VECTOR), ("CnnPolicy", CHANNELS_LAST), ("CnnPolicy", CHANNELS_FIRST)]
-)
-def test_frame_stacks(policy, space):
-    env = VecFrameStack(DummyVecEnv([maker(space, BUTTONS)] * 4), n_stack=2)
-    model = MDPO(policy, env, **TINY).learn(128)
-    actions, _ = model.predict(env.reset())
-    assert actions.shape == (4,)
-    if policy == "CnnPolicy":
-        assert model.observation_space.shape == (6, 36, 36)
-
-
 @pytest.mark.parametrize("space", [CHANNELS_LAST, CHANNELS_FIRST, spaces.Dict(MIXED), spaces.Discrete(5)])
 def test_rollouts_hold_the_observations_that_the_environments_gave(space):
     policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
-    env = DummyVecEnv([maker(space, BUTTONS)] * 2)
-    model = MDPO(policy, env, **TINY)
-    seen = []
-    original = model.env.step_wait
-
-    def recording():
-        result = original()
-        seen.append(result[0])
-        return result
-
-    model.env.step_wait = recording
+    model = MDPO(policy, DummyVecEnv([maker(space, BUTTONS)] * 2), **TINY)
+    given = remember_steps(model.env)
     observations = collect(model).observations
     for step in (1, 7, 15):
-        given = seen[step - 1]
-        if not isinstance(given, dict):
-            given, stored = {"": given}, {"": observations}
-        else:
-            stored = observations
-        for key, array in given.items():
+        shown, stored = given[step - 1][0], observations
+        if not isinstance(shown, dict):
+            shown, stored = {"": shown}, {"": stored}
+        for key, array in shown.items():
             np.testing.assert_array_equal(stored[key][step].numpy().reshape(array.shape), array)
-
-
-class NamesItsNumber(gym.Env):
-    """Pays 1 for the action ``start + 2``, whatever is seen."""
-
-    observation_space = VECTOR
-
-    def __init__(self, action_space: spaces.Space, best) -> None:
-        self.action_space = action_space
-        self.best = best
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.n_steps = 0
-        return np.zeros(3, np.float32), {}
-
-    def step(self, action):
-        assert self.action_space.contains(action)
-        self.n_steps += 1
-        return np.zeros(3, np.float32), float(np.all(action == self.best)), False, self.n_steps >= 8, {}
 
 
 @pytest.mark.parametrize(
@@ -196,7 +145,8 @@ class NamesItsNumber(gym.Env):
 )
 def test_actions_with_a_start_are_learned(action_space, best):
     """Chance gets 8/3 or 8/6; after 60 updates of a bandit with 3 or 6 arms both members know the best one."""
-    env = make_vec_env(lambda: NamesItsNumber(action_space, np.array(best)), n_envs=4, seed=0)
+    kwargs = {"reward": lambda _env, action: float(np.all(action == best)), "length": lambda _env: 8, "truncates": True}
+    env = make_vec_env(ScriptedEnv, n_envs=4, seed=0, env_kwargs=kwargs | {"action_space": action_space})
     model = MDPO("MlpPolicy", env, learning_rate=1e-2, n_steps=16, batch_size=32, n_epochs=4, seed=0).learn(60 * 64)
     for policy in (model, *model.policy.members):
         mean, _ = evaluate_policy(policy, env, n_eval_episodes=4)
@@ -213,32 +163,17 @@ def test_observations_with_a_start_are_refused(space):
         MDPO(policy, DummyVecEnv([maker(space, BUTTONS)] * 2), **TINY)
 
 
-def test_dict_observations_need_the_multi_input_policy():
-    env = DummyVecEnv([maker(spaces.Dict(MIXED), BUTTONS)] * 2)
-    for algorithm in (PPO, MDPO):
-        with pytest.raises(ValueError, match="You must use `MultiInputPolicy`"):
-            algorithm("MlpPolicy", env)
-    with pytest.raises(ValueError, match=r"MlpPolicy needs vectors, .* use MultiInputPolicy"):
-        MDPO(["MultiInputPolicy", "MlpPolicy"], env)
-
-
-def test_gsde_needs_boxes():
-    for algorithm in (PPO, MDPO):
-        with pytest.raises(ValueError, match="can only be used with continuous actions"):
-            algorithm("MlpPolicy", make_vec_env("CartPole-v1", n_envs=2), use_sde=True)
-
-
-def test_unbounded_boxes_and_other_spaces_are_refused_as_by_ppo():
+@both
+def test_what_ppo_refuses_is_refused(algorithm):
+    with pytest.raises(ValueError, match="You must use `MultiInputPolicy`"):
+        algorithm("MlpPolicy", DummyVecEnv([maker(spaces.Dict(MIXED), BUTTONS)] * 2))
+    with pytest.raises(ValueError, match="can only be used with continuous actions"):
+        algorithm("MlpPolicy", make_vec_env("CartPole-v1", n_envs=2), use_sde=True)
     for space in (spaces.Box(-np.inf, np.inf, (2,)), spaces.Tuple([BUTTONS])):
-        for algorithm in (PPO, MDPO):
-            with pytest.raises(AssertionError):
-                algorithm("MlpPolicy", DummyVecEnv([maker(VECTOR, space)] * 2))
+        with pytest.raises(AssertionError):
+            algorithm("MlpPolicy", DummyVecEnv([maker(VECTOR, space)] * 2))
 
 
-def test_images_are_transposed_automatically():
-    env = DummyVecEnv([maker(CHANNELS_LAST, BUTTONS)] * 2)
-    model = MDPO("CnnPolicy", env, **TINY)
-    assert isinstance(model.get_env(), VecTransposeImage)
-    assert model.observation_space.shape == (3, 36, 36)
-    image = CHANNELS_LAST.sample()
-    assert model.predict(image)[0].shape == model.predict(np.moveaxis(image, 2, 0))[0].shape == ()
+def test_dict_observations_need_the_multi_input_policy_in_every_member():
+    with pytest.raises(ValueError, match=r"MlpPolicy needs vectors, .* use MultiInputPolicy"):
+        MDPO(["MultiInputPolicy", "MlpPolicy"], DummyVecEnv([maker(spaces.Dict(MIXED), BUTTONS)] * 2))

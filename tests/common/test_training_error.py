@@ -8,11 +8,10 @@ from stable_baselines3.common.callbacks import (
     EveryNTimesteps,
     StopTrainingOnMaxEpisodes,
 )
-from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.common.callback_tree import walk_callbacks
-from tests.support.helpers import TINY
+from tests.support.training import cartpole, small
 
 
 class Witness(BaseCallback):
@@ -36,20 +35,16 @@ class Witness(BaseCallback):
         self.told.append(error)
 
 
-def model() -> MDPO:
-    return MDPO("MlpPolicy", make_vec_env("CartPole-v1", n_envs=4), **TINY)
-
-
 @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_callbacks_are_told_once_before_the_error_goes_on(kind):
     error = kind("stop")
     outer, inner, after_eval, on_best = Witness(error), Witness(), Witness(), Witness()
     evaluation = EvalCallback(
-        make_vec_env("CartPole-v1"), callback_on_new_best=on_best, callback_after_eval=after_eval, eval_freq=10_000
+        cartpole(1), callback_on_new_best=on_best, callback_after_eval=after_eval, eval_freq=10_000
     )
     callbacks = [outer, EveryNTimesteps(1000, CallbackList([inner, outer])), evaluation, StopTrainingOnMaxEpisodes(999)]
     with pytest.raises(kind) as caught:
-        model().learn(256, callback=callbacks)
+        small(MDPO).learn(256, callback=callbacks)
     assert caught.value is error
     for witness in (outer, inner, after_eval, on_best):
         assert witness.told == [error]
@@ -57,7 +52,7 @@ def test_callbacks_are_told_once_before_the_error_goes_on(kind):
 
 
 def test_an_error_in_the_update_is_told_as_well(monkeypatch):
-    error, witness, mdpo = ZeroDivisionError(), Witness(), model()
+    error, witness, mdpo = ZeroDivisionError(), Witness(), small(MDPO)
     monkeypatch.setattr(mdpo, "train", lambda: (_ for _ in ()).throw(error))
     with pytest.raises(ZeroDivisionError):
         mdpo.learn(256, callback=witness, progress_bar=False)
@@ -66,7 +61,7 @@ def test_an_error_in_the_update_is_told_as_well(monkeypatch):
 
 
 def test_a_training_without_error_tells_nothing_and_the_next_one_forgets_its_callbacks(monkeypatch):
-    witness, mdpo = Witness(), model()
+    witness, mdpo = Witness(), small(MDPO)
     mdpo.learn(64, callback=witness)
     assert witness.ended
     monkeypatch.setattr(mdpo.env, "reset", lambda: 1 / 0)
@@ -82,15 +77,11 @@ def test_a_model_is_saved_while_it_learns_without_its_callbacks(tmp_path):
 
     unpicklable = Saving()
     unpicklable.told = (_ for _ in ())  # type: ignore[assignment]
-    model().learn(64, callback=unpicklable)
+    small(MDPO).learn(64, callback=unpicklable)
     assert "_callback" not in vars(MDPO.load(tmp_path / "model.zip"))
 
 
 def test_a_function_and_a_progress_bar_are_walked():
-    mdpo = model()
-    _, callback = mdpo._setup_learn(64, lambda *_: True, progress_bar=True)
-    assert [type(one).__name__ for one in walk_callbacks(callback)] == [
-        "CallbackList",
-        "ConvertCallback",
-        "ProgressBarCallback",
-    ]
+    _, callback = small(MDPO)._setup_learn(64, lambda *_: True, progress_bar=True)
+    names = [type(one).__name__ for one in walk_callbacks(callback)]
+    assert names == ["CallbackList", "ConvertCallback", "ProgressBarCallback"]

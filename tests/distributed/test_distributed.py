@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-import yaml
 from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -29,9 +28,12 @@ from sb3_mdpo.distributed.group import TorchRanks, environment_seed, seed_genera
 from sb3_mdpo.distributed.launch import attempt_store
 from sb3_mdpo.distributed.reductions import GlobalMeanStd, normalized, powers, variance
 from sb3_mdpo.mdpo import mdpo
-from sb3_mdpo.zoo.torchrun_jobs import JOB, run_to_resume, sign
+from sb3_mdpo.zoo.torchrun import JOB, run_to_resume, sign
+from tests.support.commands import run
 from tests.support.distributed_programs import CASES, N_ENVS, ROLLOUTS, SIZE, TENSORS, Hang, Poison, make_model
 from tests.support.faults import Training, differences
+from tests.support.helpers import assert_same_parameters
+from tests.support.hub_commands import files_in
 from tests.support.studies import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -42,36 +44,24 @@ TOGETHER = ("--standalone", f"--nproc-per-node={SIZE}")
 
 def torchrun(*arguments: str, cwd: Path, machine: tuple[str, ...] = TOGETHER) -> "subprocess.Popen[str]":
     """Start processes, by default two that find each other on a free port."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *machine, *arguments],
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
+    command = [sys.executable, "-m", "torch.distributed.run", *machine, *arguments]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    pipes: dict[str, int] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=cwd, env=env, text=True, **pipes)
 
 
-def output_of(process: "subprocess.Popen[str]") -> str:
+def output_of(process: "subprocess.Popen[str]", succeeds: bool = True) -> str:
     try:
         output, _ = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         process.terminate()  # torchrun ends its processes
         raise
+    assert (process.returncode == 0) == succeeds, output
     return output
 
 
-def program(name: str, folder: Path, *options: str, timeout: float = TIMEOUT) -> tuple[int, str]:
-    process = torchrun(*options, "-m", PROGRAMS, name, str(folder), str(timeout), cwd=folder)
-    output = output_of(process)
-    return process.returncode, output
-
-
-def succeed(process: "subprocess.Popen[str]") -> str:
-    output = output_of(process)
-    assert process.returncode == 0, output
-    return output
+def program(name: str, folder: Path, *options: str, timeout: float = TIMEOUT, succeeds: bool = True) -> str:
+    return output_of(torchrun(*options, "-m", PROGRAMS, name, str(folder), str(timeout), cwd=folder), succeeds)
 
 
 # What two processes learn
@@ -80,9 +70,7 @@ def succeed(process: "subprocess.Popen[str]") -> str:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("trained")
-    code, output = program("in_order", folder)
-    assert code == 0, output
-    return folder, output
+    return folder, program("in_order", folder)
 
 
 def by_member(parts: list[Any], n_policies: int, axis: int = 0) -> Any:
@@ -114,21 +102,14 @@ class Replay(VecEnvWrapper):
 
 def union(permutations: list[Any], batch_size: int) -> Any:
     """One order of all samples of a member whose minibatches are the unions of those of the processes."""
-    share = batch_size // SIZE
-    n_samples = len(permutations[0])
-    minibatches = [
-        permutation[start : start + share] + rank * n_samples
-        for start in range(0, n_samples, share)
-        for rank, permutation in enumerate(permutations)
-    ]
-    return np.concatenate(minibatches)
+    share, n_samples = batch_size // SIZE, len(permutations[0])
+    orders = [permutation + rank * n_samples for rank, permutation in enumerate(permutations)]
+    return np.concatenate([order[k : k + share] for k in range(0, n_samples, share) for order in orders])
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.filterwarnings("ignore:batch_size")
-def test_two_processes_equal_a_single_one_up_to_rounding(
-    name: str, trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_equal_a_single_one_up_to_rounding(name: str, trained: tuple[Path, str], monkeypatch) -> None:
     folder, _ = trained
     records = [th.load(folder / f"{name} {rank}.pt", weights_only=False) for rank in range(SIZE)]
     one, other = records
@@ -136,10 +117,8 @@ def test_two_processes_equal_a_single_one_up_to_rounding(
     assert not np.array_equal(one["permutations"][0], other["permutations"][0])
     n_policies = CASES[name].get("n_policies", 2)
     model = make_model(name, Replay(records, n_policies))
-    orders = [
-        union(list(parts), model.batch_size) for parts in zip(one["permutations"], other["permutations"], strict=True)
-    ]
-    peers = list(one["peers"])
+    drawn = zip(one["permutations"], other["permutations"], strict=True)
+    orders, peers = [union(list(parts), model.batch_size) for parts in drawn], list(one["peers"])
     monkeypatch.setattr(np.random, "permutation", lambda n: orders.pop(0))
     monkeypatch.setattr(mdpo, "draw_peers", lambda *_: peers.pop(0))
     train, updates = model.train, list(zip(one["updates"], other["updates"], strict=True))
@@ -163,9 +142,7 @@ def test_two_processes_equal_a_single_one_up_to_rounding(
 
     model.train = train_on_theirs  # type: ignore[method-assign]
     model.learn(ROLLOUTS * model.n_steps * N_ENVS, log_interval=None)
-    assert not updates
-    assert not orders
-    assert not peers
+    assert (updates, orders, peers) == ([], [], [])
     assert model.trained_samples == one["trained_samples"] == other["trained_samples"]
     full = ROLLOUTS * model.n_epochs * model.n_steps * N_ENVS * min(n_policies, 2)  # with one peer
     assert (model.trained_samples < full) == (name == "target_kl")
@@ -182,108 +159,93 @@ def test_two_processes_equal_a_single_one_up_to_rounding(
     assert any(ours)
 
 
-def test_the_first_process_ends_the_training_of_all(trained: tuple[Path, str]) -> None:
+def test_the_first_process_ends_the_training_of_all_and_models_are_ordinary_files(trained: tuple[Path, str]) -> None:
     folder, output = trained
-    (steps, seen, drawn), (steps_of_other, seen_of_other, drawn_of_other) = (
-        th.load(folder / f"stopped {rank}.pt", weights_only=False) for rank in range(SIZE)
-    )
+    stopped = [th.load(folder / f"stopped {rank}.pt", weights_only=False) for rank in range(SIZE)]
+    (steps, seen, drawn), (steps_of_other, seen_of_other, drawn_of_other) = stopped
     assert steps == steps_of_other == 200
     assert seen == list(range(4, 204, 4))
     assert not seen_of_other
     assert drawn != drawn_of_other
     assert output.count("total_timesteps") == 3  # of 64, 128 and 192 steps, once each
-
-
-def test_models_of_several_processes_are_ordinary_files(trained: tuple[Path, str]) -> None:
-    folder, _ = trained
     models = [MDPO.load(folder / f"two policies {rank}.zip") for rank in range(SIZE)]
-    th.testing.assert_close(dict(models[0].policy.state_dict()), dict(models[1].policy.state_dict()), rtol=0, atol=0)
+    assert_same_parameters(models[0].policy, models[1].policy)
     assert models[0].num_timesteps == ROLLOUTS * 16 * N_ENVS
 
 
 # The zoo
 
-RUN = {
-    "CartPole-v1": {
-        "policy": "MlpPolicy",
-        "policy_kwargs": "dict(net_arch=[16])",
-        "normalize": True,
-        "n_envs": 8,
-        "n_steps": 32,
-        "batch_size": 64,
-        "n_epochs": 2,
-        "n_timesteps": 1536,
-        "learning_rate": "lin_1e-3",
-        "callback": [
-            {"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 256}},
-            "sb3_mdpo.callbacks.BudgetCallback",
-            {"tests.support.studies.Gate": {"reached": "reached", "at_step": 512, "opened": "opened"}},
-        ],
-    }
-}
+RUN = """
+CartPole-v1:
+  {policy: MlpPolicy, policy_kwargs: "dict(net_arch=[16])", normalize: true, n_envs: 8, n_steps: 32, batch_size: 64,
+   n_epochs: 2, n_timesteps: 1536, learning_rate: lin_1e-3, callback: [
+     sb3_mdpo.callbacks.ResumableCheckpointCallback: {save_freq: 256},
+     sb3_mdpo.callbacks.BudgetCallback,
+     tests.support.studies.Gate: {reached: reached, at_step: 512, opened: opened}]}
+"""
+COMMAND = (
+    "-m sb3_mdpo.zoo train --algo mdpo --env CartPole-v1 -conf run.yml -f logs -tb tb --device cpu --num-threads 1 "
+    "--eval-freq 1000 --eval-episodes 2 --n-eval-envs 1"
+)
+SEED = ("--seed", "1")
+SAVED = Path("logs", "mdpo", "CartPole-v1_1")
 
 
-EVALUATION = ("--eval-freq=1000", "--eval-episodes=2", "--n-eval-envs=1")
-
-
-def zoo(
-    folder: Path, *options: str, machine: tuple[str, ...] = TOGETHER, seed: tuple[str, ...] = ("--seed", "1")
-) -> "subprocess.Popen[str]":
+def zoo(folder: Path, *options: str, seed: tuple[str, ...] = SEED, **kwargs: Any) -> "subprocess.Popen[str]":
     folder.mkdir(exist_ok=True)
-    (folder / "run.yml").write_text(yaml.safe_dump(RUN))
-    command = "train --algo mdpo --env CartPole-v1 -conf run.yml -f logs -tb tb --device cpu --num-threads 1"
-    return torchrun(*options, "-m", "sb3_mdpo.zoo", *command.split(), *seed, *EVALUATION, cwd=folder, machine=machine)
-
-
-def processes_of(launcher: "subprocess.Popen[str]") -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()]
+    (folder / "run.yml").write_text(RUN)
+    return torchrun(*options, *COMMAND.split(), *seed, cwd=folder, **kwargs)
 
 
 def kill_one(launcher: "subprocess.Popen[str]", folder: Path, times: int = 1) -> None:
     """Kill the launcher's last process when it waits for the gate and there is a checkpoint to resume from."""
-    run, reached = folder / "logs" / "mdpo" / "CartPole-v1_1", folder / "reached"
+    reached, children = folder / "reached", Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
 
     def waits() -> bool:
         assert launcher.poll() is None, output_of(launcher)
-        return reached.exists() and any(run.glob("checkpoints/checkpoint_*[1-9]*.zip"))
+        return reached.exists() and any(folder.glob(f"{SAVED}/checkpoints/checkpoint_*[1-9]*.zip"))
 
     for _ in range(times):
         wait_until(waits, TIMEOUT)
         reached.unlink()
-        os.kill(processes_of(launcher)[-1], signal.SIGKILL)
+        os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
     (folder / "opened").touch()
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str, str]:
-    """Runs of two processes: one left alone, and one of which a process was killed."""
-    folder = tmp_path_factory.mktemp("runs")
-    alone = zoo(folder / "alone")
-    (folder / "alone" / "opened").touch()
-    output = succeed(alone)
-    killed = zoo(folder / "killed", "--max-restarts=1")
-    kill_one(killed, folder / "killed")
-    return folder / "alone", folder / "killed", output, succeed(killed)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of two processes that is left alone, and its output."""
+    folder = tmp_path_factory.mktemp("alone")
+    (folder / "opened").touch()
+    return folder, output_of(zoo(folder))
+
+
+def assert_same_runs(one: Path, other: Path) -> None:
+    assert differences(Training("CartPole-v1", one), Training("CartPole-v1", other)) == []
+    assert files(one) == files(other)
 
 
 def files(folder: Path) -> set[str]:
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    return {name for name in found if "tfevents" not in name}
+    return {name for name in files_in(folder) if "tfevents" not in name}
 
 
-def test_a_killed_process_is_restarted_and_all_end_where_they_would_have(runs: tuple[Path, Path, str, str]) -> None:
-    alone, killed, _, output = runs
+def test_killed_runs_are_restarted_or_resumed_by_hand(alone: tuple[Path, str], tmp_path: Path) -> None:
+    """And end where they would have."""
+    killed = zoo(tmp_path, "--max-restarts=1")
+    kill_one(killed, tmp_path, times=2)
+    output = output_of(killed, succeeds=False)
     assert "Resuming from step" in output
-    assert differences(Training("CartPole-v1", alone), Training("CartPole-v1", killed)) == []
-    assert MDPO.load(killed / "logs/mdpo/CartPole-v1_1/CartPole-v1.zip").num_timesteps == 1536
-    assert files(alone) == files(killed)
-    statistics = pickle.loads((killed / "logs/mdpo/CartPole-v1_1/CartPole-v1/vecnormalize.pkl").read_bytes())
+    assert "train --resume" in output
+    resumed = torchrun("-m", "sb3_mdpo.zoo", "train", "--resume", str(SAVED), cwd=tmp_path)
+    assert output_of(resumed).count("Resuming from step") == 1
+    assert_same_runs(alone[0], tmp_path)
+    assert MDPO.load(tmp_path / SAVED / "CartPole-v1.zip").num_timesteps == 1536
+    statistics = pickle.loads((tmp_path / SAVED / "CartPole-v1" / "vecnormalize.pkl").read_bytes())
     assert type(statistics.obs_rms) is RunningMeanStd  # no process is needed to read it
 
 
-def test_a_process_killed_on_one_machine_is_restarted_on_all(runs: tuple[Path, Path, str, str], tmp_path: Path) -> None:
+def test_a_process_killed_on_one_machine_is_restarted_on_all(alone: tuple[Path, str], tmp_path: Path) -> None:
     """Two launchers on this one. Each counts its own restarts, so theirs may differ."""
-    alone, *_ = runs
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -291,23 +253,8 @@ def test_a_process_killed_on_one_machine_is_restarted_on_all(runs: tuple[Path, P
     options = ("--max-restarts=2", "--rdzv-id=interrupted")
     launchers = [zoo(tmp_path, *options, machine=machine) for _ in range(2)]
     kill_one(launchers[1], tmp_path)
-    outputs = [output_of(launcher) for launcher in launchers]
-    assert [launcher.returncode for launcher in launchers] == [0, 0], "".join(outputs)
-    assert "Resuming from step" in "".join(outputs)
-    assert differences(Training("CartPole-v1", alone), Training("CartPole-v1", tmp_path)) == []
-    assert files(alone) == files(tmp_path)
-
-
-def test_an_interrupted_run_is_resumed_by_hand(runs: tuple[Path, Path, str, str], tmp_path: Path) -> None:
-    alone, *_ = runs
-    folder = tmp_path / "broken"
-    broken = zoo(folder)
-    kill_one(broken, folder)
-    assert "train --resume" in output_of(broken)
-    assert broken.returncode != 0
-    resumed = torchrun("-m", "sb3_mdpo.zoo", "train", "--resume", "logs/mdpo/CartPole-v1_1", cwd=folder)
-    assert succeed(resumed).count("Resuming from step") == 1
-    assert differences(Training("CartPole-v1", alone), Training("CartPole-v1", folder)) == []
+    assert "Resuming from step" in "".join(output_of(launcher) for launcher in launchers)
+    assert_same_runs(alone[0], tmp_path)
 
 
 def test_a_single_process_is_restarted_and_its_job_can_be_started_again(tmp_path: Path) -> None:
@@ -316,17 +263,19 @@ def test_a_single_process_is_restarted_and_its_job_can_be_started_again(tmp_path
     restarts = (*machine, "--max-restarts=1")
     killed = zoo(tmp_path, machine=restarts, seed=())
     kill_one(killed, tmp_path, times=2)
-    assert "Resuming from step" in output_of(killed)
-    assert killed.returncode != 0
+    assert "Resuming from step" in output_of(killed, succeeds=False)
     logs = tmp_path / "logs" / "mdpo"
     before = {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
-    other = zoo(tmp_path, machine=machine)
-    assert "--rdzv-id=requeued belongs to logs/mdpo/CartPole-v1_1, which was started with" in output_of(other)
+    other = run(["python", *COMMAND.split(), *SEED], cwd=tmp_path, env={"TORCHELASTIC_RUN_ID": "requeued"})
+    assert f"--rdzv-id=requeued belongs to {SAVED}, which was started with" in other.stderr
     assert other.returncode != 0
     assert before == {path: path.read_bytes() for path in logs.rglob("*") if path.is_file()}
-    assert "Resuming from step" in succeed(zoo(tmp_path, machine=restarts, seed=()))
-    assert [path.name for path in logs.iterdir()] == ["CartPole-v1_1"]
-    assert MDPO.load(logs / "CartPole-v1_1" / "CartPole-v1.zip").num_timesteps == 1536
+    assert "Resuming from step" in output_of(zoo(tmp_path, machine=restarts, seed=()))
+    assert [path.name for path in logs.iterdir()] == [SAVED.name]
+    assert MDPO.load(tmp_path / SAVED / "CartPole-v1.zip").num_timesteps == 1536
+
+
+BEGUN = Path("here/mdpo/Env_1")
 
 
 @pytest.fixture
@@ -335,20 +284,20 @@ def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "sb3_mdpo.zoo", "train", "-f", "here"])
-    (tmp_path / "here" / "mdpo" / "Env_1" / "checkpoints").mkdir(parents=True)
-    sign(Path("here/mdpo/Env_1"))
+    (BEGUN / "checkpoints").mkdir(parents=True)
+    sign(BEGUN)
     return monkeypatch
 
 
-def sign_anew(run: Path) -> None:
-    (run / JOB).unlink()
-    sign(run)
+def sign_anew() -> None:
+    (BEGUN / JOB).unlink()
+    sign(BEGUN)
 
 
 def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
     assert run_to_resume() is None  # without checkpoints
-    Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
-    assert run_to_resume() == Path("here/mdpo/Env_1")
+    (BEGUN / "checkpoints" / "checkpoint_000000000064.zip").touch()
+    assert run_to_resume() == BEGUN
     launcher.setattr(sys, "orig_argv", [*sys.orig_argv, "--seed", "2"])
     with pytest.raises(ValueError, match=r"--rdzv-id=7 belongs to here/mdpo/Env_1, which was .* -f here`: "):
         run_to_resume()
@@ -357,17 +306,17 @@ def test_runs_of_a_job(launcher: pytest.MonkeyPatch) -> None:
 
 
 def test_runs_of_jobs_without_an_id(launcher: pytest.MonkeyPatch) -> None:
-    Path("here/mdpo/Env_1/checkpoints/checkpoint_000000000064.zip").touch()
+    (BEGUN / "checkpoints" / "checkpoint_000000000064.zip").touch()
     launcher.setenv("TORCHELASTIC_RUN_ID", "none")
-    sign_anew(Path("here/mdpo/Env_1"))
+    sign_anew()
     assert run_to_resume() is None  # perhaps of an earlier process with the launcher's number
     launcher.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert run_to_resume() == Path("here/mdpo/Env_1")
+    assert run_to_resume() == BEGUN
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_1/0/error.json")
     assert run_to_resume() is None  # of another launcher
-    sign_anew(Path("here/mdpo/Env_1"))
+    sign_anew()
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_one/attempt_2/0/error.json")
-    assert run_to_resume() == Path("here/mdpo/Env_1")
+    assert run_to_resume() == BEGUN
     launcher.setenv("TORCHELASTIC_ERROR_FILE", "/logs/none_two/attempt_2/0/error.json")
     assert run_to_resume() is None
     launcher.setenv("GROUP_WORLD_SIZE", "2")
@@ -377,53 +326,45 @@ def test_runs_of_jobs_without_an_id(launcher: pytest.MonkeyPatch) -> None:
     assert run_to_resume() is None
 
 
-def test_only_the_first_process_writes(runs: tuple[Path, Path, str, str]) -> None:
-    alone, _, output, _ = runs
-    run = alone / "logs" / "mdpo" / "CartPole-v1_1"
-    assert [path.name for path in run.parent.iterdir()] == ["CartPole-v1_1"]
-    assert len(list(run.glob("*.monitor.csv"))) == 4  # of its own environments
-    assert len(list((alone / "tb").rglob("*tfevents*"))) == 1
+def test_only_the_first_process_writes(alone: tuple[Path, str]) -> None:
+    folder, output = alone
+    assert [path.name for path in (folder / SAVED).parent.iterdir()] == [SAVED.name]
+    assert len(list((folder / SAVED).glob("*.monitor.csv"))) == 4  # of its own environments
+    assert len(list((folder / "tb").rglob("*tfevents*"))) == 1
     assert output.count("Saving to logs") == 1
     assert output.count("Eval num_timesteps=1000") == 1
 
 
-def test_a_checkpoint_of_several_processes_is_refused_by_one(runs: tuple[Path, Path, str, str]) -> None:
-    alone, *_ = runs
-    checkpoints = alone / "logs" / "mdpo" / "CartPole-v1_1" / "checkpoints"
+def test_a_checkpoint_of_several_processes_is_refused_by_one(alone: tuple[Path, str]) -> None:
     model = MDPO("MlpPolicy", make_vec_env("CartPole-v1", 4), n_steps=32, batch_size=64)
     with pytest.raises(ValueError, match=r"with 2 processes, this one has 1: .* Start 2 with torchrun"):
-        model.learn(1, ResumableCheckpointCallback(checkpoints, resume=True))
+        model.learn(1, ResumableCheckpointCallback(alone[0] / SAVED / "checkpoints", resume=True))
 
 
 # Processes in trouble
 
 
 def test_a_process_that_hangs_ends_all_with_a_message(tmp_path: Path) -> None:
-    code, output = program("hang", tmp_path, timeout=8)
-    assert code != 0
+    output = program("hang", tmp_path, timeout=8, succeeds=False)
     assert "hanging" in output
     assert "rank 0 of 2 waited" in output
     assert "in vain for the end of an environment step of the other ranks" in output
 
 
 def test_nan_in_one_process_ends_all(tmp_path: Path) -> None:
-    code, output = program("poison", tmp_path)
-    assert code != 0
-    assert "NonFiniteError: NaN or infinity in weights of member 1" in output
+    assert "NonFiniteError: NaN or infinity in weights of member 1" in program("poison", tmp_path, succeeds=False)
 
 
 def test_restarted_processes_do_not_look_for_the_dead_ones(tmp_path: Path) -> None:
     """The first one is there before the other, whose dead namesake's address torchrun's store still has."""
-    code, output = program("late", tmp_path, "--max-restarts=1")
-    assert code == 0, output
-    assert output.count("all [0, 1] are here") == 2
+    assert program("late", tmp_path, "--max-restarts=1").count("all [0, 1] are here") == 2
 
 
 # One process at a time
 
 
-def fake_ranks(rank: int = 0, size: int = 2) -> TorchRanks:
-    return TorchRanks(rank, size, rank)
+def fake_ranks(rank: int = 0) -> TorchRanks:
+    return TorchRanks(rank, 2, rank)
 
 
 def test_moments_of_several_processes_by_hand() -> None:
@@ -434,9 +375,7 @@ def test_moments_of_several_processes_by_hand() -> None:
     ours = normalized(th.tensor([[3.0, 6.0]]), averaged, 2)
     th.testing.assert_close(ours, th.tensor([[0.0, 3 / (14 / 3) ** 0.5]]))
     th.testing.assert_close(ours[0], normalize_advantages(th.tensor([1.0, 2.0, 3.0, 6.0]))[2:])
-
-
-def test_a_single_sample_of_all_processes_is_not_normalised() -> None:
+    # A single sample of all processes is not normalised
     alone = th.tensor([[5.0], [7.0]])
     th.testing.assert_close(normalized(alone, powers(alone), 1), alone)
     th.testing.assert_close(ALONE.normalize(list(alone)), list(alone))
@@ -446,9 +385,8 @@ def test_a_single_sample_of_all_processes_is_not_normalised() -> None:
 def test_statistics_of_all_environments_are_those_of_one_process(shape: tuple[int, ...]) -> None:
     """Also far from 0, where squares lose their digits."""
     rng = np.random.default_rng(0)
-    expected, start = RunningMeanStd(shape=shape), RunningMeanStd(shape=shape)
-    waiting: list[Any] = []
-    first = GlobalMeanStd(start.copy(), lambda sums: waiting.append(sums) or sums, 2)
+    expected = RunningMeanStd(shape=shape)
+    first = GlobalMeanStd(expected.copy(), lambda sums: sums, 2)
     for _ in range(20):
         batches = rng.normal(1e6, 0.1, (2, 4, *shape))
         expected.update(batches.reshape(8, *shape))

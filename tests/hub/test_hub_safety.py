@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import rl_zoo3
 import yaml
-from gymnasium import Env
 from gymnasium.spaces import Box, Dict, Discrete
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,14 +27,14 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.hub.normalization import statistics_from_json, statistics_to_json
 from sb3_mdpo.hub.pull import read_snapshot
 from sb3_mdpo.hub.settings import KEYS, WRAPPERS, check_settings, read_settings
+from tests.support.envs import maker
 from tests.support.hub_commands import command, files_in, hub_environment, refused
 
 CARTPOLE = "CartPole-v1"
 ARGS = {"algo": "mdpo", "env": CARTPOLE, "env_kwargs": {}, "gym_packages": [], "seed": 1}
-CONFIG = {"normalize": True, "frame_stack": 2}
 ATTACK = "__import__('os').system('touch executed')"
-
-
+IMAGE = Box(0, 255, (3, 8, 8), np.uint8)
+VECTOR = Box(-np.inf, np.inf, (3,), np.float32)
 # Loading is replaced in Python, and an audit hook sees what C code looks up for a pickle
 PULL_WITHOUT_UNPICKLING = """
 import pickle, sys
@@ -84,7 +83,7 @@ def sound(tmp_path_factory) -> dict[str, bytes]:
     return {
         **{path.name: path.read_bytes() for path in folder.iterdir()},
         "args.yml": plain(**ARGS),
-        "config.yml": plain(**CONFIG),
+        "config.yml": plain(normalize=True, frame_stack=2),
         "vec_normalize.json": statistics_to_json(statistics).encode(),
     }
 
@@ -287,12 +286,9 @@ def test_export_that_names_a_function(snapshot, sound, marker):
 
 
 def test_accepted_settings_are_written_as_plain_data(snapshot):
-    config = {
-        "env_wrapper": [{"rl_zoo3.wrappers.FrameSkip": {"skip": 2}}, "gymnasium.wrappers.FlattenObservation"],
-        "vec_env_wrapper": "sb3_mdpo.envs.native_vec_env",
-        "normalize": False,
-        "frame_stack": 4,
-    }
+    wrappers = [{"rl_zoo3.wrappers.FrameSkip": {"skip": 2}}, "gymnasium.wrappers.FlattenObservation"]
+    config = {"env_wrapper": wrappers, "vec_env_wrapper": "sb3_mdpo.envs.native_vec_env"}
+    config |= {"normalize": False, "frame_stack": 4}
     args = {"algo": "mdpo", "env": "ale_py:ALE/Pong-v5", "env_kwargs": {"note": ATTACK.replace(":", "")}}
     folder = snapshot(config=config, args=args)
     env_id, files = read_snapshot(folder)
@@ -303,11 +299,10 @@ def test_accepted_settings_are_written_as_plain_data(snapshot):
     assert yaml.unsafe_load(files["ALE-Pong-v5/args.yml"]) == {"gym_packages": [], "seed": 0, **args}
 
 
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(ATTACK) | st.dates() | st.binary()
-)
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.dates(), st.binary())
 documents = st.recursive(
-    scalars, lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text() | st.integers(), part, max_size=3)
+    scalars | st.just(ATTACK),
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text() | st.integers(), part, max_size=3),
 )
 keys = st.sampled_from([key for keys in KEYS.values() for key in keys])
 
@@ -339,41 +334,22 @@ def test_the_zoo_evaluates_and_imports_nothing_that_is_not_checked():
     for name in ("enjoy", "record_video", "utils"):
         source = (Path(rl_zoo3.__file__).parent / f"{name}.py").read_text()
         found[name] = re.findall(r"(?<!\w)(?:eval|import_module)\((.*?)\)|(Loader=yaml.UnsafeLoader)", source)
-    of_settings = {
+    modules = ["get_module_name(wrapper_name", "get_module_name(name"]
+    assert {name: ["".join(one) for one in places] for name, places in found.items()} == {
         "enjoy": ["env_module", loads],  # what the user types, args.yml
         "record_video": [loads],
-        "utils": [
-            "get_module_name(wrapper_name",
-            "get_module_name(name",
-            loads,
-            loads,
-            'hyperparams["normalize"]',
-            "value",
-        ],
+        "utils": [*modules, loads, loads, 'hyperparams["normalize"]', "value"],
     }
-    assert {name: ["".join(one) for one in places] for name, places in found.items()} == of_settings
 
 
 def statistics_of(space, **arguments) -> VecNormalize:
-    class Sampled(Env):
-        observation_space, action_space = space, Discrete(2)
-
-        def reset(self, *, seed=None, options=None):
-            return self.observation_space.sample(), {}
-
-        def step(self, action):
-            return self.observation_space.sample(), 1.5, False, False, {}
-
-    space.seed(3)
-    normalize = VecNormalize(DummyVecEnv([Sampled, Sampled]), **arguments)
+    env = DummyVecEnv([maker(space, Discrete(2))] * 2)
+    env.seed(3)
+    normalize = VecNormalize(env, **arguments)
     normalize.reset()
     for _ in range(9):
         normalize.step(np.array([0, 1]))
     return normalize
-
-
-IMAGE = Box(0, 255, (3, 8, 8), np.uint8)
-VECTOR = Box(-np.inf, np.inf, (3,), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -408,17 +384,17 @@ def test_statistics_are_the_same_after_json(tmp_path, space, arguments):
         np.testing.assert_array_equal(rebuilt.obs_rms.var, original.obs_rms.var)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"format_version": NaN}', "[]", "", "1" * 5000])
-def test_files_without_statistics(tmp_path, text):
-    path = tmp_path / "vec_normalize.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"vec_normalize\.json is not as"):
-        statistics_from_json(path)
+def returns(**changes: float) -> dict[str, object]:
+    return {"returns": {"mean": [0.0], "var": [1.0], "count": 1.0} | changes}
+
+
+NOT_AS = r"vec_normalize\.json is not as"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        *((text, NOT_AS) for text in ("[" * 100_000, '{"format_version": NaN}', "[]", "", "1" * 5000)),
         ({"format_version": 2}, "format_version: Input should be 1"),
         ({"mine": 1}, "mine: Extra inputs are not permitted"),
         ({"clip_obs": "5"}, "clip_obs: Input should be a valid number"),
@@ -426,15 +402,15 @@ def test_files_without_statistics(tmp_path, text):
         ({"norm_obs": 1}, "norm_obs: Input should be a valid boolean"),
         ({"norm_obs_keys": ["z"]}, "only with `gym.spaces.Dict`"),
         ({"observations": {}}, "not those that are normalized"),
-        ({"returns": {"mean": [0.0], "var": [-1.0], "count": 1.0}}, r"returns.var.0: Input should be greater"),
-        ({"returns": {"mean": [0.0], "var": [1.0], "count": 0.0}}, "returns.count: Input should be greater"),
-        ({"returns": {"mean": [0.0, 0.0], "var": [1.0], "count": 1.0}}, "cannot reshape"),
-        ({"action_space": {"type": "Text"}}, "vec_normalize.json is not as"),
+        (returns(var=[-1.0]), r"returns.var.0: Input should be greater"),
+        (returns(count=0.0), "returns.count: Input should be greater"),
+        (returns(mean=[0.0, 0.0]), "cannot reshape"),
+        ({"action_space": {"type": "Text"}}, NOT_AS),
     ],
 )
 def test_statistics_that_were_changed(tmp_path, changes, message):
-    path = tmp_path / "vec_normalize.json"
-    path.write_text(json.dumps(json.loads(statistics_to_json(statistics_of(VECTOR))) | changes))
+    path, sound = tmp_path / "vec_normalize.json", json.loads(statistics_to_json(statistics_of(VECTOR)))
+    path.write_text(changes if isinstance(changes, str) else json.dumps(sound | changes))
     with pytest.raises(ValueError, match=message):
         statistics_from_json(path)
 

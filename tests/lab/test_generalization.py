@@ -23,8 +23,7 @@ from sb3_mdpo.callbacks import BudgetCallback, GeneralizationEvalCallback
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab import evaluate_generalization, normalized_score, open_trained
-from sb3_mdpo.lab.generalization.evaluation import ObservationSample, kl_from_peers
-from sb3_mdpo.lab.generalization.policies import members_of
+from sb3_mdpo.lab.generalization.evaluation import ObservationSample, kl_from_peers, members_of
 from sb3_mdpo.lab.generalization.results import COLUMNS, LevelsResult, PolicyResult, read_table
 from sb3_mdpo.lab.generalization.scores import score_range
 from sb3_mdpo.utils.random_state import undisturbed

@@ -18,8 +18,15 @@ from sb3_mdpo.envs.procgen_options import GAMES
 from sb3_mdpo.lab.perturbations import images as colors
 from sb3_mdpo.lab.perturbations import renderings
 from sb3_mdpo.lab.perturbations.images import STRENGTHS, convolve, image_perturbations, random_filters
-from sb3_mdpo.lab.perturbations.procgen_state import read_state
-from sb3_mdpo.lab.perturbations.renderings import BACKGROUNDS, RENDERINGS, draw_states, render, why_not, with_background
+from sb3_mdpo.lab.perturbations.renderings import (
+    BACKGROUNDS,
+    RENDERINGS,
+    draw_states,
+    read_state,
+    render,
+    why_not,
+    with_background,
+)
 
 BLACK_BACKGROUND, MONOCHROME = {"use_backgrounds": False}, {"use_monochrome_assets": True}
 

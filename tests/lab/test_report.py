@@ -14,8 +14,7 @@ from PIL import Image
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.lab.report.data import read_report_data
 from sb3_mdpo.lab.report.method_style import COLORS, method_styles
-from sb3_mdpo.lab.report.page import make_page
-from sb3_mdpo.lab.report.sections import SECTIONS
+from sb3_mdpo.lab.report.page import SECTIONS, make_page
 from sb3_mdpo.lab.statistics.aggregates import aggregate_scores, probability_of_improvement
 from sb3_mdpo.lab.statistics.scores import final_scores, score_matrices
 from tests.support import tiny_studies

@@ -23,9 +23,15 @@ from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab import state_sampling
 from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
 from sb3_mdpo.lab.perturbations.images import image_perturbations
-from sb3_mdpo.lab.representation.analysis import analyse_features, named_policies
+from sb3_mdpo.lab.representation.analysis import (
+    UNCHANGED,
+    analyse_features,
+    collect_observations,
+    features_of,
+    features_of_versions,
+    named_policies,
+)
 from sb3_mdpo.lab.representation.embedding import draw_embeddings, embed
-from sb3_mdpo.lab.representation.features import UNCHANGED, collect_observations, features_of, features_of_versions
 from sb3_mdpo.lab.representation.measures import distance_ratio, effective_rank, is_constant, linear_cka
 from sb3_mdpo.lab.representation.results import FeatureAnalysis, PolicyFeatures
 from sb3_mdpo.lab.representation.saliency import draw_saliency, saliency_of

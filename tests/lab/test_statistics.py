@@ -8,15 +8,22 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rliable import metrics
 
-from sb3_mdpo.lab.generalization.scores import paper_return, paper_returns
+from sb3_mdpo.lab import paper_returns
+from sb3_mdpo.lab.generalization.scores import paper_return
 from sb3_mdpo.lab.statistics import aggregates
-from sb3_mdpo.lab.statistics.aggregates import aggregate_scores, performance_profiles, probability_of_improvement
-from sb3_mdpo.lab.statistics.curves import iqm_per_step, learning_curves, sample_efficiency
+from sb3_mdpo.lab.statistics.aggregates import (
+    aggregate_scores,
+    iqm_per_step,
+    performance_profiles,
+    probability_of_improvement,
+    sample_efficiency,
+)
 from sb3_mdpo.lab.statistics.results import check_results, read_results, task_name
 from sb3_mdpo.lab.statistics.scores import (
     ScoreMatrices,
     common_seeds,
     final_scores,
+    learning_curves,
     score_column,
     score_matrices,
     task_table,

@@ -61,7 +61,7 @@ CHANGES = {
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_change_what_they_say_and_nothing_else(method):
     before = dict(BASE)
-    adapted = METHODS[method].adapt(before)
+    adapted = METHODS[method](before)
     if "policy_kwargs" in adapted:
         adapted["policy_kwargs"] = ast.literal_eval(adapted["policy_kwargs"])
     assert adapted == BASE | CHANGES[method]
@@ -72,7 +72,7 @@ def test_methods_change_what_they_say_and_nothing_else(method):
 @pytest.mark.parametrize("method", ["ppo", "ppo_l2", "ppo_dropout"])
 def test_baselines_are_those_of_the_zoos_files(method, env_id):
     """Two ways to the same settings: made from mdpo.yml, and written down in the baseline's own file."""
-    made = METHODS[method].adapt(entry("mdpo.yml", env_id))
+    made = METHODS[method](entry("mdpo.yml", env_id))
     written = entry(f"{method}.yml", env_id)
     assert written.pop("policy") == f"sb3_mdpo.common.policies.{made.pop('policy')}"
     assert eval(made.pop("policy_kwargs", "{}")) == eval(written.pop("policy_kwargs", "{}"))
@@ -84,21 +84,21 @@ def test_baselines_are_those_of_the_zoos_files(method, env_id):
 
 def test_three_policies_share_environments_and_steps():
     base = BASE | {"n_policies": 3}
-    assert METHODS["ppo"].adapt(base) == base | {"n_envs": 4, "n_timesteps": 400, "n_policies": 1}
-    assert METHODS["mdpo_half"].adapt(base) == base | {"n_timesteps": 400}
+    assert METHODS["ppo"](base) == base | {"n_envs": 4, "n_timesteps": 400, "n_policies": 1}
+    assert METHODS["mdpo_half"](base) == base | {"n_timesteps": 400}
 
 
 def test_what_the_file_says_of_the_network_stays():
     extractor, optimizer = "features_extractor_kwargs=dict(channels=(4, 8))", "optimizer_kwargs={'eps': 1e-8}"
     base = BASE | {"policy_kwargs": f"dict(activation_fn=nn.GELU, {extractor}, {optimizer})"}
-    wide = read_policy_kwargs(METHODS["ppo_2x_width"].adapt(base)["policy_kwargs"])
+    wide = read_policy_kwargs(METHODS["ppo_2x_width"](base)["policy_kwargs"])
     assert wide["features_extractor_kwargs"] == {"channels": [8, 16], "features_dim": 512}
     assert wide["optimizer_kwargs"] == {"eps": 1e-8}
     assert wide["activation_fn"] == Expression("nn.GELU")
-    l2 = METHODS["ppo_l2"].adapt(base)["policy_kwargs"]
+    l2 = METHODS["ppo_l2"](base)["policy_kwargs"]
     assert "nn.GELU" in l2
     assert "{'eps': 1e-08, 'weight_decay': 0.0001}" in l2
-    sgd = METHODS["ppo_l2"].adapt(BASE | {"policy_kwargs": "dict(optimizer_class=th.optim.SGD)"})["policy_kwargs"]
+    sgd = METHODS["ppo_l2"](BASE | {"policy_kwargs": "dict(optimizer_class=th.optim.SGD)"})["policy_kwargs"]
     assert read_policy_kwargs(sgd)["optimizer_kwargs"] == {"weight_decay": 1e-4}  # SGD has no eps
 
 
@@ -131,7 +131,7 @@ def test_mdpo_takes_what_methods_give(method):
 )
 def test_networks_that_a_method_cannot_change_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        METHODS["ppo_2x_width"].adapt(BASE | changes)
+        METHODS["ppo_2x_width"](BASE | changes)
 
 
 numbers = st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

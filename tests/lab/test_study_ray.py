@@ -13,8 +13,7 @@ from ray.cluster_utils import Cluster
 
 from sb3_mdpo.lab.study.checkpoint_sync import CheckpointSync
 from sb3_mdpo.lab.study.config import Resources, parse_study
-from sb3_mdpo.lab.study.ray_engine import _check_resources
-from sb3_mdpo.lab.study.remote_run import pack, unpack
+from sb3_mdpo.lab.study.ray_engine import _check_resources, pack, unpack
 from tests.support import tiny_studies
 from tests.support.studies import ROOT, interrupted_study, results, study_command, wait_until
 from tests.support.tiny_studies import GRID, TINY

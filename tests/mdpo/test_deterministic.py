@@ -7,58 +7,34 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_mdpo import MDPO
 from tests.support.envs import maker
 from tests.support.helpers import assert_same_parameters, both
-
-TINY: dict[str, Any] = {
-    "n_steps": 16,
-    "batch_size": 16,
-    "n_epochs": 2,
-    "device": "cpu",
-    "policy_kwargs": {"net_arch": [8]},
-}
-N_ENVS = 4
+from tests.support.training import N_ENVS, ROLLOUT, EachStep, cartpole, small, small_silent
 
 DICT = spaces.Dict({"image": spaces.Box(0, 255, (36, 36, 1), np.uint8), "vector": spaces.Box(-1, 1, (2,))})
 
 
-def dictionaries() -> VecEnv:
-    return DummyVecEnv([maker(DICT, spaces.Discrete(2))] * N_ENVS)
-
-
-class Actions(BaseCallback):
-    def __init__(self) -> None:
-        super().__init__()
-        self.actions: list[np.ndarray] = []
-        self.observations: list[Any] = []
-        self.rewards: list[np.ndarray] = []
-
-    def _on_step(self) -> bool:
-        self.actions.append(self.locals["actions"].reshape(N_ENVS, -1).copy())
-        self.observations.append(self.locals["new_obs"])
-        self.rewards.append(self.locals["rewards"].copy())
-        return True
-
-
-def run(algorithm, policy: str, env: str, seed: int | None, **kwargs: Any) -> tuple[PPO | MDPO, Actions]:
-    vec_env = dictionaries() if env == "dict" else make_vec_env(env, n_envs=N_ENVS)
-    if policy == "MultiInputPolicy":
+def run(algorithm, policy: str, env: str, seed: int | None, **kwargs: Any) -> tuple[PPO | MDPO, EachStep]:
+    if env == "dict":
+        vec_env = DummyVecEnv([maker(DICT, spaces.Discrete(2))] * N_ENVS)
         kwargs["policy_kwargs"] = {"features_extractor_kwargs": {"cnn_output_dim": 8}}
-    model = algorithm(policy, vec_env, seed=seed, **TINY | kwargs)
-    model.set_logger(Logger(None, []))
-    callback = Actions()
-    model.learn(3 * 16 * N_ENVS, callback=callback, log_interval=1000)
+    else:
+        vec_env = make_vec_env(env, n_envs=N_ENVS)
+    model, callback = small_silent(algorithm, vec_env, policy, n_epochs=2, seed=seed, **kwargs), EachStep()
+    model.learn(3 * ROLLOUT, callback=callback, log_interval=1000)
     return model, callback
 
 
+def column(callback: EachStep, name: str) -> np.ndarray:
+    return np.stack([step[name] for step in callback.steps])
+
+
 def predictions(model: PPO | MDPO) -> list[np.ndarray]:
-    """:return: sampled actions, on the model's own environments"""
+    """Sampled actions, on the model's own environments."""
     env = model.get_env()
     obs = env.reset()
     actions = []
@@ -95,8 +71,8 @@ def test_one_seed_gives_one_run_and_another_seed_another(algorithm, policy, env,
     (first, its), (second, others) = runs
     # They would differ if one of the runs had drawn more random numbers
     np.testing.assert_array_equal(*samples)
-    np.testing.assert_array_equal(its.actions, others.actions)
-    np.testing.assert_array_equal(its.rewards, others.rewards)
+    for name in ("actions", "rewards"):
+        np.testing.assert_array_equal(column(its, name), column(others, name))
     assert_same_parameters(second.policy, first.policy)
     logs = [
         {key: value for key, value in model.logger.name_to_value.items() if not key.startswith("time/")}
@@ -105,7 +81,7 @@ def test_one_seed_gives_one_run_and_another_seed_another(algorithm, policy, env,
     assert "train/value_loss" in logs[0]
     np.testing.assert_equal(logs[1], logs[0])
     third, another = run(algorithm, policy, env, 4, **kwargs)
-    assert not np.array_equal(its.actions, another.actions)
+    assert not np.array_equal(column(its, "actions"), column(another, "actions"))
     with pytest.raises(AssertionError):
         assert_same_parameters(third.policy, first.policy)
 
@@ -113,14 +89,14 @@ def test_one_seed_gives_one_run_and_another_seed_another(algorithm, policy, env,
 @both
 def test_without_a_seed_runs_differ(algorithm):
     (_, its), (_, others) = (run(algorithm, "MlpPolicy", "Pendulum-v1", None) for _ in range(2))
-    assert not np.array_equal(its.actions, others.actions)
+    assert not np.array_equal(column(its, "actions"), column(others, "actions"))
 
 
 @pytest.mark.parametrize("who", [0, 1, "ensemble"])
 @KINDS
 def test_deterministic_predictions_draw_nothing(who, policy, env, kwargs):
     model, callback = run(MDPO, policy, env, 3, predict_with=who, **kwargs)
-    obs = callback.observations[-1]
+    obs = callback.steps[-1]["new_obs"]
     states = th.get_rng_state(), np.random.get_state()[1].tolist()
     first, second = (model.predict(obs, deterministic=True)[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -146,14 +122,14 @@ def test_training_can_be_repeated_from_a_saved_model(algorithm, tmp_path):
     model.save(tmp_path / "model")
     continued = []
     for _ in range(2):
-        loaded = algorithm.load(tmp_path / "model", env=make_vec_env("CartPole-v1", n_envs=N_ENVS))
+        loaded = algorithm.load(tmp_path / "model", env=cartpole())
         loaded.set_random_seed(5)
         continued.append(loaded.learn(64, reset_num_timesteps=False))
     assert_same_parameters(*(one.policy for one in continued))
 
 
 def first_episodes(env: VecEnv) -> list[np.ndarray]:
-    """:return: the observations of the first steps of every environment under one and the same action"""
+    """The observations of the first steps of every environment under one and the same action."""
     observations = [env.reset()]
     for _ in range(5):
         obs, *_ = env.step(np.zeros((env.num_envs, 1), dtype=np.float32))
@@ -168,7 +144,7 @@ def test_no_two_environments_see_the_same_episode(n_policies, given):
 
     def build(seed: int) -> MDPO:
         env = "Pendulum-v1" if given == "id" else make_vec_env("Pendulum-v1", n_envs=2 * n_policies)
-        return MDPO("MlpPolicy", env, n_policies=n_policies, seed=seed, **TINY)
+        return small(MDPO, env, n_policies=n_policies, seed=seed)
 
     episodes, again, other = (first_episodes(build(seed).get_env()) for seed in (7, 7, 8))
     n_envs = len(episodes)
@@ -176,13 +152,7 @@ def test_no_two_environments_see_the_same_episode(n_policies, given):
     for i in range(n_envs):
         np.testing.assert_array_equal(episodes[i], again[i])
         assert not any(np.array_equal(episodes[i], episodes[j]) for j in range(i))
-    ppo = PPO("MlpPolicy", make_vec_env("Pendulum-v1", n_envs=n_envs), seed=7, **TINY)
+    ppo = small(PPO, make_vec_env("Pendulum-v1", n_envs=n_envs), seed=7)
     np.testing.assert_array_equal(episodes, first_episodes(ppo.get_env()))
     # Seeds next to each other give the same episodes, one environment further
     np.testing.assert_array_equal(other[:-1], episodes[1:])
-
-
-def test_members_collect_different_episodes_with_one_seed():
-    _, callback = run(MDPO, "MlpPolicy", "Pendulum-v1", 3)
-    observations = np.stack(callback.observations)
-    assert all(not np.array_equal(observations[:, i], observations[:, j]) for i in range(N_ENVS) for j in range(i))

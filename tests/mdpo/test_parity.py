@@ -24,10 +24,14 @@ from tests.support.helpers import silent_logger
 RECORD = json.loads((Path(__file__).parents[1] / "data" / "mdpo_update.json").read_text())
 N = RECORD["n"]
 FIRST_EPOCH = slice(0, RECORD["minibatches"])
-# Their name of a parameter -> the end of ours
-NAMES = {f"stage{i}.{layer}": f"cnn.{i}.{layer}" for i in range(3) for layer in ("conv",)} | {
-    f"stage{i}.res{j}.conv{k}": f"cnn.{i}.res{j}.conv{k}" for i in range(3) for j in range(2) for k in range(2)
-}
+# Ours, theirs, and the factor of ours
+LOSSES = [
+    ("policy_gradient_loss", "policy_loss", 1.0),
+    ("value_loss", "value_loss", 0.5),
+    ("entropy_loss", "entropy", -1.0),
+    ("distill_kl", "kl_divergence", 1.0),
+]
+members = pytest.mark.parametrize("k", [0, 1])
 
 
 def their_names() -> Iterator[str]:
@@ -40,7 +44,7 @@ def their_names() -> Iterator[str]:
 def our_name(theirs: str) -> str:
     if theirs in ("action_net", "value_net"):
         return theirs
-    return "features_extractor." + ("linear.0" if theirs == "linear" else NAMES[theirs])
+    return "features_extractor." + ("linear.0" if theirs == "linear" else theirs.replace("stage", "cnn."))
 
 
 def named_parameters(model: MDPO, k: int) -> dict[str, th.nn.Parameter]:
@@ -107,7 +111,6 @@ def statistics(values: th.Tensor, changes: th.Tensor) -> list[float]:
 
 @pytest.fixture(scope="module")
 def update() -> dict:
-    """Run the update once and keep what it did."""
     return what_happens_in(rebuild())
 
 
@@ -116,10 +119,6 @@ def what_happens_in(model: MDPO) -> dict:
     before = [{name: p.detach().clone() for name, p in named_parameters(model, k).items()} for k in range(2)]
     histories: list[UpdateHistory] = []
     first_gradients: list[dict[str, th.Tensor]] = []
-
-    def remember_history(history: UpdateHistory, settings: object) -> None:
-        histories.append(history)
-
     step = model.policy.optimizer.step
 
     def remember_gradients() -> None:
@@ -130,7 +129,7 @@ def what_happens_in(model: MDPO) -> dict:
     permutations = iter(RECORD["permutations"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(np.random, "permutation", lambda n: np.array(next(permutations)))
-        patch.setattr(model, "_log_update", remember_history)
+        patch.setattr(model, "_log_update", lambda history, settings: histories.append(history))
         patch.setattr(model.policy.optimizer, "step", remember_gradients)
         model.train()
     after = [
@@ -146,16 +145,8 @@ def what_happens_in(model: MDPO) -> dict:
 RTOL_OF_GRAD_NORM = np.array([1e-4, 1e-3, 1e-2, 1e-2, *[0.15] * 4])
 
 
-@pytest.mark.parametrize("k", [0, 1])
-@pytest.mark.parametrize(
-    ("ours", "theirs", "factor"),
-    [
-        ("policy_gradient_loss", "policy_loss", 1.0),
-        ("value_loss", "value_loss", 0.5),
-        ("entropy_loss", "entropy", -1.0),
-        ("distill_kl", "kl_divergence", 1.0),
-    ],
-)
+@members
+@pytest.mark.parametrize(("ours", "theirs", "factor"), LOSSES)
 def test_every_minibatch_has_the_recorded_losses(update, k, ours, theirs, factor):
     expected = RECORD["per_minibatch"][str(k)][theirs]
     actual = factor * update["metrics"][:, k, METRICS.index(ours)]
@@ -164,14 +155,14 @@ def test_every_minibatch_has_the_recorded_losses(update, k, ours, theirs, factor
     np.testing.assert_allclose(actual, expected, rtol=5e-3, atol=5e-3)
 
 
-@pytest.mark.parametrize("k", [0, 1])
+@members
 def test_every_minibatch_has_the_recorded_gradient_norm_before_clipping(update, k):
     expected = np.array(RECORD["grad_norm_before_clip"][str(k)])
     actual = update["metrics"][:, k, METRICS.index("grad_norm")]
     assert np.all(np.abs(actual - expected) <= RTOL_OF_GRAD_NORM * expected), actual / expected - 1
 
 
-@pytest.mark.parametrize("k", [0, 1])
+@members
 def test_first_minibatch_has_the_recorded_clipped_gradients(update, k):
     expected = RECORD["first_minibatch_clipped_grad"][str(k)]
     actual = {name: statistics(gradient, gradient) for name, gradient in update["gradients"][k].items()}
@@ -183,7 +174,7 @@ def test_first_minibatch_has_the_recorded_clipped_gradients(update, k):
         np.testing.assert_allclose(first, expected[name][2], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("k", [0, 1])
+@members
 def test_update_changes_every_parameter_as_recorded(update, k):
     expected = RECORD["after_update"][str(k)]
     assert update["after"][k].keys() == expected.keys()
@@ -207,18 +198,12 @@ def faster(request) -> tuple[str, dict]:
 BOUNDS = {"chunk_size": (1e-5, 1e-4, 1e-3), "precision": (5e-3, 1e-2, 0.2)}
 
 
-@pytest.mark.parametrize("k", [0, 1])
+@members
 def test_faster_paths_stay_close_to_the_record(faster, update, k):
     """The first minibatch, before rounding can change where the others start."""
     name, other = faster
     loss_bound, norm_bound, gradient_bound = BOUNDS[name]
-    losses = {
-        "policy_loss": ("policy_gradient_loss", 1.0),
-        "value_loss": ("value_loss", 0.5),
-        "entropy": ("entropy_loss", -1.0),
-        "kl_divergence": ("distill_kl", 1.0),
-    }
-    for theirs, (ours, factor) in losses.items():
+    for ours, theirs, factor in LOSSES:
         actual = factor * other["metrics"][0, k, METRICS.index(ours)]
         expected = RECORD["per_minibatch"][str(k)][theirs][0]
         assert actual == pytest.approx(expected, rel=loss_bound, abs=loss_bound), theirs

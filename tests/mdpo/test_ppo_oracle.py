@@ -1,12 +1,14 @@
 """SB3's PPO as an oracle: with one member exactly, with two that do not distill up to a factor of two."""
 
+from typing import Any
+
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.logger import Logger
 
 from sb3_mdpo import MDPO
 from tests.support.envs import BrightSideEnv
@@ -15,17 +17,20 @@ from tests.support.helpers import assert_same_parameters, collect, seeded, silen
 SETTINGS = {"n_steps": 64, "batch_size": 48, "n_epochs": 3, "seed": 3, "device": "cpu", "learning_rate": 1e-3}
 
 
-def logged(model: PPO | MDPO) -> dict[str, float]:
-    return {key: float(value) for key, value in model.logger.name_to_value.items() if key.startswith("train/")}
+def ppo_and_one_policy(env_id: str | type[gym.Env], n_envs: int, steps: int, **kwargs: Any) -> tuple[PPO, MDPO]:
+    """PPO and MDPO with one policy after the same training."""
+    policy = "MlpPolicy" if isinstance(env_id, str) else "CnnPolicy"
+    models = []
+    for algorithm, extra in ((PPO, {}), (MDPO, {"n_policies": 1})):
+        model = algorithm(policy, make_vec_env(env_id, n_envs=n_envs), **SETTINGS | kwargs, **extra)
+        model.set_logger(silent_logger())
+        models.append(model.learn(steps, log_interval=100))
+    return tuple(models)
 
 
 def test_one_policy_is_ppo_bit_for_bit_on_cartpole():
     # 256 samples in minibatches of 48: the last one is shorter
-    models = [
-        algorithm("MlpPolicy", make_vec_env("CartPole-v1", n_envs=4), **SETTINGS, **extra).learn(4 * 256)
-        for algorithm, extra in ((PPO, {}), (MDPO, {"n_policies": 1}))
-    ]
-    ppo, mdpo = models
+    ppo, mdpo = ppo_and_one_policy("CartPole-v1", 4, 4 * 256)
     assert mdpo.num_timesteps == ppo.num_timesteps
     assert mdpo._n_updates == ppo._n_updates
     assert_same_parameters(mdpo.policy.members[0], ppo.policy)
@@ -33,13 +38,11 @@ def test_one_policy_is_ppo_bit_for_bit_on_cartpole():
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
 def test_one_policy_logs_what_ppo_logs(env_id):
-    models = []
-    for algorithm, extra in ((PPO, {}), (MDPO, {"n_policies": 1})):
-        model = algorithm("MlpPolicy", make_vec_env(env_id, n_envs=4), **SETTINGS, **extra)
-        model.set_logger(Logger(None, []))
-        model.learn(2 * 256, log_interval=100)
-        models.append(model)
-    ppo, mdpo = map(logged, models)
+    models = ppo_and_one_policy(env_id, 4, 2 * 256)
+    ppo, mdpo = (
+        {key: float(value) for key, value in model.logger.name_to_value.items() if key.startswith("train/")}
+        for model in models
+    )
     assert ppo.keys() - mdpo.keys() == set()
     for key, value in ppo.items():
         assert mdpo[key] == pytest.approx(value, rel=1e-4, abs=1e-7), key
@@ -48,36 +51,20 @@ def test_one_policy_logs_what_ppo_logs(env_id):
 @pytest.mark.parametrize("target_kl", [0.001, 0.0])
 def test_one_policy_is_ppo_with_target_kl(target_kl):
     """PPO's rule stops the whole update; with one member it is ours."""
-    models = [
-        algorithm("MlpPolicy", make_vec_env("CartPole-v1", n_envs=4), **SETTINGS, target_kl=target_kl, **extra).learn(
-            3 * 256
-        )
-        for algorithm, extra in ((PPO, {}), (MDPO, {"n_policies": 1}))
-    ]
-    ppo, mdpo = models
+    ppo, mdpo = ppo_and_one_policy("CartPole-v1", 4, 3 * 256, target_kl=target_kl)
     assert mdpo._n_updates == ppo._n_updates < 9
     assert_same_parameters(mdpo.policy.members[0], ppo.policy)
 
 
-@pytest.mark.parametrize("env_id", ["Pendulum-v1"])
-def test_one_policy_is_ppo_with_continuous_actions(env_id):
+def test_one_policy_is_ppo_with_continuous_actions():
     # Pendulum's episodes all end at its time limit of 200 steps: bootstrapping is covered as well
-    settings = SETTINGS | {"n_steps": 128}
-    models = [
-        algorithm("MlpPolicy", make_vec_env(env_id, n_envs=4), **settings, **extra).learn(3 * 512)
-        for algorithm, extra in ((PPO, {}), (MDPO, {"n_policies": 1}))
-    ]
+    ppo, mdpo = ppo_and_one_policy("Pendulum-v1", 4, 3 * 512, n_steps=128)
     # To rounding only: the terminal observations go through the network in one batch here
-    assert_same_parameters(models[1].policy.members[0], models[0].policy, rtol=1e-3, atol=1e-4)
+    assert_same_parameters(mdpo.policy.members[0], ppo.policy, rtol=1e-3, atol=1e-4)
 
 
 def test_one_policy_is_ppo_on_images_to_rounding():
-    settings = SETTINGS | {"learning_rate": 1e-4}
-    models = [
-        algorithm("CnnPolicy", make_vec_env(BrightSideEnv, n_envs=2), **settings, **extra).learn(3 * 128)
-        for algorithm, extra in ((PPO, {}), (MDPO, {"n_policies": 1}))
-    ]
-    ppo, mdpo = models
+    ppo, mdpo = ppo_and_one_policy(BrightSideEnv, 2, 3 * 128, learning_rate=1e-4)
     # Convolutions round differently in our memory layout; 27 steps of Adam can move a weight by 27e-4
     assert_same_parameters(mdpo.policy.members[0], ppo.policy, rtol=1e-3, atol=1e-4)
 

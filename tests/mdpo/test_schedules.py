@@ -9,40 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rl_zoo3.exp_manager import ExperimentManager
 from stable_baselines3 import PPO
-from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.zoo.hyperparams import distill_coef_schedule
-from tests.support.helpers import silent_logger
-
-TINY = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 0}
+from tests.support.training import small, small_silent
 
 
-class Recorder(Logger):
-    """Keeps what is logged at every update."""
-
-    def __init__(self) -> None:
-        super().__init__(None, [])
-        self.rows: list[dict[str, float]] = []
-
-    def dump(self, step: int = 0) -> None:
-        self.rows.append(dict(self.name_to_value))
-
-
-def logged(algorithm, **kwargs) -> dict[str, list[float]]:
-    """The scheduled values of four updates, as the logs have them."""
-    model = algorithm("MlpPolicy", "CartPole-v1", **TINY, **kwargs)
-    recorder = Recorder()
-    model.set_logger(recorder)
-    # n_envs differs between the algorithms, the progress at each update does not
+def recorded(algorithm: type[PPO] | type[MDPO] = MDPO, **kwargs) -> list[dict[str, float]]:
+    """What four updates log. n_envs differs between the algorithms, the progress at each update does not."""
+    model, rows = small_silent(algorithm, "CartPole-v1", **kwargs), []
+    model.logger.dump = lambda step=0: rows.append(dict(model.logger.name_to_value))
     model.learn(4 * 16 * model.n_envs)
-    names = ("learning_rate", "clip_range", "clip_range_vf", "distill_coef")
-    return {
-        name: [row[f"train/{name}"] for row in recorder.rows[1:]]
-        for name in names
-        if f"train/{name}" in recorder.rows[1]
-    }
+    return rows[1:]
 
 
 def test_learning_rate_and_clip_ranges_follow_the_schedule_as_ppos_do():
@@ -51,51 +30,44 @@ def test_learning_rate_and_clip_ranges_follow_the_schedule_as_ppos_do():
         "clip_range": lambda progress_remaining: 0.3 * progress_remaining + 0.1,
         "clip_range_vf": LinearSchedule(0.2, 0.1, 1.0),
     }
-    ppo, mdpo = (logged(algorithm, **schedules) for algorithm in (PPO, MDPO))
-    assert ppo == {name: mdpo[name] for name in ppo}
+    ppo, mdpo = (
+        {name: [row[f"train/{name}"] for row in recorded(algorithm, **schedules)] for name in schedules}
+        for algorithm in (PPO, MDPO)
+    )
+    assert ppo == mdpo
     assert ppo["learning_rate"] == pytest.approx([0.00055, 1e-4, 1e-4])
     assert ppo["clip_range"] == pytest.approx([0.325, 0.25, 0.175])
 
 
 def test_the_optimizer_has_the_scheduled_rate():
-    model = MDPO("MlpPolicy", "CartPole-v1", learning_rate=LinearSchedule(1e-3, 0, 1), **TINY)
+    model = small(env="CartPole-v1", learning_rate=LinearSchedule(1e-3, 0, 1))
     assert {group["lr"] for group in model.policy.optimizer.param_groups} == {1e-3}
     model.learn(2 * 32)
     assert {group["lr"] for group in model.policy.optimizer.param_groups} == {0.0}
 
 
 def test_distill_coef_warms_up_with_sb3s_linear_schedule():
-    assert logged(MDPO, distill_coef=LinearSchedule(0.0, 2.0, 0.5))["distill_coef"] == pytest.approx([1.0, 2.0, 2.0])
+    rows = recorded(distill_coef=LinearSchedule(0.0, 2.0, 0.5))
+    assert [row["train/distill_coef"] for row in rows] == pytest.approx([1.0, 2.0, 2.0])
 
 
 def test_distill_coef_weighs_the_loss_at_every_update():
     """The loss is that of the parts logged, with the weight of that update."""
-    model = MDPO(
-        "MlpPolicy",
-        "CartPole-v1",
-        distill_coef=lambda remaining: 30 * remaining,
-        n_steps=16,
-        batch_size=16,
-        n_epochs=1,
-        seed=0,
-    )
-    recorder = Recorder()
-    model.set_logger(recorder)
-    model.learn(4 * 32)
-    for row, weight in zip(recorder.rows[1:], (22.5, 15, 7.5), strict=True):
+    rows = recorded(distill_coef=lambda remaining: 30 * remaining, policy_kwargs={})
+    for row, weight in zip(rows, (22.5, 15, 7.5), strict=True):
         parts = row["policy_0/policy_gradient_loss"] + 0.5 * row["policy_0/value_loss"]
         assert row["policy_0/loss"] == pytest.approx(parts + weight * row["policy_0/distill_kl"], rel=1e-4)
 
 
 def test_a_line_to_zero_stays_there_when_the_last_rollout_goes_beyond_the_total():
-    model = MDPO("MlpPolicy", "CartPole-v1", distill_coef=distill_coef_schedule("lin_1.0"), **TINY).learn(2 * 32 - 10)
-    assert model._current_progress_remaining < 0
+    model = small(env="CartPole-v1", distill_coef=distill_coef_schedule("lin_1.0")).learn(2 * 32 - 10)
+    assert model.num_timesteps > 54
+    assert model._current_progress_remaining == 0
     assert model.logger.name_to_value["train/distill_coef"] == 0.0
 
 
 def test_continued_training_starts_the_schedule_anew_unless_told_otherwise():
-    model = MDPO("MlpPolicy", "CartPole-v1", distill_coef=LinearSchedule(1.0, 0.0, 1.0), **TINY).learn(2 * 32)
-    model.set_logger(silent_logger())
+    model = small_silent(env="CartPole-v1", distill_coef=LinearSchedule(1.0, 0.0, 1.0)).learn(2 * 32)
     model.learn(2 * 32, reset_num_timesteps=False, log_interval=100)
     # 128 of 128 steps
     assert model.logger.name_to_value["train/distill_coef"] == 0.0
@@ -104,7 +76,7 @@ def test_continued_training_starts_the_schedule_anew_unless_told_otherwise():
 
 @pytest.mark.parametrize("value", [-0.5, float("nan")])
 def test_a_schedule_that_turns_negative_is_stopped(value):
-    model = MDPO("MlpPolicy", "CartPole-v1", distill_coef=lambda _: value, **TINY)
+    model = small(env="CartPole-v1", distill_coef=lambda _: value)
     with pytest.raises(ValueError, match=f"schedule of distill_coef gave {value} at progress_remaining=0.0"):
         model.learn(32)
 

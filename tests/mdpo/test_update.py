@@ -1,27 +1,38 @@
 """The joint update: who gets which gradient, clipping, target_kl, synchronisation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch.overrides import TorchFunctionMode
 
 from sb3_mdpo import MDPO
+from sb3_mdpo.common.buffers import of_member
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.update import METRICS, draw_peers, minibatch_step
 from tests.support.helpers import collect, parameters, silent_logger
+from tests.support.training import cartpole, small_silent
 
 SETTINGS = LossSettings(0.2, None, 0.01, 0.5, distill_coef=1.0, normalize_advantage=True)
 
 
 @pytest.fixture
 def model() -> MDPO:
-    model = MDPO("MlpPolicy", make_vec_env("CartPole-v1", n_envs=6), n_policies=3, n_steps=32, batch_size=32, seed=0)
+    model = MDPO("MlpPolicy", cartpole(6), n_policies=3, n_steps=32, batch_size=32, seed=0)
+    model.set_logger(silent_logger())
     collect(model)
     # Members that agree have no distillation gradient to look at
     for k, member in enumerate(model.policy.members):
         member.action_net.bias.data += th.tensor([1.0, -1.0]) * k
     return model
+
+
+def first_minibatch(model: MDPO) -> RolloutBufferSamples:
+    np.random.seed(0)
+    return next(iter(model.rollout_buffer.get(32)))
 
 
 def gradients(model: MDPO) -> list[dict[str, th.Tensor | None]]:
@@ -32,25 +43,22 @@ def gradients(model: MDPO) -> list[dict[str, th.Tensor | None]]:
 
 
 def step(model: MDPO, active: set[int], settings: LossSettings = SETTINGS, **kwargs) -> th.Tensor:
-    np.random.seed(0)
-    minibatch = next(iter(model.rollout_buffer.get(32)))
-    peers = draw_peers(model.n_policies, "all")
-    return minibatch_step(model.policy, minibatch, peers, settings, active, **{"max_grad_norm": 1e9} | kwargs)
+    kwargs = {"max_grad_norm": 1e9} | kwargs
+    return minibatch_step(model.policy, first_minibatch(model), draw_peers(3, "all"), settings, active, **kwargs)
 
 
 def test_gradient_is_that_of_the_mean_over_members(model):
     """Computed here in one graph, in the update member by member."""
+    start = parameters(model.policy)
     step(model, {0, 1, 2})
     actual = gradients(model)
 
-    reference = MDPO("MlpPolicy", model.get_env(), n_policies=3, n_steps=32, batch_size=32, seed=0)
-    for k, member in enumerate(reference.policy.members):
-        member.action_net.bias.data += th.tensor([1.0, -1.0]) * k
-    np.random.seed(0)
-    minibatch = next(iter(model.rollout_buffer.get(32)))
+    reference = MDPO("MlpPolicy", model.get_env(), n_policies=3)
+    reference.policy.load_state_dict(start)
     losses = []
+    minibatch = first_minibatch(model)
     for k, member in enumerate(reference.policy.members):
-        samples = minibatch[k]
+        samples = of_member(minibatch, k)
         logits = [m.action_net(m.mlp_extractor.forward_actor(samples.observations)) for m in reference.policy.members]
         log_probs = [th.log_softmax(logit, dim=1) for logit in logits]
         own = log_probs[k]
@@ -115,7 +123,6 @@ def test_a_member_that_has_stopped_is_not_even_moved_by_adams_momentum(model):
 
 
 def test_update_ends_when_all_members_have_stopped(model):
-    model.set_logger(silent_logger())
     model.target_kl = 1e-12
     for member in model.policy.members:
         member.action_net.bias.data += th.tensor([2.0, -2.0])
@@ -144,10 +151,8 @@ class HostReads(TorchFunctionMode):
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
 def test_train_reads_from_the_device_once(env_id):
-    model = MDPO("MlpPolicy", make_vec_env(env_id, n_envs=2), n_steps=32, batch_size=16, seed=0)
+    model = small_silent(env=make_vec_env(env_id, n_envs=2), n_steps=32, n_epochs=3)
     collect(model)
-    model.set_logger(silent_logger())
-    model.n_epochs = 3
     # Adam reads its step counters, which are on the host on any device
     model.policy.optimizer = th.optim.SGD(model.policy.parameters(), lr=1e-3)
     with HostReads() as reads:
@@ -158,14 +163,12 @@ def test_train_reads_from_the_device_once(env_id):
 def test_distributions_check_their_arguments_again_after_an_update(model, monkeypatch):
     # torch.compile, in another test, switches the checks off for the whole process
     monkeypatch.setattr(th.distributions.Distribution, "_validate_args", True)
-    model.set_logger(silent_logger())
     model.train()
     with pytest.raises(ValueError, match="Expected parameter logits"):
         th.distributions.Categorical(logits=th.tensor([float("nan")]))
 
 
 def test_without_distillation_no_gradient_crosses(model):
-    settings = LossSettings(0.2, None, 0.01, 0.5, distill_coef=0.0, normalize_advantage=True)
-    metrics = step(model, {0}, settings)
+    metrics = step(model, {0}, replace(SETTINGS, distill_coef=0.0))
     assert metrics[0, METRICS.index("distill_kl")] > 0.1  # measured nevertheless
     assert all(p.grad is None for p in model.policy.members[1].parameters())

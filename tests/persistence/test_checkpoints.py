@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import ale_py
 import gymnasium as gym
 import numpy as np
 import pytest
+import rl_zoo3.train
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
@@ -43,7 +45,7 @@ from sb3_mdpo.persistence.checkpoints.training import Training
 from sb3_mdpo.zoo.resume import command_line
 from tests.support.envs import BrightSideEnv, maker
 from tests.support.faults import events, tables
-from tests.support.helpers import TINY
+from tests.support.helpers import TINY, assert_same_parameters
 
 MakeEnv = Callable[[Path], VecEnv]
 pytestmark = pytest.mark.filterwarnings("error:.*not identically")
@@ -56,7 +58,7 @@ def copies_at_every_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Crash(Exception):
-    """What stands for the end of a process in these tests; tests/persistence/test_faults.py ends real ones."""
+    """Instead of the end of a process; tests/persistence/test_faults.py ends real ones."""
 
 
 class Crashing(BaseCallback):
@@ -70,46 +72,38 @@ class Crashing(BaseCallback):
         return True
 
 
+def registered(env_id: str, n_envs: int, seed: int) -> MakeEnv:
+    return lambda folder: make_vec_env(env_id, n_envs, seed=seed, monitor_dir=str(folder))
+
+
+def monitored(env: VecEnv, folder: Path) -> VecEnv:
+    return VecMonitor(env, str(folder / "all"))
+
+
 def cartpoles(folder: Path, n_envs: int = 4) -> VecEnv:
-    env = make_vec_env("CartPole-v1", n_envs, seed=3, monitor_dir=str(folder))
-    return VecNormalize(env)
+    return VecNormalize(registered("CartPole-v1", n_envs, 3)(folder))
 
 
 def images(folder: Path) -> VecEnv:
-    env = VecMonitor(DummyVecEnv([BrightSideEnv] * 4), str(folder / "all"))
+    env = DummyVecEnv([BrightSideEnv] * 4)
     env.seed(1)
-    return VecFrameStack(env, 2, channels_order="first")
+    return VecFrameStack(monitored(env, folder), 2, channels_order="first")
 
 
 def dicts(folder: Path) -> VecEnv:
-    space = spaces.Dict(
-        {"picture": spaces.Box(0, 255, (36, 36, 3), np.uint8), "vector": spaces.Box(-1, 1, (2,), np.float32)}
-    )
+    picture, vector = spaces.Box(0, 255, (36, 36, 3), np.uint8), spaces.Box(-1, 1, (2,), np.float32)
+    space = spaces.Dict({"picture": picture, "vector": vector})
     env = DummyVecEnv([maker(space, spaces.MultiDiscrete([2, 3]))] * 4)
     env.seed(2)
-    return VecTransposeImage(VecMonitor(env, str(folder / "all")))
+    return VecTransposeImage(monitored(env, folder))
 
 
 def procgen(folder: Path) -> VecEnv:
-    return VecMonitor(
-        ProcgenVecEnv(4, "starpilot", num_levels=5, distribution_mode="easy", seed=6), str(folder / "all")
-    )
-
-
-def single_procgens(folder: Path) -> VecEnv:
-    return make_vec_env("procgen-starpilot-easy-v0", 4, seed=7, monitor_dir=str(folder))
+    return monitored(ProcgenVecEnv(4, "starpilot", num_levels=5, distribution_mode="easy", seed=6), folder)
 
 
 def grids(folder: Path) -> VecEnv:
-    return VecNormalize(VecMonitor(TexturedGridVecEnv(4, num_levels=10, seed=8), str(folder / "all")), norm_obs=False)
-
-
-def single_grids(folder: Path) -> VecEnv:
-    return make_vec_env("TexturedGrid-v0", 4, seed=9, monitor_dir=str(folder))
-
-
-def pendulums(folder: Path) -> VecEnv:
-    return make_vec_env("Pendulum-v1", 6, seed=10, monitor_dir=str(folder))
+    return VecNormalize(monitored(TexturedGridVecEnv(4, num_levels=10, seed=8), folder), norm_obs=False)
 
 
 def train(
@@ -120,7 +114,7 @@ def train(
     algorithm: type[MDPO | PPO] = MDPO,
     log_interval: int = 1,
     checkpoint: dict[str, Any] | None = None,
-    evaluate: bool = True,
+    eval_freq: int = 20,
     **kwargs: Any,
 ) -> Any:
     """The program that somebody runs, and after a crash runs again."""
@@ -128,29 +122,15 @@ def train(
     env = make_env(folder)
     model = algorithm(kwargs.pop("policy", "MlpPolicy"), env, **TINY | kwargs)
     model.set_logger(configure(str(folder), ["csv", "json", "log", "tensorboard"]))
-    callbacks: list[BaseCallback] = [
-        ResumableCheckpointCallback(
-            **{"save_path": folder / "checkpoints", "resume": True, "verbose": 0} | (checkpoint or {})
-        ),
-        Crashing(),
-        BudgetCallback(),
-        HParamCallback(),
-    ]
-    if evaluate:
+    settings = {"save_path": folder / "checkpoints", "resume": True, "verbose": 0} | (checkpoint or {})
+    callbacks = [ResumableCheckpointCallback(**settings), Crashing(), BudgetCallback(), HParamCallback()]
+    if eval_freq:
         norm_obs = isinstance(env, VecNormalize) and env.norm_obs
-        other_env = VecNormalize(make_env(folder.parent), norm_reward=False, norm_obs=norm_obs)
-        transposed = not is_vecenv_wrapped(env, VecTransposeImage) and is_vecenv_wrapped(model.env, VecTransposeImage)
-        callbacks.append(
-            EvalCallback(
-                VecTransposeImage(other_env) if transposed else other_env,
-                eval_freq=20,
-                n_eval_episodes=2,
-                log_path=str(folder),
-                verbose=0,
-                deterministic=False,
-                warn=False,
-            )
-        )
+        eval_env = VecNormalize(make_env(folder.parent), norm_reward=False, norm_obs=norm_obs)
+        if not is_vecenv_wrapped(env, VecTransposeImage) and is_vecenv_wrapped(model.env, VecTransposeImage):
+            eval_env = VecTransposeImage(eval_env)
+        options = {"log_path": str(folder), "deterministic": False, "verbose": 0, "warn": False}
+        callbacks.append(EvalCallback(eval_env, eval_freq=eval_freq, n_eval_episodes=2, **options))
     Crashing.at = crash_at
     try:
         model.learn(timesteps, callbacks, log_interval=log_interval)
@@ -162,44 +142,39 @@ def train(
     return model
 
 
-def state_dicts(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return dict(model.policy.state_dict()), model.policy.optimizer.state_dict()
-
-
 def assert_same_models(one: Any, other: Any) -> None:
-    th.testing.assert_close(state_dicts(one), state_dicts(other), rtol=0, atol=0)
+    assert_same_parameters(one.policy, other.policy)
+    optimizers = (model.policy.optimizer.state_dict() for model in (one, other))
+    th.testing.assert_close(*optimizers, rtol=0, atol=0)
     assert one.num_timesteps == other.num_timesteps
 
 
-def assert_same_trainings(one: Any, other: Any, one_folder: Path, other_folder: Path) -> None:
+def assert_same_trainings(one: Any, other: Any) -> None:
     assert_same_models(one, other)
-    assert tables(one_folder)
-    assert tables(one_folder) == tables(other_folder)
-    assert events(one_folder) == events(other_folder)
-    logs = [(folder / "log.txt").read_text().splitlines() for folder in (one_folder, other_folder)]
+    folder, other_folder = (Path(model.logger.get_dir()) for model in (one, other))
+    assert tables(folder)
+    assert tables(folder) == tables(other_folder)
+    assert events(folder) == events(other_folder)
+    logs = [(folder / "log.txt").read_text().splitlines() for folder in (folder, other_folder)]
     assert len(logs[0]) == len(logs[1])
 
 
+STRIDED: dict[str, Any] = {"policy": "StridedCnnPolicy", "policy_kwargs": {}}
+IMPALA = {"policy": "ImpalaCnnPolicy", "policy_kwargs": {"features_extractor_kwargs": {"channels": (4,)}}}
+DROPOUT = {"activation_fn": partial(th.nn.Dropout, 0.2), "net_arch": [8]}
 TRAININGS: dict[str, tuple[MakeEnv, dict[str, Any]]] = {
     "vectors": (cartpoles, {}),
     "three policies, dropout, random peers": (
         partial(cartpoles, n_envs=6),
-        {
-            "n_policies": 3,
-            "distill_mode": "random",
-            "policy_kwargs": {"activation_fn": partial(th.nn.Dropout, 0.2), "net_arch": [8]},
-        },
+        {"n_policies": 3, "distill_mode": "random", "policy_kwargs": DROPOUT},
     ),
-    "gSDE": (pendulums, {"use_sde": True, "sde_sample_freq": 5}),
+    "gSDE": (registered("Pendulum-v1", 6, 10), {"use_sde": True, "sde_sample_freq": 5}),
     "images": (images, {"policy": "CnnPolicy", "policy_kwargs": {}}),
     "dicts": (dicts, {"policy": "MultiInputPolicy", "policy_kwargs": {}}),
-    "Procgen": (
-        procgen,
-        {"policy": "ImpalaCnnPolicy", "policy_kwargs": {"features_extractor_kwargs": {"channels": (4,)}}},
-    ),
-    "single Procgens": (single_procgens, {"evaluate": False, "policy": "StridedCnnPolicy", "policy_kwargs": {}}),
-    "grids": (grids, {"policy": "StridedCnnPolicy", "policy_kwargs": {}}),
-    "single grids": (single_grids, {"policy": "StridedCnnPolicy", "policy_kwargs": {}}),
+    "Procgen": (procgen, IMPALA | {"eval_freq": 48}),
+    "single Procgens": (registered("procgen-starpilot-easy-v0", 4, 7), STRIDED | {"eval_freq": 0}),
+    "grids": (grids, STRIDED),
+    "single grids": (registered("TexturedGrid-v0", 4, 9), STRIDED),
     "schedules": (cartpoles, {"learning_rate": lambda progress: 1e-3 * progress, "target_kl": 1e-4}),
     "PPO": (cartpoles, {"algorithm": PPO}),
 }
@@ -208,40 +183,37 @@ TRAININGS: dict[str, tuple[MakeEnv, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_training_that_crashed_twice_ends_like_one_that_did_not(name: str, tmp_path: Path) -> None:
     make_env, kwargs = TRAININGS[name]
-    alone = train(tmp_path / "alone", make_env, **kwargs)
-    again = tmp_path / "again"
-    assert train(again, make_env, 150, **kwargs) is None
-    assert train(again, make_env, 290, **kwargs) is None
-    resumed = train(again, make_env, **kwargs)
+    run = partial(train, make_env=make_env, **kwargs)
+    alone, resumed = run(tmp_path / "alone"), interrupted(run, tmp_path / "again", 150, 290)
     if name == "PPO":  # its log counts iterations since learn() was called
         for folder in ("alone", "again"):
             (tmp_path / folder / "progress.csv").unlink()
-    assert_same_trainings(alone, resumed, tmp_path / "alone", again)
+    assert_same_trainings(alone, resumed)
 
 
-def small(folder: Path, **kwargs: Any) -> Any:
-    return train(folder, cartpoles, evaluate=False, **kwargs)
+def interrupted(run: Callable[..., Any], folder: Path, *steps: int) -> Any:
+    for step in steps:
+        assert run(folder, crash_at=step) is None
+    return run(folder)
+
+
+small = partial(train, make_env=cartpoles, eval_freq=0)
 
 
 def test_logs_at_longer_intervals_stay_in_step(tmp_path: Path) -> None:
-    alone = small(tmp_path / "alone", log_interval=3, timesteps=700)
-    assert small(tmp_path / "again", log_interval=3, timesteps=700, crash_at=330) is None
-    resumed = small(tmp_path / "again", log_interval=3, timesteps=700)
+    run = partial(small, log_interval=3, timesteps=700)
+    assert_same_trainings(run(tmp_path / "alone"), interrupted(run, tmp_path / "again", 330))
     logged = tables(tmp_path / "again")["progress.csv"]
     assert [row["time/iterations"] for row in logged] == ["3", "6", "9", ""]
-    assert_same_trainings(alone, resumed, tmp_path / "alone", tmp_path / "again")
 
 
 @pytest.mark.parametrize("name", ["vectors", "gSDE"])
 def test_a_complete_training_is_left_as_it_is_and_can_be_continued(name: str, tmp_path: Path) -> None:
     make_env, kwargs = TRAININGS[name]
-    run = partial(train, make_env=make_env, evaluate=False, **kwargs)
-    first = run(tmp_path / "one", timesteps=256)
-    again = run(tmp_path / "one", timesteps=256)
+    run = partial(train, make_env=make_env, eval_freq=0, **kwargs)
+    first, again = (run(tmp_path / "one", timesteps=256) for _ in range(2))
     assert_same_models(first, again)
-    longer = run(tmp_path / "one", timesteps=384)
-    alone = run(tmp_path / "alone", timesteps=384)
-    assert_same_models(longer, alone)
+    assert_same_models(run(tmp_path / "one", timesteps=384), run(tmp_path / "alone", timesteps=384))
 
 
 def test_a_training_resumes_from_snapshots_that_are_taken_now_and_then(tmp_path: Path, monkeypatch) -> None:
@@ -251,7 +223,11 @@ def test_a_training_resumes_from_snapshots_that_are_taken_now_and_then(tmp_path:
     assert small(tmp_path / "again", timesteps=700, crash_at=550) is None
     (newest, _) = checkpoints(tmp_path / "again" / "checkpoints")
     assert read(newest).snapshot.num_timesteps == 256
-    assert_same_trainings(alone, small(tmp_path / "again", timesteps=700), tmp_path / "alone", tmp_path / "again")
+    assert_same_trainings(alone, small(tmp_path / "again", timesteps=700))
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_copied_run_leaves_the_one_that_it_was_copied_from_alone(tmp_path: Path) -> None:
@@ -259,35 +235,15 @@ def test_a_copied_run_leaves_the_one_that_it_was_copied_from_alone(tmp_path: Pat
     assert train(one, cartpoles, 200, checkpoint={"save_freq": 1}) is None
     shutil.copytree(one, other)
     first = train(one, cartpoles)
-    before = {path: path.read_bytes() for path in one.rglob("*") if path.is_file()}
+    before = contents(one)
     with pytest.warns(UserWarning, match=f"{other}/checkpoints was copied from {one}/checkpoints, which still exists"):
         second = train(other, cartpoles)
-    assert {path: path.read_bytes() for path in one.rglob("*") if path.is_file()} == before
+    assert contents(one) == before
     assert_same_models(first, second)
     for name in ("progress.csv", "evaluations.npz", "0.monitor.csv"):
         assert (other / name).is_file(), name
     assert tables(one)["evaluations.npz"] == tables(other)["evaluations.npz"]
     assert len(list(other.glob("events.*"))) == len(list(one.glob("events.*")))
-
-
-class SharingEnv(gym.Env):
-    """The part of its state that it changes is a view of the one that it shows."""
-
-    observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
-    action_space = spaces.Discrete(2)
-
-    def __init__(self) -> None:
-        self.grid = np.zeros(4, np.float32)
-        self.inner = self.grid[1:3]
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.grid[:] = self.np_random.random(4)
-        return self.grid.copy(), {}
-
-    def step(self, action: Any) -> Any:
-        self.inner += 0.1 if action else -0.1
-        return self.grid.copy(), -float(abs(self.grid[1])), bool(abs(self.grid[1]) > 1), False, {}
 
 
 class Shrinking(BaseCallback):
@@ -305,16 +261,14 @@ class Shrinking(BaseCallback):
             parameter.mul_(0.99)
 
 
-def test_what_shares_memory_does_so_after_a_crash(tmp_path: Path) -> None:
-    def run(folder: Path) -> MDPO:
-        return learn(folder, Shrinking(), Crashing(), env=make_vec_env(SharingEnv, 2, seed=0), resume=True)
+def test_callbacks_hold_the_models_parameters_after_a_crash(tmp_path: Path) -> None:
+    def run(folder: Path, crash_at: float = np.inf) -> MDPO | None:
+        Crashing.at = crash_at
+        with suppress(Crash):
+            return learn(folder, Shrinking(), Crashing(), env=make_vec_env("CartPole-v1", 2, seed=0), resume=True)
+        return None
 
-    alone = run(tmp_path / "alone")
-    Crashing.at = 100
-    with pytest.raises(Crash):
-        run(tmp_path / "again")
-    Crashing.at = np.inf
-    assert_same_models(run(tmp_path / "again"), alone)
+    assert_same_models(interrupted(run, tmp_path / "again", 100), run(tmp_path / "alone"))
 
 
 @pytest.mark.parametrize(
@@ -335,11 +289,6 @@ def test_checkpoints_are_as_many_and_as_frequent_as_asked_for(checkpoint, expect
     assert not half_written.exists()
 
 
-def test_without_monitor_files_a_folder_must_be_passed() -> None:
-    with pytest.raises(ValueError, match="no monitor files beside which to put checkpoints: pass save_path"):
-        MDPO("MlpPolicy", "CartPole-v1", **TINY).learn(64, ResumableCheckpointCallback())
-
-
 def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_used(tmp_path: Path) -> None:
     alone, run = small(tmp_path / "alone"), tmp_path / "run"
     assert small(run, crash_at=150, checkpoint={"save_freq": 1}) is None
@@ -348,7 +297,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_used(tmp_path: 
     with pytest.warns(UserWarning, match=r"checkpoint_000000000128.zip is damaged.*the one before it is used"):
         resumed = small(run)
     assert newest.with_name(f"{newest.name}.damaged").is_file()
-    assert_same_trainings(alone, resumed, tmp_path / "alone", run)
+    assert_same_trainings(alone, resumed)
     paths = checkpoints(run / "checkpoints")
     for path in paths:
         path.write_bytes(b"")
@@ -358,7 +307,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_used(tmp_path: 
 
 
 def test_no_damage_to_the_content_is_overlooked(tmp_path: Path) -> None:
-    snapshot = Snapshot(5, 1, 0.5, {"n_steps": 16}, [], os.urandom(300), {}, {"log": b"a,b\n1,2\n"}, {})
+    snapshot = Snapshot(5, 1, 0.5, {"n_steps": 16}, [], os.urandom(60), {}, {"log": b"a,b\n1,2\n"}, {})
     path = write(tmp_path, snapshot)
     content = path.read_bytes()
     for length in range(len(content)):
@@ -415,10 +364,8 @@ def test_signals_write_a_checkpoint_and_end_the_training(number, end, code, tmp_
     assert getattr(raised.value, "code", None) == code
     assert signal.getsignal(number) is before
     assert read(checkpoints(tmp_path)[0]).snapshot.num_timesteps == 96  # that of the last rollout
-    assert (
-        f"{number.name} at step 100. To resume from step 96: the same program with resume=True"
-        in capsys.readouterr().err
-    )
+    how = "To resume from step 96: the same program with resume=True"
+    assert f"{number.name} at step 100. {how}" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("usual_handlers")
@@ -430,24 +377,19 @@ def test_a_signal_during_a_write_that_fails_ends_the_training(tmp_path: Path, mo
             signal.raise_signal(signals.pop())
         raise OSError("no space")
 
-    def fill() -> None:
-        monkeypatch.setattr(callback, "write", fail)
-
+    full = AtStep(40, lambda: monkeypatch.setattr(callback, "write", fail))
     checkpoint = ResumableCheckpointCallback(tmp_path, save_freq=1, verbose=0, resume=True)
     model = MDPO("MlpPolicy", "CartPole-v1", **TINY)
     with pytest.raises(SystemExit), pytest.warns(UserWarning, match="could not be written"):
-        model.learn(384, [checkpoint, AtStep(40, fill)])
+        model.learn(384, [checkpoint, full])
     assert model.num_timesteps == 64
     monkeypatch.undo()
     MDPO("MlpPolicy", "CartPole-v1", **TINY).learn(384, checkpoint)  # without a signal
 
 
 def test_a_second_signal_meets_what_handled_it_before(tmp_path: Path) -> None:
-    class BeforeError(Exception):
-        pass
-
     def handle(*_: Any) -> None:
-        raise BeforeError
+        raise Crash
 
     def twice() -> None:
         try:
@@ -457,7 +399,7 @@ def test_a_second_signal_meets_what_handled_it_before(tmp_path: Path) -> None:
 
     before = signal.signal(signal.SIGTERM, handle)
     try:
-        with pytest.raises(BeforeError):
+        with pytest.raises(Crash):
             learn(tmp_path, AtStep(100, twice))
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -492,18 +434,6 @@ class Clock:
         return slow
 
 
-class SlowRollouts(BaseCallback):
-    def __init__(self, clock: Clock, seconds: float) -> None:
-        super().__init__()
-        self.clock, self.seconds = clock, seconds
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_end(self) -> None:
-        self.clock.now += self.seconds
-
-
 @pytest.mark.parametrize(
     ("save_freq", "copying", "when_copied", "when_written"),
     [
@@ -524,7 +454,9 @@ def test_copying_and_writing_take_a_hundredth_of_the_time_each(
     monkeypatch.setattr(callback, "time", clock)
     monkeypatch.setattr(Training, "snapshot", clock.taking(copying, Training.snapshot, copied))
     monkeypatch.setattr(callback, "write", clock.taking(5, callback.write, written))
-    learn(tmp_path, SlowRollouts(clock, 100), save_freq=save_freq)
+    rollout = AtStep(0, lambda: None)
+    monkeypatch.setattr(rollout, "_on_rollout_end", clock.taking(100, lambda: None, []))
+    learn(tmp_path, rollout, save_freq=save_freq)
     assert copied == when_copied
     assert written == when_written
 
@@ -546,37 +478,32 @@ def test_a_full_disk_ends_no_training_and_no_earlier_checkpoint(tmp_path: Path) 
     assert_same_models(learn(tmp_path, resume=True), model)
 
 
-def test_misuse_is_refused(tmp_path: Path) -> None:
+def test_misuse_and_other_settings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         learn(tmp_path / "file" / "checkpoints")
-    with pytest.raises(ValueError, match="save_freq=0 must be at least 1"):
-        ResumableCheckpointCallback(save_freq=0)
-    with pytest.raises(ValueError, match="keep=0 must be at least 1"):
-        ResumableCheckpointCallback(keep=0)
+    for name in ("save_freq", "keep"):
+        with pytest.raises(ValueError, match=f"{name}=0 must be at least 1"):
+            ResumableCheckpointCallback(**{name: 0})
     model = MDPO("MlpPolicy", "CartPole-v1", **TINY)
     with pytest.raises(ValueError, match="must be the first callback"):
         model.learn(64, CallbackList([BudgetCallback(), ResumableCheckpointCallback(tmp_path)]))
+    with pytest.raises(ValueError, match="no monitor files beside which to put checkpoints: pass save_path"):
+        model.learn(64, ResumableCheckpointCallback())
     learn(tmp_path, timesteps=64)
-    kept = [path.read_bytes() for path in checkpoints(tmp_path)]
+    kept = contents(tmp_path)
     with pytest.raises(ValueError, match="has checkpoints of an earlier training: pass resume=True to resume it"):
         learn(tmp_path, timesteps=64)
-    for name, before, now in (
-        ("batch_size", 16, 8),
-        ("normalize_advantage", True, False),
-        ("stats_window_size", 100, 5),
-    ):
+    changes = (("batch_size", 16, 8), ("normalize_advantage", True, False), ("stats_window_size", 100, 5))
+    for name, before, now in changes:
         other = MDPO("MlpPolicy", "CartPole-v1", **TINY | {name: now})
         with pytest.raises(ValueError, match=f"is from a training with {name}={before}, this one has {name}={now}"):
             other.learn(64, ResumableCheckpointCallback(tmp_path, resume=True))
     wrapped = VecFrameStack(make_vec_env("CartPole-v1", 2), 2)
     with pytest.raises(ValueError, match=r"from a training with env 0:DummyVecEnv, which this one does not have"):
         learn(tmp_path, env=wrapped, resume=True)
-    assert [path.read_bytes() for path in checkpoints(tmp_path)] == kept
-
-
-def test_what_changes_no_result_may_be_different(tmp_path: Path) -> None:
-    learn(tmp_path, timesteps=64)
+    assert contents(tmp_path) == kept
+    # What changes no result may be different
     model = MDPO("MlpPolicy", "CartPole-v1", check_finite=False, chunk_size=4, **TINY)
     model.learn(128, ResumableCheckpointCallback(tmp_path, resume=True, verbose=0))
     assert (model.check_finite, model.chunk_size) == (False, 4)
@@ -591,22 +518,19 @@ class WithLock(gym.Wrapper):
 
 
 def test_environments_that_cannot_be_copied_are_named_and_begin_new_episodes(tmp_path: Path) -> None:
-    def make() -> VecEnv:
-        return VecNormalize(make_vec_env("CartPole-v1", 2, seed=0, wrapper_class=WithLock))
+    def run(timesteps: int, **kwargs: Any) -> tuple[MDPO, Any]:
+        env = VecNormalize(make_vec_env("CartPole-v1", 2, seed=0, wrapper_class=WithLock))
+        with pytest.warns(UserWarning, match=r"not identically: WithLock.lock \(lock\) cannot be copied"):
+            return learn(tmp_path, env=env, timesteps=timesteps, **kwargs), env.obs_rms.mean
 
-    with pytest.warns(UserWarning, match=r"not identically: WithLock.lock \(lock\) cannot be copied"):
-        model = learn(tmp_path, env=make(), timesteps=96)
-    env = make()
-    with pytest.warns(UserWarning, match=r"not identically: WithLock.lock"):
-        learn(tmp_path, env=env, timesteps=96, resume=True)
-    th.testing.assert_close(env.obs_rms.mean, model.get_vec_normalize_env().obs_rms.mean)
-    with pytest.warns(UserWarning, match=r"not identically: WithLock.lock"):
-        assert learn(tmp_path, env=make(), timesteps=160, resume=True).num_timesteps == 160
+    _, mean = run(96)
+    th.testing.assert_close(run(96, resume=True)[1], mean)
+    assert run(160, resume=True)[0].num_timesteps == 160
 
 
 def test_environments_in_other_processes_begin_new_episodes(tmp_path: Path) -> None:
     for timesteps in (64, 128):
-        env = make_vec_env("CartPole-v1", 2, seed=0, vec_env_cls=SubprocVecEnv)
+        env = make_vec_env("CartPole-v1", 2, seed=0, vec_env_cls=SubprocVecEnv, vec_env_kwargs={"start_method": "fork"})
         with pytest.warns(UserWarning, match=r"not identically: env are in other processes \(SubprocVecEnv\)"):
             assert learn(tmp_path, env=env, timesteps=timesteps, resume=True).num_timesteps == timesteps
         env.close()
@@ -630,17 +554,17 @@ def test_copies_keep_the_layout_in_memory_and_refer_to_objects_by_name() -> None
     assert copy["images"] is copy["again"]
 
 
-@pytest.mark.parametrize(
-    "see",
-    [
-        lambda base: base[1:3],
-        lambda base: base[::-2],
-        lambda base: base.reshape(2, 3).T,
-        lambda base: base.view(np.uint8)[3:],
-        lambda base: base[1:3][1:].reshape(1, 1),
-        lambda base: base[:0],
-    ],
-)
+VIEWS: list[Callable[[Any], Any]] = [
+    lambda base: base[1:3],
+    lambda base: base[::-2],
+    lambda base: base.reshape(2, 3).T,
+    lambda base: base.view(np.uint8)[3:],
+    lambda base: base[1:3][1:].reshape(1, 1),
+    lambda base: base[:0],
+]
+
+
+@pytest.mark.parametrize("see", VIEWS)
 def test_copies_of_views_show_what_is_written_to_their_base(see: Callable[[Any], Any]) -> None:
     base = np.arange(6)
     view = see(base)
@@ -673,25 +597,20 @@ def test_native_environments_go_on_where_others_were(make: Callable[[], VecEnv])
 
 
 def test_the_zoos_arguments_survive_being_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rl_zoo3 import train as zoo
-
     typed = (
         "--algo mdpo --env CartPole-v1 -n 64 -f some/logs --seed 3 --device cpu -P -tags a b -params n_envs:4 "
         "policy_kwargs:dict(net_arch=[8]) --env-kwargs render_mode:'rgb_array' --eval-freq -1 -tb tb"
     )
     seen = []
 
-    class Stop(Exception):
-        pass
-
     def look(args: Any, *_: Any, **__: Any) -> None:
         seen.append(vars(args))
-        raise Stop
+        raise Crash
 
-    monkeypatch.setattr(zoo, "ExperimentManager", look)
+    monkeypatch.setattr(rl_zoo3.train, "ExperimentManager", look)
     for line in (lambda: typed.split(), lambda: command_line(seen[0])):
         monkeypatch.setattr("sys.argv", ["rl_zoo3 train", *line()])
-        with pytest.raises(Stop):
-            zoo.train()
+        with pytest.raises(Crash):
+            rl_zoo3.train.train()
     assert seen[0] == seen[1]
     assert seen[0]["hyperparams"] == {"n_envs": 4, "policy_kwargs": {"net_arch": [8]}}

@@ -12,6 +12,7 @@ import pytest
 
 from sb3_mdpo.zoo.resume import main
 from tests.support.faults import SCENARIOS, Training, differences, run_with_kills
+from tests.support.helpers import refusal
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_sigterm_ends_the_zoos_training_with_a_checkpoint(tmp_path: Path) -> Non
     ("what", "message"),
     [
         ("nothing", "There is no folder"),
-        ("empty", "is no run folder of rl_zoo3 train"),
+        ("empty", "is not a run folder of rl_zoo3 train"),
         ("without checkpoints", "holds no checkpoints: ResumableCheckpointCallback writes them"),
         ("damaged", "are damaged: delete the folder to start anew"),
     ],
@@ -86,9 +87,6 @@ def test_what_cannot_be_resumed_ends_in_one_line(what: str, message: str, alone,
         shutil.copytree(alone("CartPole-v1")[0].run, folder)
         for path in (folder / "checkpoints").iterdir():
             path.write_bytes(b"damaged") if what == "damaged" else path.unlink()
-    with pytest.raises(SystemExit) as ended:
-        main([str(folder)])
-    assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    line = refusal(capsys, main, str(folder))
     assert line.startswith("python -m sb3_mdpo.zoo train --resume: ")
     assert message in line

@@ -38,16 +38,19 @@ def test_the_ppo_model_acts_as_the_member_does(model, k, tmp_path):
     ppo = model.to_ppo(k)
     assert type(ppo) is PPO
     assert_same_parameters(ppo.policy, model.policy.members[k])
-    expected = model.policy.members[k].predict(OBS, deterministic=True)[0]
     ppo.save(tmp_path / "ppo")
     for one in (ppo, PPO.load(tmp_path / "ppo")):
-        np.testing.assert_array_equal(one.predict(OBS, deterministic=True)[0], expected)
+        np.testing.assert_array_equal(predict(one), predict(model.policy.members[k]))
         assert evaluate_policy(one, cartpole(2), n_eval_episodes=2)[0] > 0
+
+
+def predict(model, observations=OBS):
+    return model.predict(observations, deterministic=True)[0]
 
 
 def test_the_ppo_model_needs_no_package_of_ours(model, tmp_path):
     model.to_ppo(1).save(tmp_path / "ppo")
-    expected = model.policy.members[1].predict(OBS, deterministic=True)[0]
+    expected = predict(model.policy.members[1])
     np.save(tmp_path / "obs.npy", OBS)
     code = (
         "import sys, numpy as np; sys.modules['sb3_mdpo'] = None; from stable_baselines3 import PPO; "
@@ -57,8 +60,12 @@ def test_the_ppo_model_needs_no_package_of_ours(model, tmp_path):
     assert run.stdout.strip() == str(expected.tolist())
 
 
-def test_the_ppo_model_has_the_settings_and_learns_on(model):
+def test_the_ppo_model_is_a_copy_with_the_settings_and_learns_on(model):
+    before, generator = parameters(model.policy), th.random.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()
     ppo = model.to_ppo(0)
+    assert th.equal(th.random.get_rng_state(), generator)
+    assert (np.random.get_state()[1] == numpy_state).all()
     for name in ("gamma", "n_steps", "batch_size", "n_epochs", "ent_coef", "vf_coef", "max_grad_norm", "seed"):
         assert getattr(ppo, name) == getattr(model, name), name
     assert (ppo.clip_range(0.5), ppo.clip_range_vf(1)) == (pytest.approx(0.2), 0.3)
@@ -67,17 +74,7 @@ def test_the_ppo_model_has_the_settings_and_learns_on(model):
     ppo.set_env(cartpole(2))
     ppo.learn(64, reset_num_timesteps=False)
     assert ppo.num_timesteps == 128
-
-
-def test_the_ppo_model_is_a_copy_and_taking_it_changes_nothing(model):
-    before, generator = parameters(model.policy), th.random.get_rng_state()
-    numpy_state = np.random.get_state()[1].copy()
-    ppo = model.to_ppo(0)
-    assert th.equal(th.random.get_rng_state(), generator)
-    assert (np.random.get_state()[1] == numpy_state).all()
-    ppo.set_env(cartpole(2))
-    ppo.learn(32)
-    assert all(th.equal(before[name], p) for name, p in model.policy.state_dict().items())
+    th.testing.assert_close(parameters(model.policy), before, rtol=0, atol=0)
 
 
 def test_images_and_gsde():
@@ -87,8 +84,7 @@ def test_images_and_gsde():
     boxes = MDPO("MlpPolicy", env, use_sde=True, policy_kwargs={"squash_output": True}, **TINY)
     for model in (images, boxes):
         obs = np.stack([model.observation_space.sample() for _ in range(20)])
-        expected = model.policy.members[1].predict(obs, deterministic=True)[0]
-        np.testing.assert_array_equal(model.to_ppo(1).predict(obs, deterministic=True)[0], expected)
+        np.testing.assert_array_equal(predict(model.to_ppo(1), obs), predict(model.policy.members[1], obs))
 
 
 @pytest.mark.parametrize("kind", ["model", "path", "file"])
@@ -101,7 +97,7 @@ def test_a_ppo_model_becomes_a_member(kind, tmp_path):
     other = parameters(mdpo.policy.members[0])
     mdpo.load_ppo(1, {"model": ppo, "path": tmp_path / "ppo", "file": file}[kind])
     assert_same_parameters(mdpo.policy.members[1], ppo.policy)
-    assert all(th.equal(other[name], p) for name, p in mdpo.policy.members[0].state_dict().items())
+    th.testing.assert_close(parameters(mdpo.policy.members[0]), other, rtol=0, atol=0)
     # Only the other member's moments are left
     optimizer = mdpo.policy.optimizer
     assert all((p in optimizer.state) == (k == 0) for k in range(2) for p in mdpo.policy.members[k].parameters())
@@ -122,7 +118,7 @@ def test_other_networks_and_spaces_are_refused(model):
     message = r"not that of member 0: mlp_extractor.policy_net.0.weight has shape \(64, 4\) there and \(8, 4\) here"
     with pytest.raises(ValueError, match=message):
         model.load_ppo(0, ppo)
-    assert all(th.equal(before[name], p) for name, p in model.policy.state_dict().items())
+    th.testing.assert_close(parameters(model.policy), before, rtol=0, atol=0)
     with pytest.raises(ValueError, match="The PPO model has the observation_space Box"):
         model.load_ppo(0, PPO("MlpPolicy", "Pendulum-v1"))
 
@@ -137,14 +133,11 @@ def test_files_of_the_wrong_algorithm_are_refused(model, tmp_path):
         MDPO.load(tmp_path / "ppo.zip")
 
 
-@pytest.mark.parametrize("k", [2, -1])
-def test_unknown_members_are_refused(model, k):
-    for function in (model.to_ppo, lambda k: model.load_ppo(k, model.to_ppo(0))):
-        with pytest.raises(ValueError, match=f"There is no member {k}: use 0 to 1"):
-            function(k)
-
-
-def test_actions_with_a_start_cannot_go_to_ppo():
+def test_what_cannot_be_converted_is_refused(model):
+    for k in (2, -1):
+        for function in (model.to_ppo, lambda k: model.load_ppo(k, model.to_ppo(0))):
+            with pytest.raises(ValueError, match=f"There is no member {k}: use 0 to 1"):
+                function(k)
     env = DummyVecEnv([maker(spaces.Box(-1, 1, (3,)), spaces.Discrete(3, start=1))] * 2)
     with pytest.raises(ValueError, match="SB3's PPO counts actions from 0"):
         MDPO("MlpPolicy", env, **TINY).to_ppo(0)

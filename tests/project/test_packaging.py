@@ -89,10 +89,8 @@ def test_wheel_has_the_hook_the_hyperparameters_and_a_true_record(wheel):
         assert archive.read("sb3_mdpo.pth").decode().startswith("import sb3_mdpo.zoo.hook")
         record = {line.split(",")[0] for line in archive.read("sb3_mdpo-0.1.0.dist-info/RECORD").decode().splitlines()}
     assert record == names
-    assert {
-        "sb3_mdpo/py.typed",
-        *(f"sb3_mdpo/hyperparams/{p.name}" for p in (ROOT / "hyperparams").glob("*.yml")),
-    } <= names
+    hyperparams = {f"sb3_mdpo/hyperparams/{path.name}" for path in (ROOT / "hyperparams").glob("*.yml")}
+    assert hyperparams | {"sb3_mdpo/py.typed"} <= names
     assert not any(name.startswith(("tests", "examples")) for name in names)
 
 

@@ -1,7 +1,7 @@
 """The endurance run works, and its verdict can be that something is wrong."""
 
 import csv
-import sys
+import importlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,29 +13,21 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def soak():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        import soak
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-    return soak
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        return importlib.import_module("soak")
 
 
 def synthetic(soak, memory=0.0, slowdown=0.0, handles=0.0):
     """Two hours, a sample a minute with noise, every second one compared; growth per hour."""
-    hours, noise = np.arange(120) / 60, np.random.default_rng(0).normal(size=(2, 120))
-    return [
-        soak.Sample(
-            3600 * t,
-            500 + memory * t + noise[0, k],
-            int(20 + handles * t),
-            4,
-            1000 * (1 if t < 1 else 0.7),  # others work on the machine, too
-            None if k % 2 else 1 - slowdown / 100 * t + 0.005 * noise[1, k],
-            k,
-        )
-        for k, t in enumerate(hours)
-    ]
+    noise = np.random.default_rng(0).normal(size=(2, 120))
+    samples = []
+    for k, t in enumerate(np.arange(120) / 60):
+        speed = 1000 * (1 if t < 1 else 0.7)  # others work on the machine, too
+        relative = None if k % 2 else 1 - slowdown / 100 * t + 0.005 * noise[1, k]
+        used = 500 + memory * t + noise[0, k]
+        samples.append(soak.Sample(3600 * t, used, int(20 + handles * t), 4, speed, relative, k))
+    return samples
 
 
 def test_slope_is_found_with_an_interval(soak):
@@ -50,12 +42,9 @@ def test_slope_is_found_with_an_interval(soak):
     ("leak", "said"),
     [({"memory": 30}, "memory grows"), ({"slowdown": 8}, "speed by -8"), ({"handles": 3}, "5 more file handles")],
 )
-def test_leaks_are_reported(soak, leak, said):
+def test_leaks_are_reported_and_noise_is_not(soak, leak, said):
     (problem,) = soak.verdict(synthetic(soak, **leak), soak.Limits())
     assert said in problem
-
-
-def test_noise_is_no_leak(soak):
     assert soak.verdict(synthetic(soak), soak.Limits()) == []
 
 
@@ -72,10 +61,7 @@ def test_rounds_train_and_are_sampled(soak, tmp_path, monkeypatch):
     assert {name: float(value) for name, value in row.items()} == pytest.approx(asdict(sample))
     assert sample.environments == 4 + 3
     assert sample.memory > 100
-    assert sample.steps_per_second > 0
-    assert sample.relative_speed > 0
-    assert sample.handles > 0
-    assert sample.threads > 0
+    assert min(sample.steps_per_second, sample.relative_speed, sample.handles, sample.threads) > 0
 
 
 def test_summary_tells_what_is_wrong(soak):

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,19 +20,11 @@ from sb3_mdpo import MDPO
 from sb3_mdpo.common.ranks import Ranks
 from sb3_mdpo.distributed import launch, process_group
 from sb3_mdpo.mdpo import mdpo
-from tests.support.helpers import silent_logger
+from tests.support.helpers import TINY, parameters, silent_logger
 from tests.support.studies import wait_until
 
 SIZE, N_ENVS, ROLLOUTS = 2, 12, 2  # of all processes together
-SETTINGS: dict[str, Any] = {
-    "n_steps": 16,
-    "batch_size": 32,
-    "n_epochs": 3,
-    "seed": 5,
-    "device": "cpu",
-    "learning_rate": 0.01,
-    "policy_kwargs": {"net_arch": [8]},
-}
+SETTINGS: dict[str, Any] = TINY | {"batch_size": 32, "n_epochs": 3, "seed": 5, "learning_rate": 0.01}
 CASES: dict[str, dict[str, Any]] = {
     "two policies": {"clip_range_vf": 0.2, "ent_coef": 0.01},
     "target_kl": {"target_kl": 0.001},
@@ -60,28 +53,22 @@ class Recorder(VecEnvWrapper):
         return self.resets[-1].copy()
 
     def step_wait(self) -> Any:
-        obs, rewards, dones, infos = self.venv.step_wait()
-        self.steps.append((obs.copy(), rewards.copy(), dones.copy(), infos))
-        return obs, rewards, dones, infos
-
-
-def weights(model: MDPO) -> dict[str, th.Tensor]:
-    return {name: one.clone() for name, one in model.policy.state_dict().items()}
+        self.steps.append(self.venv.step_wait())
+        return deepcopy(self.steps[-1])
 
 
 def train_and_record(model: MDPO, train: Any, updates: list[SimpleNamespace]) -> None:
     """What went into an update, and what came out."""
-    update = SimpleNamespace(before=weights(model))
+    update = SimpleNamespace(before=parameters(model.policy))
     update.buffer = {name: getattr(model.rollout_buffer, name).clone() for name in TENSORS}
     train()
-    update.after, update.logged = weights(model), dict(model.logger.name_to_value)
+    update.after, update.logged = parameters(model.policy), dict(model.logger.name_to_value)
     updates.append(update)
 
 
 def equivalence(ranks: Ranks, folder: Path) -> None:
     """Everything about two rollouts and updates of every case, for a single process to do the same."""
     record: dict[str, Any] = {"permutations": [], "peers": []}
-    permutation, draw_peers = np.random.permutation, mdpo.draw_peers
 
     def recorded(key: str, function: Any) -> Any:
         def call(*args: Any) -> Any:
@@ -90,8 +77,8 @@ def equivalence(ranks: Ranks, folder: Path) -> None:
 
         return call
 
-    np.random.permutation = recorded("permutations", permutation)
-    mdpo.draw_peers = recorded("peers", draw_peers)
+    np.random.permutation = recorded("permutations", np.random.permutation)
+    mdpo.draw_peers = recorded("peers", mdpo.draw_peers)
     for name in CASES:
         updates: list[SimpleNamespace] = []
         record |= {"permutations": [], "peers": [], "updates": updates}
@@ -100,15 +87,10 @@ def equivalence(ranks: Ranks, folder: Path) -> None:
         model.train = partial(train_and_record, model, model.train, updates)  # type: ignore[method-assign]
         model.learn(ROLLOUTS * model.n_steps * N_ENVS, log_interval=None)
         normalize = model.get_vec_normalize_env()
-        record |= {
-            "resets": recorder.resets,
-            "steps": recorder.steps,
-            "obs_rms": vars(normalize.obs_rms.copy()),
-            "ret_rms": vars(normalize.ret_rms.copy()),
-            "episodes": [[episode["r"] for episode in episodes] for episodes in model.member_ep_info_buffers],
-            "num_timesteps": model.num_timesteps,
-            "trained_samples": model.trained_samples,
-        }
+        record |= {"resets": recorder.resets, "steps": recorder.steps}
+        record |= {name: vars(getattr(normalize, name).copy()) for name in ("obs_rms", "ret_rms")}
+        record |= {name: getattr(model, name) for name in ("num_timesteps", "trained_samples")}
+        record["episodes"] = [[episode["r"] for episode in episodes] for episodes in model.member_ep_info_buffers]
         th.save(record, folder / f"{name} {ranks.rank}.pt")
         model.save(folder / f"{name} {ranks.rank}.zip")
 
@@ -127,9 +109,6 @@ class OnEveryRank(BaseCallback):
             self.act()
         return True
 
-    def act(self) -> None:
-        raise NotImplementedError
-
 
 class Hang(OnEveryRank):
     def act(self) -> None:
@@ -143,13 +122,9 @@ class Poison(OnEveryRank):
             next(self.model.policy.members[1].parameters()).fill_(th.nan)
 
 
-def disturbed(callback: type[OnEveryRank]) -> Any:
-    def program(ranks: Ranks, folder: Path) -> None:
-        env = make_vec_env("CartPole-v1", n_envs=ranks.share(4, "n_envs"))
-        model = MDPO("MlpPolicy", env, **SETTINGS)
-        model.learn(100_000, [callback(rank=1, at_step=160)])
-
-    return program
+def disturbed(callback: type[OnEveryRank], ranks: Ranks, folder: Path) -> None:
+    env = make_vec_env("CartPole-v1", n_envs=ranks.share(4, "n_envs"))
+    MDPO("MlpPolicy", env, **SETTINGS).learn(100_000, [callback(rank=1, at_step=160)])
 
 
 class Steps(BaseCallback):
@@ -165,11 +140,10 @@ class Steps(BaseCallback):
 
 
 def stopped(ranks: Ranks, folder: Path) -> None:
-    callback = Steps()
-    model = MDPO("MlpPolicy", make_vec_env("CartPole-v1", n_envs=ranks.share(4, "n_envs")), verbose=1, **SETTINGS)
-    model.learn(1000, [callback])
+    callback, env = Steps(), make_vec_env("CartPole-v1", n_envs=ranks.share(4, "n_envs"))
+    model = MDPO("MlpPolicy", env, verbose=1, **SETTINGS).learn(1000, [callback])
     th.save((model.num_timesteps, callback.seen, np.random.random()), folder / f"stopped {ranks.rank}.pt")
-    model.env.reset()
+    env.reset()
     ranks.gather(ranks.rank)
 
 
@@ -190,13 +164,11 @@ def in_order(ranks: Ranks, folder: Path) -> None:
 def come_late(rank: int, folder: Path) -> None:
     """After the restart, rank 1 joins when rank 0 has looked for it once, and found the dead one."""
     looked = folder / "looked"
-    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        return
-    if rank == 1:
-        wait_until(looked.exists)
-    else:
-        clock: Any = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: looked.touch())
-        launch.time = clock
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "1":
+        if rank == 1:
+            wait_until(looked.exists)
+        else:
+            launch.time = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: looked.touch())
 
 
 def start_together(rank: int, folder: Path) -> None:
@@ -206,7 +178,7 @@ def start_together(rank: int, folder: Path) -> None:
 
 
 BEFORE = {"late": come_late, "hang": start_together}
-PROGRAMS = {"in_order": in_order, "hang": disturbed(Hang), "poison": disturbed(Poison), "late": late}
+PROGRAMS = {"in_order": in_order, "hang": partial(disturbed, Hang), "poison": partial(disturbed, Poison), "late": late}
 
 if __name__ == "__main__":
     th.set_num_threads(1)

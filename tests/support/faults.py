@@ -18,71 +18,37 @@ import numpy as np
 import torch as th
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils._pytree import tree_map_only
 
 from tests.support import commands
 
-CHECKPOINTS = {"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"save_freq": 1}}
 # These differ from run to run
 TIMES = ("t", "seconds", "time/fps", "time/time_elapsed", "budget/seconds")
 # Small trainings that together use everything that a checkpoint holds
-SCENARIOS: dict[str, dict[str, Any]] = {
-    "CartPole-v1": {
-        "policy": "MlpPolicy",
-        "policy_kwargs": "dict(net_arch=[16])",
-        "normalize": True,
-        "n_envs": 4,
-        "n_steps": 32,
-        "batch_size": 32,
-        "n_epochs": 4,
-        "n_timesteps": 4096,
-        "learning_rate": "lin_1e-3",
-        "callback": [CHECKPOINTS, "sb3_mdpo.callbacks.BudgetCallback"],
-    },
-    "TexturedGrid-v0": {
-        "policy": "StridedCnnPolicy",
-        "vec_env_wrapper": "sb3_mdpo.envs.native_vec_env",
-        "env_kwargs": {"num_levels": 20, "start_level": 0},
-        "normalize": "dict(norm_obs=False, norm_reward=True)",
-        "n_steps": 32,
-        "batch_size": 64,
-        "n_epochs": 2,
-        "n_timesteps": 1536,
-        "n_policies": 3,
-        "n_envs": 6,
-        "distill_mode": "random",
-        "callback": [
-            CHECKPOINTS,
-            {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 500, "episodes": 4, "n_envs": 4}},
-        ],
-    },
-    "procgen-starpilot-easy-v0": {
-        "policy": "ImpalaCnnPolicy",
-        "policy_kwargs": "dict(features_extractor_kwargs=dict(channels=(4, 4)))",
-        "vec_env_wrapper": "sb3_mdpo.envs.native_vec_env",
-        "env_kwargs": {"num_levels": 20, "start_level": 0},
-        "normalize": "dict(norm_obs=False, norm_reward=True)",
-        "n_envs": 8,
-        "n_steps": 32,
-        "batch_size": 64,
-        "n_epochs": 1,
-        "n_timesteps": 1536,
-        "callback": [CHECKPOINTS, "sb3_mdpo.callbacks.BudgetCallback"],
-    },
-}
+SCENARIOS: dict[str, dict[str, Any]] = yaml.safe_load("""
+CartPole-v1: {
+  policy: MlpPolicy, policy_kwargs: "dict(net_arch=[16])", normalize: true, learning_rate: lin_1e-3,
+  n_envs: 4, n_steps: 32, batch_size: 32, n_epochs: 4, n_timesteps: 4096,
+  callback: [&checkpoints {sb3_mdpo.callbacks.ResumableCheckpointCallback: {save_freq: 1}},
+             sb3_mdpo.callbacks.BudgetCallback]}
+TexturedGrid-v0: {
+  policy: StridedCnnPolicy, n_policies: 3, distill_mode: random, n_envs: 6, n_epochs: 2, <<: &native {
+    vec_env_wrapper: sb3_mdpo.envs.native_vec_env, env_kwargs: {num_levels: 20, start_level: 0},
+    normalize: "dict(norm_obs=False, norm_reward=True)", n_steps: 32, batch_size: 64, n_timesteps: 1536},
+  callback: [*checkpoints,
+             sb3_mdpo.callbacks.GeneralizationEvalCallback: {eval_freq: 500, episodes: 4, n_envs: 4}]}
+procgen-starpilot-easy-v0: {
+  policy: ImpalaCnnPolicy, policy_kwargs: "dict(features_extractor_kwargs=dict(channels=(4, 4)))",
+  n_envs: 8, n_epochs: 1, <<: *native, callback: [*checkpoints, sb3_mdpo.callbacks.BudgetCallback]}
+""")
 EVALUATED = ("CartPole-v1", "procgen-starpilot-easy-v0")  # by SB3's callback; the grid by ours
 
 
 @dataclass(frozen=True)
 class Training:
-    """
-    :param env_id: the scenario
-    :param folder: its working folder
-    :param forked: whether its processes are forked, with torch and rl-zoo3 imported
-    """
-
-    env_id: str
-    folder: Path
-    forked: bool = False
+    env_id: str  # the scenario
+    folder: Path  # its working folder
+    forked: bool = False  # with torch and rl-zoo3 imported
 
     @property
     def run(self) -> Path:
@@ -124,14 +90,10 @@ class Training:
             )
 
     def finish(self) -> None:
-        """Run it to the end."""
         self.start().wait()
         self.check()
 
     def check(self) -> None:
-        """
-        :raises RuntimeError: if it is not complete
-        """
         if not self.is_complete:
             raise RuntimeError(f"{self.folder} has ended early:\n{(self.folder / 'output.txt').read_text()[-3000:]}")
 
@@ -140,9 +102,8 @@ class ForkedProcess:
     """A command of :mod:`tests.support.commands` with the methods of ``Popen`` that are needed here."""
 
     def __init__(self, argv: list[str], folder: Path) -> None:
-        self._process = commands._context.Process(
-            target=commands._execute, args=(argv, folder, {}, [Path(os.devnull), folder.resolve() / "output.txt"])
-        )
+        outputs = [Path(os.devnull), folder.resolve() / "output.txt"]
+        self._process = commands._context.Process(target=commands._execute, args=(argv, folder, {}, outputs))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -197,9 +158,6 @@ def run_with_kills(training: Training, kills: int, rng: random.Random, seconds: 
     """
     Kill a training again and again, every other time while it writes a checkpoint, then let it finish.
 
-    :param training: the training
-    :param kills: number of kills
-    :param rng: decides when
     :param seconds: duration of the undisturbed training, its start included
     :return: how each process ended: "killed while writing", "killed at 3.2 s", "complete"
     """
@@ -220,11 +178,7 @@ def run_with_kills(training: Training, kills: int, rng: random.Random, seconds: 
 
 
 def differences(one: Training, other: Training) -> list[str]:
-    """
-    :param one: a complete training
-    :param other: another one
-    :return: results that differ, apart from times
-    """
+    """Results of two complete trainings that differ, apart from times."""
     found = [name for name in ("policy.pth", "policy.optimizer.pth") if _tensors(one, name) != _tensors(other, name)]
     contents = [
         {"statistics": _statistics(it), "events": events(next(it.folder.glob("tb/*/*"))), **tables(it.run)}
@@ -234,33 +188,20 @@ def differences(one: Training, other: Training) -> list[str]:
     return found + [name for name in names if contents[0].get(name) != contents[1].get(name)]
 
 
-def _tensors(training: Training, name: str) -> dict[str, Any]:
+def _tensors(training: Training, name: str) -> Any:
     with zipfile.ZipFile(training.run / f"{training.env_id}.zip") as archive:
-        return _bits(th.load(BytesIO(archive.read(name)), weights_only=False))
-
-
-def _bits(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _bits(inside) for key, inside in value.items()}
-    if isinstance(value, list):
-        return [_bits(inside) for inside in value]
-    return value.numpy().tobytes() if isinstance(value, th.Tensor) else value
+        content = th.load(BytesIO(archive.read(name)), weights_only=False)
+    return tree_map_only(th.Tensor, lambda tensor: tensor.numpy().tobytes(), content)
 
 
 def _statistics(training: Training) -> list[list[float]]:
-    path = training.run / training.env_id / "vecnormalize.pkl"
-    if not path.exists():
-        return []
-    normalize = pickle.loads(path.read_bytes())
+    normalize = pickle.loads((training.run / training.env_id / "vecnormalize.pkl").read_bytes())
     means = [normalize.ret_rms] + ([normalize.obs_rms] if normalize.norm_obs else [])
     return [[*np.ravel(one.mean), *np.ravel(one.var), one.count] for one in means]
 
 
 def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """
-    :param folder: folder of TensorBoard's files
-    :return: steps and values of all scalars, apart from times
-    """
+    """Steps and values of all scalars in TensorBoard's files, apart from times."""
     accumulator = EventAccumulator(str(folder), purge_orphaned_data=False)  # it would hide repeated steps
     accumulator.Reload()
     tags = [tag for tag in accumulator.Tags()["scalars"] if tag not in TIMES]
@@ -269,10 +210,7 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def tables(folder: Path) -> dict[str, Any]:
-    """
-    :param folder: folder of logs and evaluations
-    :return: content of its CSV and NumPy files, apart from times
-    """
+    """Content of the CSV and NumPy files of logs and evaluations, apart from times."""
     found: dict[str, Any] = {}
     for path in folder.glob("*.csv"):
         lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]

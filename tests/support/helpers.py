@@ -1,5 +1,6 @@
 """What several tests need to build models and look into them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -49,3 +50,12 @@ def collect(model: MDPO) -> MutualRolloutBuffer:
 def seeded(seed: int) -> None:
     np.random.seed(seed)
     th.manual_seed(seed)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], object], *arguments: str) -> str:
+    """The one line on stderr of a command that refuses, in this process."""
+    with pytest.raises(SystemExit) as ended:
+        command(list(arguments))
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line

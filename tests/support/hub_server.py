@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-Files = dict[str, bytes]
+Files = dict[str, bytes]  # name -> content
 
 
 def sha1(data: bytes) -> str:
@@ -41,18 +41,12 @@ class Repository:
 
 
 class HubServer:
-    """
-    The server, in a thread: ``with HubServer() as hub``.
-
-    :ivar repositories: what is on it, by id
-    :ivar requests: method and path of every request
-    :ivar fail_commits: answer commits with an error 500
-    """
+    """The server, in a thread: ``with HubServer() as hub``."""
 
     def __init__(self) -> None:
-        self.repositories: dict[str, Repository] = {}
-        self.requests: list[str] = []
-        self.fail_commits = False
+        self.repositories: dict[str, Repository] = {}  # by id
+        self.requests: list[str] = []  # method and path
+        self.fail_commits = False  # answer commits with an error 500
         handler = type("BoundHandler", (Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -80,23 +74,23 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = path.strip("/").split("/")
-        if path == "/api/whoami-v2":
-            self._json({"type": "user", "name": "alice"})
-        elif path == "/api/validate-yaml":
-            self._json({"errors": [], "warnings": []})
-        elif path == "/api/repos/create":
-            wish = json.loads(body)
-            repo_id = f"{wish.get('organization') or 'alice'}/{wish['name']}"
-            private = wish.get("visibility") == "private" or wish.get("private") is True
-            self.hub.repositories[repo_id] = Repository(private)
-            self._json({"url": f"{self.hub.url}/{repo_id}", "name": repo_id})
-        elif parts[:2] == ["api", "models"]:
-            self._model("/".join(parts[2:4]), parts[4:] or ["revision", "main"], body)
-        elif len(parts) > 4 and parts[2] == "resolve":
-            self._resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
-        else:
-            self._json({"error": f"the stand-in does not know {path}"}, 404)
+        match path.strip("/").split("/"):
+            case ["api", "whoami-v2"]:
+                self._json({"type": "user", "name": "alice"})
+            case ["api", "validate-yaml"]:
+                self._json({"errors": [], "warnings": []})
+            case ["api", "repos", "create"]:
+                wish = json.loads(body)
+                repo_id = f"{wish.get('organization') or 'alice'}/{wish['name']}"
+                private = wish.get("visibility") == "private" or wish.get("private") is True
+                self.hub.repositories[repo_id] = Repository(private)
+                self._json({"url": f"{self.hub.url}/{repo_id}", "name": repo_id})
+            case ["api", "models", owner, name, *what]:
+                self._model(f"{owner}/{name}", what or ["revision", "main"], body)
+            case [owner, name, "resolve", revision, *file]:
+                self._resolve(f"{owner}/{name}", revision, "/".join(file))
+            case _:
+                self._json({"error": f"the stand-in does not know {path}"}, 404)
 
     do_HEAD = do_POST = do_GET
 
@@ -126,13 +120,9 @@ class Handler(BaseHTTPRequestHandler):
         elif header.get("parentCommit") not in (None, repository.commits[-1].sha):
             self._json({"error": "A commit has happened since"}, 412)
         else:
-            files = dict(repository.files)
-            for line in lines[1:]:
-                value = line["value"]
-                if line["key"] == "deletedFile":
-                    del files[value["path"]]
-                else:
-                    files[value["path"]] = base64.b64decode(value["content"])
+            changed = {line["value"]["path"]: line["value"].get("content") for line in lines[1:]}  # None if deleted
+            files = {name: data for name, data in repository.files.items() if name not in changed}
+            files |= {name: base64.b64decode(content) for name, content in changed.items() if content is not None}
             repository.commits.append(Commit(header["summary"], files))
             sha = repository.commits[-1].sha
             self._json({"commitOid": sha, "commitUrl": f"{self.hub.url}/{repo_id}/commit/{sha}"})

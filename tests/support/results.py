@@ -46,50 +46,26 @@ def _policies(method: str) -> dict[str, float]:
 def _row(env_id: str, method: str, seed: int, policy: str, offset: float, step: int, progress: float) -> dict[str, Any]:
     low, high = RANGES[env_id]
     unseen = LEVEL.get(method, 0.5) * progress + 0.01 * seed + offset
-    training = unseen + 0.2
     members = 1 if method.startswith("ppo") else 2
-    return {
-        "study": "synthetic",
-        "env_id": env_id,
-        "num_levels": 500,
-        "start_level": 0,
-        "method": method,
-        "seed": seed,
-        "run": f"{env_id}_500_{method}_{seed}",
-        "timesteps": step,
-        "timesteps_per_policy": step // members,
-        "trained_images": 3 * step * members,
-        "seconds": step / 50,
-        "policy": policy,
-        "episodes": 10,
-        "training_return": low + training * (high - low),
-        "training_stderr": 0.1,
-        "training_normalized": training,
-        "training_success": math.nan,
-        "unseen_return": low + unseen * (high - low),
-        "unseen_stderr": 0.1,
-        "unseen_normalized": unseen,
-        "unseen_success": math.nan,
-        "gap": 0.2 * (high - low),
-        "kl": 0.5 * (1 - progress) if members == 2 and policy != "ensemble" else math.nan,
-    }
+    row: dict[str, Any] = {"study": "synthetic", "env_id": env_id, "method": method, "seed": seed, "policy": policy}
+    row |= {"num_levels": 500, "start_level": 0, "run": f"{env_id}_500_{method}_{seed}", "episodes": 10}
+    row |= {"timesteps": step, "timesteps_per_policy": step // members, "seconds": step / 50}
+    row |= {"trained_images": 3 * step * members, "gap": 0.2 * (high - low)}
+    for levels, score in (("training", unseen + 0.2), ("unseen", unseen)):
+        row |= {f"{levels}_return": low + score * (high - low), f"{levels}_normalized": score}
+        row |= {f"{levels}_stderr": 0.1, f"{levels}_success": math.nan}
+    return row | {"kl": 0.5 * (1 - progress) if members == 2 and policy != "ensemble" else math.nan}
 
 
 def synthetic_robustness(policies: Sequence[str], kl: float) -> dict[str, Any]:
     """Each policy's mean KL is the one before plus 0.01, and grows with the strength; total variation is half."""
-    rows = [
-        {
-            "policy": policy,
-            "perturbation": perturbation,
-            "strength": strength,
-            "n": 64,
-            **_interval("kl", kl + 0.01 * k + (strength or 0)),
-            **_interval("tv", (kl + 0.01 * k + (strength or 0)) / 2),
-        }
-        for k, policy in enumerate(policies)
-        for perturbation, strengths in PERTURBATIONS.items()
-        for strength in strengths
-    ]
+    rows = []
+    for k, policy in enumerate(policies):
+        for perturbation, strengths in PERTURBATIONS.items():
+            for strength in strengths:
+                mean = kl + 0.01 * k + (strength or 0)
+                row = {"policy": policy, "perturbation": perturbation, "strength": strength, "n": 64}
+                rows.append(row | _interval("kl", mean) | _interval("tv", mean / 2))
     return {"settings": {"seed": 0}, "rows": rows}
 
 
@@ -107,15 +83,10 @@ def synthetic_features(policies: Sequence[str], ratio: float) -> dict[str, Any]:
         ],
         "cka": [{"a": a, "b": b, "cka": 0.875} for a in policies for b in policies if a < b],
         "tsne": [
-            {
-                "policy": policy,
-                "x": math.cos(observation) + 0.1 * draw,
-                "y": math.sin(observation),
-                "observation": observation,
-                "perturbation": f"random convolution {draw}",
-            }
+            {"policy": policy, "x": math.cos(k) + 0.1 * draw, "y": math.sin(k)}
+            | {"observation": k, "perturbation": f"random convolution {draw}"}
             for policy in policies
-            for observation in range(4)
+            for k in range(4)
             for draw in range(3)
         ],
     }

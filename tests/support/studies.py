@@ -21,16 +21,11 @@ ROOT = Path(__file__).parents[2]  # on PYTHONPATH, trainings can have the callba
 
 
 class Gate(BaseCallback):
-    """
-    :param reached: file to write when a rollout begins at this step or later
-    :param at_step: the step
-    :param opened: file to wait for then
-    """
+    """Writes the file ``reached`` when a rollout begins at this step or later, and waits for the file ``opened``."""
 
     def __init__(self, reached: str, at_step: int, opened: str) -> None:
         super().__init__()
-        self.reached, self.at_step = Path(reached), at_step
-        self.opened = Path(opened)
+        self.reached, self.at_step, self.opened = Path(reached), at_step, Path(opened)
 
     def _on_rollout_start(self) -> None:
         if self.num_timesteps >= self.at_step:
@@ -42,11 +37,7 @@ class Gate(BaseCallback):
 
 
 class Unwritten(BaseCallback):
-    """
-    Tells that the training has a newer snapshot than its first checkpoint.
-
-    :param reached: file to write then
-    """
+    """Writes the file ``reached`` when the training has a newer snapshot than its first checkpoint."""
 
     def __init__(self, reached: str) -> None:
         super().__init__()

@@ -5,8 +5,8 @@ A new surface is one more :class:`Surface`. Commands run until they would train,
 (:class:`WorkBegins`): whatever gets that far was accepted.
 """
 
+import argparse
 import io
-import os
 import re
 import runpy
 import shlex
@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -31,7 +32,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.cli.main import main
+from sb3_mdpo.cli.main import main, make_parser
 from sb3_mdpo.envs import TexturedGridVecEnv
 from sb3_mdpo.zoo.__main__ import main as zoo
 from sb3_mdpo.zoo.hook import install
@@ -61,24 +62,16 @@ class WorkBegins(Exception):
 
 
 class TooSlow(Exception):
-    """Raised where an input takes too long, in whatever way."""
+    """Raised if an input takes too long."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """
-    :param name: what it is called
-    :param feed: has an input read, in a folder made by :func:`~tests.support.workspace.make_workspace`
-    :param file: path in that folder of the file that inputs are written to; None if an input is an argument
-    :param arguments: what is generated if it is an argument
-    :param refusals: what may be raised if it is no command; commands refuse by one line and exit code 2
-    """
-
     name: str
-    feed: Callable[[Any], object]
-    file: str | None = None
-    arguments: SearchStrategy[Any] | None = None
-    refusals: tuple[type[Exception], ...] = ()
+    feed: Callable[[Any], object]  # has an input read, in a folder made by make_workspace()
+    file: str | None = None  # in that folder, to which inputs are written; None if an input is an argument
+    arguments: SearchStrategy[Any] | None = None  # what is generated if it is an argument
+    refusals: tuple[type[Exception], ...] = ()  # by functions; commands refuse by one line and exit code 2
 
     @property
     def inputs(self) -> SearchStrategy[Any]:
@@ -87,13 +80,8 @@ class Surface:
 
 @dataclass(frozen=True)
 class Outcome:
-    """
-    :param kind: what happened
-    :param message: what was said, or what is wrong
-    """
-
     kind: Literal["accepted", "refused", "finding"]
-    message: str = ""
+    message: str = ""  # what was said, or what is wrong
 
 
 # The environments of all models in the workspace, the zoo's own programs, processes and clusters
@@ -110,7 +98,7 @@ BEGINNINGS = (
 
 @contextmanager
 def nothing_begins() -> Iterator[None]:
-    """:return: context manager in which nothing is trained or played, and the Hub is on this machine"""
+    """Nothing is trained or played in this context, and the Hub is on this machine."""
     install()
     valid_files()
     with ExitStack() as stack:
@@ -124,81 +112,40 @@ def nothing_begins() -> Iterator[None]:
 
 
 class Workspace:
-    """
-    A folder with one valid file of every kind.
-
-    :param folder: where to make it
-    """
+    """A folder with one valid file of every kind."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        make_workspace(folder)
-        self.valid = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        self.reset()
+
+    def reset(self) -> None:
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        make_workspace(self.folder)
         self.pristine = self.snapshot()
 
     def snapshot(self) -> dict[Path, tuple[int, int] | None]:
-        """
-        :return: size and time of everything in it
-        """
-        found: dict[Path, tuple[int, int] | None] = {}
-        for root, folders, files in os.walk(self.folder):
-            found |= dict.fromkeys(Path(root, name) for name in folders)
-            for name in files:
-                stat = os.lstat(os.path.join(root, name))
-                found[Path(root, name)] = (stat.st_size, stat.st_mtime_ns)
-        return found
-
-    def reset(self, now: dict[Path, tuple[int, int] | None]) -> None:
-        """
-        Make everything as it was.
-
-        :param now: what is there
-        """
-        for path in now.keys() - self.pristine.keys() | {path for path in self.valid if now.get(path, ()) is None}:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        for path, content in self.valid.items():
-            if now.get(path) != self.pristine[path]:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-                self.pristine[path] = _stat(path)
-
-    def put(self, file: str, value: bytes | NoFile) -> dict[Path, tuple[int, int] | None]:
-        """
-        :param file: a file in it
-        :param value: what shall be there
-        :return: what the folder holds then
-        """
-        path = self.folder / file
-        if isinstance(value, bytes):
-            path.write_bytes(value)
-            return self.pristine | {path: _stat(path)}
-        path.unlink()
-        if value is NoFile.FOLDER:
-            path.mkdir()
-            return self.pristine | {path: None}
-        return {known: stat for known, stat in self.pristine.items() if known != path}
+        """Size and time of every file, None for folders."""
+        stats = {path: path.lstat() for path in self.folder.rglob("*")}
+        return {path: None if S_ISDIR(it.st_mode) else (it.st_size, it.st_mtime_ns) for path, it in stats.items()}
 
     def try_input(self, surface: Surface, value: Input) -> Outcome:
-        """
-        :param surface: a surface
-        :param value: an input
-        :return: what comes of it
-        """
-        before = self.pristine if surface.file is None else self.put(surface.file, value)  # type: ignore[arg-type]
-        outcome = _run(surface, value)
-        after = self.snapshot()
+        if surface.file is not None:
+            path = self.folder / surface.file
+            path.unlink()
+            if isinstance(value, bytes):
+                path.write_bytes(value)
+            elif value is NoFile.FOLDER:
+                path.mkdir()
+        before, outcome, after = self.snapshot(), _run(surface, value), self.snapshot()
         if outcome.kind == "refused" and surface.file is not None and not _names(outcome.message, surface.file):
             outcome = Outcome("finding", f"does not name {surface.file}: {outcome.message}")
         if outcome.kind == "refused" and after != before:
             changed = sorted({str(path) for path, _ in before.items() ^ after.items()})
             outcome = Outcome("finding", f"changed {', '.join(changed)} though it said: {outcome.message}")
-        self.reset(after)
+        if after != self.pristine:
+            self.reset()
         return outcome
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _names(message: str, file: str) -> bool:
@@ -227,10 +174,8 @@ def _run(surface: Surface, value: Input) -> Outcome:
 
 
 def _of_command(said: str) -> Outcome:
-    lines = [
-        line for line in said.split("\n") if line and "\r" not in line
-    ]  # progress bars end with a line of their own
-    *before, message = lines or [""]
+    # Progress bars end with a line of their own
+    *before, message = [line for line in said.split("\n") if line and "\r" not in line] or [""]
     if not MESSAGE.fullmatch(message):
         return Outcome("finding", f"no message at the end of {said[-300:]!r}")
     if before and not before[0].startswith("usage: "):
@@ -255,26 +200,18 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 def run_zoo(arguments: list[str]) -> None:
-    """:param arguments: of ``python -m sb3_mdpo.zoo``"""
     with patch("sys.argv", ["python -m sb3_mdpo.zoo", *arguments]):
         zoo()
 
 
-def execute(text: str) -> object:
-    """:param text: a command line of sb3-mdpo or of its zoo, or an expression with MDPO"""
+def command(text: str) -> Callable[[Any], object]:
+    """Executes a command line of sb3-mdpo or of its zoo, or an expression with MDPO, whatever the input."""
     match shlex.split(text):
         case ["sb3-mdpo", *arguments]:
-            main(arguments)
+            return lambda _: main(arguments)
         case ["python", "-m", "sb3_mdpo.zoo", *arguments]:
-            run_zoo(arguments)
-        case _:
-            return eval(text, {"MDPO": MDPO})
-    return None
-
-
-def command(text: str) -> Callable[[Any], object]:
-    """:return: what executes this text, whatever the input"""
-    return lambda _: execute(text)
+            return lambda _: run_zoo(arguments)
+    return lambda _: eval(text, {"MDPO": MDPO})
 
 
 @cache
@@ -289,90 +226,58 @@ def _make_model(hyperparams: dict[str, Any]) -> None:
 
 
 MEMBERS = st.lists(st.one_of(st.sampled_from(["MlpPolicy", "CnnPolicy", "a.b", "os.path"]), odd_values), max_size=3)
+MEMBER_KWARGS = st.fixed_dictionaries({"member_kwargs": odd_values})
+SCHEDULES = st.sampled_from(["lin", "warmup", "linear"])
+ODD = ("detach_peers", "chunk_size", "batch_size", "n_epochs", "clip_range", "clip_range_vf", "normalize_advantage")
+ODD += ("target_kl",)
 HYPERPARAMS = st.fixed_dictionaries(
     {},
     optional={
         "policy": st.one_of(MEMBERS, words, odd_values),
         "n_policies": st.one_of(st.integers(-2, 9), st.sampled_from([None, "2", 2.5, 2.0, True, [2]])),
-        "distill_coef": st.one_of(
-            words, st.builds("{}_{}".format, st.sampled_from(["lin", "warmup", "linear"]), words), odd_values
-        ),
+        "distill_coef": st.one_of(words, st.builds("{}_{}".format, SCHEDULES, words), odd_values),
         "distill_mode": st.one_of(st.sampled_from(["all", "random"]), odd_values),
         "precision": st.one_of(st.sampled_from(["fp32", "bf16", "auto"]), odd_values),
         "compile": st.one_of(st.just("yes"), st.integers(2, 5), st.none()),
         "predict_with": st.one_of(st.sampled_from(["ensemble", 0, 1]), odd_values),
-        "policy_kwargs": st.one_of(
-            st.fixed_dictionaries({"member_kwargs": odd_values}), st.lists(odd_values, max_size=3), odd_values
-        ),
-        **dict.fromkeys(
-            ["detach_peers", "chunk_size", "batch_size", "n_epochs", "clip_range", "clip_range_vf"], odd_values
-        ),
-        **dict.fromkeys(["normalize_advantage", "target_kl"], odd_values),
+        "policy_kwargs": MEMBER_KWARGS | st.lists(odd_values, max_size=3) | odd_values,
+        **dict.fromkeys(ODD, odd_values),
     },
 )
 
-flag = None
 MODELS = st.sampled_from([RUN, "mdpo.zip", "ppo.zip", PLAIN_RUN, "study.yml", "studies/small", "nowhere", "", "."])
 STUDY_FILES = st.sampled_from(["study.yml", "study.yml", "study.yml", "nowhere.yml", ".", "mdpo.zip"])
 RUNS = st.sampled_from([RUN, RUN, PLAIN_RUN, "nowhere", ".", "mdpo.zip", "study.yml", "studies/small"])
 REPOSITORIES = st.one_of(st.sampled_from(["a/b", "a/b/c", "a", "/", "../..", "a b/c"]), words)
-LOADED = {
-    "--seed": numbers,
-    "--device": devices,
-    "--load-best": flag,
-    "--env": st.one_of(st.just(GRID), words),
-    "--output": paths,
-    "-o": paths,
-}
+# Values of the arguments of sb3-mdpo by their names; those of others follow from their types
+POSITIONALS = dict.fromkeys(["path", "paths", "run_folder"], MODELS)
+POSITIONALS |= {"file": STUDY_FILES, "folder": RUNS, "repo_id": REPOSITORIES}
+OPTIONS = {"device": devices, "env": st.just(GRID) | words, "storage": paths, "reps": st.sampled_from(["1", "2", "0"])}
 
 
-def _numbers(*names: str) -> dict[str, SearchStrategy[str]]:
-    return dict.fromkeys(names, numbers)
+def _values(option: argparse.Action) -> SearchStrategy[str] | None:
+    if option.nargs == 0:
+        return None  # a flag
+    if option.choices:
+        return st.sampled_from(list(option.choices)) | words
+    by_type = {None: words, Path: paths}
+    return OPTIONS.get(option.dest, by_type.get(option.type, numbers | words))
 
 
-# Command -> values of its arguments without a name, and of its options
-ARGUMENTS: dict[str, tuple[list[SearchStrategy[str]], dict[str, SearchStrategy[str] | None]]] = {
-    "evaluate": (
-        [MODELS],
-        {**LOADED, **_numbers("--levels", "--start-level", "--episodes", "--n-envs"), "--deterministic": flag},
-    ),
-    "study run": (
-        [STUDY_FILES],
-        {
-            **_numbers("--jobs", "--threads"),
-            "-o": paths,
-            "--device": devices,
-            "--address": words,
-            "--storage": paths,
-            "--engine": st.sampled_from(["ray", "local"]) | words,
-        },
-    ),
-    "study plan": (
-        [STUDY_FILES],
-        {
-            **_numbers("--machines", "--jobs"),
-            "--steps-per-second": numbers | words,
-            "--measured": paths,
-            "--device": devices,
-            "--json": flag,
-        },
-    ),
-    "study status": ([STUDY_FILES], {"-o": paths, "--jobs": numbers}),
-    "report": ([RUNS], {"-o": paths, "--figures": paths, "--reps": st.one_of(st.sampled_from(["1", "2", "0"]), words)}),
-    "robustness": ([MODELS], {**LOADED, **_numbers("--states", "--draws")}),
-    "features": ([MODELS], {**LOADED, **_numbers("--observations", "--draws")}),
-    "push": (
-        [MODELS, REPOSITORIES],
-        {
-            **_numbers("--episodes", "--n-envs", "--video", "--seed"),
-            **dict.fromkeys(["--private", "--deterministic", "--load-best"], flag),
-            "--device": devices,
-            "-m": words,
-        },
-    ),
-    "pull": ([REPOSITORIES], {"-f": paths, "--exp-id": numbers, "--force": flag, "--revision": words}),
-    "": ([words], {"--help": flag, "--version": flag}),
-}
+def _commands(parser: argparse.ArgumentParser, name: str = "") -> Iterator[Surface]:
+    """The arguments of a command, and of those below it."""
+    positionals, options = [], {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            positionals.append(words)
+            for below, its_parser in action.choices.items():
+                yield from _commands(its_parser, f"{name} {below}".strip())
+        elif action.option_strings:
+            options |= dict.fromkeys(action.option_strings, _values(action))
+        else:
+            positionals.append(POSITIONALS[action.dest])
+    yield Surface(f"{name or 'no command'}, arguments", main, None, argument_lists(name, positionals, options))
+
 
 # Surface -> file, and the command or expression that reads it
 FILES = {
@@ -388,11 +293,11 @@ FILES = {
     "push, args.yml": (f"{SETTINGS}/args.yml", f"sb3-mdpo push {RUN} a/b --device cpu"),
     **{
         f"report, {name}": (f"{folder}/{name}", f"sb3-mdpo report {folder} -o page.html --reps 2")
-        for folder, names in (
-            (RUN, ("generalization.csv", "robustness.json", "features.json")),
-            (PLAIN_RUN, ("0.monitor.csv", "evaluations.npz")),
-            ("results", ("results.csv",)),
-        )
+        for folder, names in {
+            RUN: ("generalization.csv", "robustness.json", "features.json"),
+            PLAIN_RUN: ("0.monitor.csv", "evaluations.npz"),
+            "results": ("results.csv",),
+        }.items()
         for name in names
     },
     "report, command.txt": (f"{SETTINGS}/command.txt", f"sb3-mdpo report {RUN} -o page.html --reps 2"),
@@ -408,21 +313,17 @@ FILES = {
     },
 }
 ZOO_WORDS = st.one_of(st.sampled_from(["train", "enjoy", "hyperparams", "record_video", "Train"]), words)
-RESUME = {"--device": devices, **_numbers("--num-threads", "--verbose"), "--progress": flag}
+RESUME = {"--device": devices, "--num-threads": numbers, "--verbose": numbers, "--progress": None}
 PYTHON_ERRORS = (ValueError, TypeError, OSError)
 
 
 @cache
 def surfaces() -> dict[str, Surface]:
-    """:return: all of them by name"""
-    resume = argument_lists("train --resume", [RUNS], RESUME)
+    """All of them by name."""
     table = [
-        *(
-            Surface(f"{name or 'no command'}, arguments", main, None, argument_lists(name, *values))
-            for name, values in ARGUMENTS.items()
-        ),
+        *_commands(make_parser()),
         Surface("zoo, arguments", run_zoo, None, st.lists(ZOO_WORDS, max_size=3)),
-        Surface("resume, arguments", run_zoo, None, resume),
+        Surface("resume, arguments", run_zoo, None, argument_lists("train --resume", [RUNS], RESUME)),
         *(
             Surface(name, command(text), file, refusals=PYTHON_ERRORS if text.startswith("MDPO") else ())
             for name, (file, text) in FILES.items()

@@ -47,28 +47,11 @@ STUDY: dict[str, Any] = {
     "resources": {"cpus": 1, "gpus": 0.25, "retries": 2},
 }
 STUDY_RUN = f"studies/small/{GRID}_20_mdpo_3"
-ARGS = OrderedDict(
-    algo="mdpo",
-    conf_file="c.yml",
-    device="cpu",
-    env=GRID,
-    env_kwargs=None,
-    gym_packages=[],
-    n_timesteps=-1,
-    seed=1,
-    vec_env="dummy",
-)
-CONFIG = OrderedDict(
-    vec_env_wrapper="sb3_mdpo.envs.native_vec_env",
-    batch_size=16,
-    env_kwargs={"num_levels": 20},
-    n_envs=2,
-    n_steps=16,
-    n_timesteps=64,
-    normalize={"norm_obs": False},
-    policy="StridedCnnPolicy",
-    policy_kwargs="dict(features_extractor_kwargs=dict(features_dim=8))",
-)
+ARGS = OrderedDict(algo="mdpo", conf_file="c.yml", device="cpu", env=GRID, env_kwargs=None, gym_packages=[])
+ARGS |= {"n_timesteps": -1, "seed": 1, "vec_env": "dummy"}
+CONFIG = OrderedDict(vec_env_wrapper="sb3_mdpo.envs.native_vec_env", env_kwargs={"num_levels": 20})
+CONFIG |= {"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_timesteps": 64, "normalize": {"norm_obs": False}}
+CONFIG |= {"policy": "StridedCnnPolicy", "policy_kwargs": "dict(features_extractor_kwargs=dict(features_dim=8))"}
 
 
 class SharedFolder(Repository):
@@ -82,20 +65,17 @@ class SharedFolder(Repository):
 
 @contextmanager
 def stand_in_for_the_hub() -> Iterator[HubServer]:
-    """:return: context manager in which huggingface_hub talks to a server on this machine"""
+    """In this context huggingface_hub talks to a server on this machine."""
     disable_progress_bars()
     with HubServer() as hub, patch.dict(os.environ, HF_TOKEN="hf_dummy", NO_PROXY="127.0.0.1"):
-        urls = {
-            "ENDPOINT": hub.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-        }
-        with patch.multiple(constants, **urls):
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        with patch.multiple(constants, ENDPOINT=hub.url, HUGGINGFACE_CO_URL_TEMPLATE=template):
             yield hub
 
 
 @contextmanager
 def working_folder(folder: str | Path) -> Iterator[None]:
-    """:param folder: the working folder inside of the context manager"""
+    """:param folder: the working folder in this context"""
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -104,7 +84,7 @@ def working_folder(folder: str | Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def _write(file: str, content: bytes) -> None:
+def _write(file: str | Path, content: bytes) -> None:
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     Path(file).write_bytes(content)
 
@@ -130,6 +110,7 @@ def _write_all() -> None:
         _write(f"{run}/{GRID}/args.yml", to_yaml(ARGS))
         _write(f"{run}/{GRID}/config.yml", to_yaml(CONFIG))
         _write(f"{run}/{GRID}/command.txt", b"python train.py --seed 1")
+        _write(f"{run}/frames.png", b"")  # nothing need be played for a report
     _train()
     with stand_in_for_the_hub() as hub:
         main(["push", RUN, "a/b", "--episodes", "2", "--n-envs", "2", "--device", "cpu"])
@@ -142,8 +123,6 @@ def _write_all() -> None:
     evaluations = io.BytesIO()
     np.savez(evaluations, timesteps=np.array([10, 20]), results=np.ones((2, 3)), ep_lengths=np.ones((2, 3)))
     _write(f"{PLAIN_RUN}/evaluations.npz", evaluations.getvalue())
-    for run in (RUN, PLAIN_RUN):
-        _write(f"{run}/frames.png", b"")  # nothing need be played for a report
     _write("study.yml", to_yaml(STUDY))
     results = synthetic_results(["mdpo", "ppo"], [0, 1], steps=[100, 200])
     # Of the study's environment and of a game that papers have
@@ -163,7 +142,7 @@ def _write_study_run() -> None:
 
 @cache
 def valid_files() -> dict[str, bytes]:
-    """:return: path -> content of the folder's files"""
+    """Path -> content."""
     silence = io.StringIO()
     with TemporaryDirectory() as folder, working_folder(folder), redirect_stdout(silence), redirect_stderr(silence):
         _write_all()
@@ -172,7 +151,5 @@ def valid_files() -> dict[str, bytes]:
 
 
 def make_workspace(folder: Path) -> None:
-    """:param folder: where to write the files"""
     for name, content in valid_files().items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+        _write(folder / name, content)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sb3_mdpo import MDPO
-from sb3_mdpo.zoo.hyperparams_opt import convert_mdpo_params, sample_mdpo_params
+from sb3_mdpo.zoo.hyperparams import convert_mdpo_params, sample_mdpo_params
 from tests.support.commands import run
 
 ENV_ID = "procgen-bigfish-easy-v0"

@@ -11,8 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_mdpo.common.budget import Budget, BudgetMeter
 from sb3_mdpo.envs.layers import monitor_folder
 from sb3_mdpo.lab.generalization.evaluation import MakeEnv, check_episodes, check_levels, evaluate_generalization
-from sb3_mdpo.lab.generalization.policies import ENSEMBLE
-from sb3_mdpo.lab.generalization.results import TABLE, GeneralizationResult, read_table, write_table
+from sb3_mdpo.lab.generalization.results import ENSEMBLE, TABLE, GeneralizationResult, read_table, write_table
 from sb3_mdpo.utils.atomic import replacing
 
 

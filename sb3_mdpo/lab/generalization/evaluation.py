@@ -1,5 +1,6 @@
 """Returns of a model's policies on training levels and on unseen levels."""
 
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
@@ -18,9 +19,9 @@ from tqdm import tqdm
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, has_levels, make_levels
 from sb3_mdpo.envs.procgen_options import SEED_RANGE
-from sb3_mdpo.lab.generalization.policies import all_policies, members_of
-from sb3_mdpo.lab.generalization.results import GeneralizationResult, LevelsResult, PolicyResult
+from sb3_mdpo.lab.generalization.results import ENSEMBLE, GeneralizationResult, LevelsResult, PolicyResult
 from sb3_mdpo.lab.generalization.scores import normalized_score
+from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.mdpo.losses import distillation_kl
 from sb3_mdpo.utils.random_state import undisturbed
 
@@ -30,13 +31,35 @@ MAX_ENVS: Final = 32
 KL_OBSERVATIONS: Final = 256
 
 
-def check_levels(env_id: str, train_levels: int | None) -> int:
-    """Return the number of training levels; raise ValueError if there are no levels to choose from, or none unseen."""
+def members_of(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
+    """The policies of MDPO or another actor-critic algorithm by name: ``policy 0`` and so on."""
+    if not isinstance(model, MDPO):
+        return {"policy 0": model.policy}
+    return {f"policy {k}": member for k, member in enumerate(model.policy.members)}
+
+
+def all_policies(model: OnPolicyAlgorithm) -> dict[str, BasePolicy]:
+    """The members by name, and if there are several the average of their distributions as ``ensemble``."""
+    members = members_of(model)
+    if not isinstance(model, MDPO) or len(members) == 1:
+        return members
+    ensemble = copy.copy(model.policy)  # with the same networks
+    ensemble.predict_with = ENSEMBLE
+    return members | {ENSEMBLE: ensemble}
+
+
+def check_has_levels(env_id: str) -> None:
+    """Raise ValueError if there are no levels to choose from."""
     if not has_levels(env_id):
         raise ValueError(
-            f"{env_id} has no levels to choose from, so none are unseen: evaluate a model of an environment with "
+            f"{env_id} has no levels to choose from, so none are unseen: use a model of an environment with "
             "num_levels among its arguments, e.g. procgen-coinrun-easy-v0."
         )
+
+
+def check_levels(env_id: str, train_levels: int | None) -> int:
+    """Return the number of training levels; raise ValueError if there are no levels to choose from, or none unseen."""
+    check_has_levels(env_id)
     if not (isinstance(train_levels, Integral) and train_levels >= 1):
         raise ValueError(
             f"train_levels={train_levels!r} must be the number of levels that the model was trained on, at least 1: "
@@ -183,11 +206,8 @@ def kl_from_peers(
     members: Mapping[str, ActorCriticPolicy], observations: Mapping[str, NDArray[Any]]
 ) -> dict[str, float | None]:
     """
-    The mutual distillation term (:func:`~sb3_mdpo.mdpo.losses.distillation_kl`) on each member's own observations.
-
-    :param members: policies by name
-    :param observations: observations of each member, shape ``(B, ...)``
-    :return: for each member the mean over peers and observations of ``KL(peer || member)``; None without peers
+    The mutual distillation term (:func:`~sb3_mdpo.mdpo.losses.distillation_kl`) on each member's own observations: the
+    mean over peers and observations of ``KL(peer || member)``; None without peers.
     """
     if len(members) < 2:
         return dict.fromkeys(members)

@@ -1,20 +1,20 @@
 """Results of an evaluation on training and unseen levels, as text and as files."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.utils.terminal import text_table
 
 CONFIDENCE = 0.95
+ENSEMBLE: Final = "ensemble"  # name of the members acting together
 HEADER = ("policy", "levels", "return", f"{CONFIDENCE:.0%} interval", "normalized", "success", "KL")
 TABLE: Final = "generalization.csv"
 # One row per evaluation and policy. Returns are means over episodes with their standard errors; undefined values are
@@ -24,6 +24,10 @@ COLUMNS: Final = (
     *("training_return", "training_stderr", "training_normalized", "training_success"),
     *("unseen_return", "unseen_stderr", "unseen_normalized", "unseen_success", "gap", "kl"),
 )
+INTEGERS = ("timesteps", "timesteps_per_policy", "trained_images", "episodes")
+TEXTS = dict.fromkeys(("study", "env_id", "method", "run", "policy"), str)
+# pandas' own reader of numbers crashes the process at one like 4e492493924924 (pandas issue 63089); Python's does not
+SAFE: Literal["round_trip"] = "round_trip"
 
 
 def confidence_interval(returns: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -36,17 +40,11 @@ def confidence_interval(returns: Sequence[float], confidence: float = CONFIDENCE
 
 @dataclass(frozen=True)
 class LevelsResult:
-    """
-    Returns of one policy on one set of levels.
+    """Returns of one policy on one set of levels."""
 
-    :param returns: undiscounted, unnormalized return of every episode
-    :param success_rate: share of episodes that ended in success, None if the environment does not report it
-    :param normalized: mean return as a score, see :func:`~sb3_mdpo.lab.generalization.scores.normalized_score`
-    """
-
-    returns: tuple[float, ...]
-    success_rate: float | None
-    normalized: float | None
+    returns: tuple[float, ...]  #: undiscounted, unnormalized return of every episode
+    success_rate: float | None  #: share of episodes that ended in success, None if the environment does not report it
+    normalized: float | None  #: mean as a score, see :func:`~sb3_mdpo.lab.generalization.scores.normalized_score`
 
     @property
     def mean(self) -> float:
@@ -66,17 +64,12 @@ class LevelsResult:
 
 @dataclass(frozen=True)
 class PolicyResult:
-    """
-    Results of ``"policy 0"`` and so on, or ``"ensemble"``, on the training levels and on levels drawn from all levels.
-
-    :param kl: mean over peers of ``KL(peer || policy)`` on observations of unseen levels, None for the ensemble and
-        if there is no peer
-    """
+    """Results of ``"policy 0"`` and so on, or ``"ensemble"``, on the training levels and on levels drawn from all."""
 
     policy: str
     training: LevelsResult
     unseen: LevelsResult
-    kl: float | None
+    kl: float | None  #: mean over peers of ``KL(peer || policy)`` on observations of unseen levels; None without peers
 
     @property
     def gap(self) -> float:
@@ -84,7 +77,7 @@ class PolicyResult:
         return self.training.mean - self.unseen.mean
 
     def row(self) -> dict[str, str | int | float | None]:
-        """:return: the columns of a results table"""
+        """The columns of a results table."""
         row: dict[str, str | int | float | None] = {"policy": self.policy, "episodes": len(self.unseen.returns)}
         for levels, result in (("training", self.training), ("unseen", self.unseen)):
             row |= {
@@ -124,7 +117,7 @@ class GeneralizationResult:
         return tuple(result for result in self.policies if result.policy.startswith("policy "))
 
     def to_text(self) -> str:
-        """:return: a table of at most 80 columns"""
+        """A table of at most 80 columns."""
         last = self.start_level + self.train_levels - 1
         lines = (
             f"{self.env_id}: training levels {self.start_level} to {last}, and unseen levels",
@@ -182,32 +175,29 @@ def _text_rows(policy: PolicyResult) -> Iterator[tuple[str, ...]]:
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = COLUMNS) -> None:
     """Write values by column, None if undefined, to a CSV file."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(columns))
-    writer.writeheader()
-    writer.writerows(rows)
     with replacing(path) as file:
-        file.write(text.getvalue().encode())
+        pd.DataFrame(rows, columns=list(columns)).to_csv(file, index=False)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Any table of evaluations, unchecked; only empty cells are undefined."""
+    try:
+        return pd.read_csv(path, dtype=TEXTS, keep_default_na=False, na_values=[""], float_precision=SAFE)
+    except (ValueError, OverflowError) as error:  # pandas' own errors and UnicodeDecodeError are ValueErrors
+        raise ValueError(f"{path} is not a table: {error}") from error
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
     """Values by column of a file of :func:`write_table`, None if undefined; at least one row."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            if missing := set(COLUMNS) - set(reader.fieldnames or ()):
-                raise ValueError(f"it has no column {', '.join(sorted(missing))}")
-            rows = [{name: _value(name, row[name]) for name in COLUMNS} for row in reader]
-    except (csv.Error, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} is not a table of evaluations: {error}.") from error
-    if not rows:
+    table = read_csv(path)
+    if missing := [name for name in COLUMNS if name not in table]:
+        raise ValueError(f"{path} is not a table of evaluations: it has no column {', '.join(missing)}.")
+    if table.empty:
         raise ValueError(f"{path} is not a table of evaluations: it has no rows.")
+    for name in set(COLUMNS) - {"policy"}:
+        if table[name].dtype.kind not in ("iu" if name in INTEGERS else "iuf"):
+            kind = "integers" if name in INTEGERS else "numbers"
+            raise ValueError(f"{path} is not a table of evaluations: it has values that are not {kind} in {name}.")
+    table = table[list(COLUMNS)].astype(object)
+    rows: list[dict[str, Any]] = table.where(table.notna(), None).to_dict("records")
     return rows
-
-
-def _value(name: str, text: str | None) -> str | int | float | None:
-    if text is None:
-        raise ValueError(f"a row ends before {name}")
-    if text == "" or name == "policy":
-        return text or None
-    return int(text) if name in ("timesteps", "timesteps_per_policy", "trained_images", "episodes") else float(text)

@@ -13,10 +13,8 @@ UNIT_RETURNS = ("TexturedGrid-v0",)
 
 def score_range(env_id: str) -> tuple[float, float] | None:
     """
-    Returns with the scores 0 and 1. For Procgen these are the constants of its paper (arXiv 1912.01588, appendix C), in
-    which 0 is the return of policies trained without observations.
-
-    :return: None for Procgen's extreme, memory and exploration modes, and for other environments
+    Returns with the scores 0 and 1. For Procgen's easy and hard modes these are the constants of its paper (arXiv
+    1912.01588, appendix C), in which 0 is the return of policies trained without observations.
     """
     if env_id in UNIT_RETURNS:
         return 0.0, 1.0
@@ -54,9 +52,8 @@ def paper_returns() -> dict[str, dict[str, float]]:
 
 def paper_return(env_id: str, num_levels: int, start_level: int, method: str) -> float | None:
     """
-    :return: the return on unseen levels that the paper (arXiv 2501.02481) reports for this method in this setting:
-        Procgen hard, 500 training levels, 5e7 steps per policy; read off its figure: approximate, 3 seeds, 8 of the
-        16 games. None in all other settings
+    The return on unseen levels that the paper (arXiv 2501.02481) reports for this method in this setting: Procgen hard,
+    500 training levels, 5e7 steps per policy; read off its figure: approximate, 3 seeds, 8 of the 16 games.
     """
     if (num_levels, start_level) != (500, 0) or not is_procgen(env_id):
         return None

@@ -11,7 +11,8 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.common.save_util import read_plain_settings
-from sb3_mdpo.envs.native import has_levels, make_levels
+from sb3_mdpo.envs.native import make_levels
+from sb3_mdpo.lab.generalization.evaluation import check_has_levels
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.persistence.ppo_conversion import load_ppo
 from sb3_mdpo.zoo.run import Run, read_run
@@ -93,9 +94,5 @@ def open_trained(
         if env_id not in (None, run.env_id):
             raise ValueError(f"{path} is a run on {run.env_id}, not on {env_id}: leave the id out.")
         env_id, model_path, algo, env_kwargs = run.env_id, run.model_path, run.algo, run.env_kwargs
-    if not has_levels(env_id):
-        raise ValueError(
-            f"{env_id} has no levels to choose from, so nothing is unseen in it: use a model of an environment with "
-            "num_levels among its arguments, e.g. procgen-coinrun-easy-v0."
-        )
+    check_has_levels(env_id)
     return TrainedModel(LOADERS[algo](model_path, device=device), env_id, path, env_kwargs, run)

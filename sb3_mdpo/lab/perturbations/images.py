@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch as th
+from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from torch import nn
 
 RANDOM_CONVOLUTION = "random convolution"
@@ -66,13 +68,9 @@ def _photometric(name: str, strength: float, images: th.Tensor) -> th.Tensor:
 
 def random_filters(draws: int, channels: int, generator: th.Generator) -> th.Tensor:
     """
-    Weights as in network randomization (Lee et al. 2020, arXiv 1910.05396): Gaussian with Glorot variance, no bias.
-    The authors' TensorFlow cuts the Gaussian at two standard deviations, PyTorch does not.
-
-    :param draws: number of convolutions
-    :param channels: channels of an image, in and out
-    :param generator: source of randomness on the CPU, so that all devices get the same weights
-    :return: shape ``(draws, channels, channels, 3, 3)``
+    Weights as in network randomization (Lee et al. 2020, arXiv 1910.05396): Gaussian with Glorot variance, no bias,
+    shape ``(draws, channels, channels, 3, 3)``. The authors' TensorFlow cuts the Gaussian at two standard deviations,
+    PyTorch does not. Drawn on the CPU, so that all devices get the same weights.
     """
     filters = th.empty(draws, channels, channels, KERNEL_SIZE, KERNEL_SIZE)
     for weights in filters:
@@ -91,8 +89,7 @@ def convolve(images: th.Tensor, filters: th.Tensor) -> th.Tensor:
 
 
 # The formulas of torchvision's transforms.functional for float tensors in [0, 1], clipped to [0, 1]
-# ITU-R 601-2, as in PIL and torchvision
-LUMA = (0.2989, 0.587, 0.114)
+LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as in PIL and torchvision
 
 
 def brightness(images: th.Tensor, factor: float) -> th.Tensor:
@@ -112,8 +109,9 @@ def saturation(images: th.Tensor, factor: float) -> th.Tensor:
 
 def hue(images: th.Tensor, shift: float) -> th.Tensor:
     """RGB images with all hues shifted, in turns of the color wheel, -0.5 to 0.5."""
-    hues, saturations, values = rgb_to_hsv(images)
-    return hsv_to_rgb(hues + shift, saturations, values)
+    hsv = rgb_to_hsv(images.movedim(1, -1).cpu().numpy())
+    hsv[..., 0] = np.remainder(hsv[..., 0] + shift, 1)
+    return th.from_numpy(hsv_to_rgb(hsv)).movedim(-1, 1).to(images)
 
 
 def grayscale(images: th.Tensor) -> th.Tensor:
@@ -122,27 +120,6 @@ def grayscale(images: th.Tensor) -> th.Tensor:
         return images
     weights = th.tensor(LUMA).to(images)
     return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
-
-
-def rgb_to_hsv(images: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-    """Hue in turns (0 for shades of grey), saturation and value, shape ``(B, H, W)`` each."""
-    red, green, blue = images.unbind(dim=1)
-    values = images.amax(dim=1)
-    chroma = values - images.amin(dim=1)
-    divisor = th.where(chroma == 0, 1, chroma)
-    sixths = th.where(
-        values == red,
-        (green - blue) / divisor,
-        th.where(values == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
-    )
-    return (sixths / 6).remainder(1), chroma / th.where(values == 0, 1, values), values
-
-
-def hsv_to_rgb(hues: th.Tensor, saturations: th.Tensor, values: th.Tensor) -> th.Tensor:
-    """Images, shape ``(B, 3, H, W)``, from hues in turns (any real number), saturations and values."""
-    sixths = th.stack([(offset + 6 * hues).remainder(6) for offset in (5, 3, 1)], dim=1)
-    missing = th.minimum(sixths, 4 - sixths).clamp(0, 1)  # share of the chroma that each channel lacks
-    return values[:, None] * (1 - saturations[:, None] * missing)
 
 
 def _blend(images: th.Tensor, others: th.Tensor, factor: float) -> th.Tensor:

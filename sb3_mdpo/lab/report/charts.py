@@ -24,11 +24,7 @@ def text(value: object) -> str:
 
 
 def line_chart(lines: Iterable[Line], title: str, axes: Mapping[str, str] = AXES) -> go.Figure:
-    """
-    :param lines: lines; the solid ones have a band and an entry in the legend
-    :param title: title of the vertical axis
-    :param axes: column -> title of the horizontal axes; with several of them there is a menu to choose one
-    """
+    """A chart with a menu to choose one of the horizontal axes (column -> title) if there are several."""
     figure, first = go.Figure(), next(iter(axes))
     values: dict[str, list[list[float]]] = {axis: [] for axis in axes}
     for line in lines:
@@ -115,11 +111,7 @@ def interval_plot(groups: Mapping[str, pd.DataFrame], styles: Mapping[str, Style
 
 
 def chart(figure: go.Figure, anchor: str, height: int | None = None) -> Markup:
-    """
-    :param figure: a figure of plotly whose texts are escaped
-    :param anchor: id of its element
-    :param height: in pixels, by default that of the figure, or 420; the width is that of the page
-    """
+    """A figure whose texts are escaped as an element of the page, as wide as the page."""
     height = height or figure.layout.height or 420
     figure.update_layout(
         template="none",

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sb3_mdpo.lab.generalization.policies import ENSEMBLE
+from sb3_mdpo.lab.generalization.results import ENSEMBLE
 from sb3_mdpo.lab.statistics.aggregates import (
     THRESHOLDS,
     aggregate_scores,
     performance_profiles,
     point_aggregates,
     probability_of_improvement,
+    sample_efficiency,
 )
-from sb3_mdpo.lab.statistics.curves import sample_efficiency
 from sb3_mdpo.lab.statistics.scores import (
     MEMBERS,
     ScoreMatrices,
@@ -27,21 +27,15 @@ from sb3_mdpo.lab.statistics.scores import (
 
 @dataclass(frozen=True)
 class Comparison:
-    """
-    :param label: ``"normalised score"`` or ``"return"``
-    :param note: why there are no intervals, None if there are
-    :param aggregates: aggregates of the members, with ``low`` and ``high`` if there are intervals
-    :param improvement: probabilities that the first method is better than each of the others
-    :param efficiency: interquartile mean during training
-    """
+    """All that is None cannot be computed; ``note`` says why."""
 
-    label: str = "score"
+    label: str = "score"  #: or ``"normalised score"`` or ``"return"``
     note: str | None = None
-    aggregates: pd.DataFrame | None = None
-    ensembles: pd.DataFrame | None = None
-    improvement: pd.DataFrame | None = None
+    aggregates: pd.DataFrame | None = None  #: of the members, with ``low`` and ``high`` if there are intervals
+    ensembles: pd.DataFrame | None = None  #: of the ensembles
+    improvement: pd.DataFrame | None = None  #: probabilities that the first method is better than each of the others
     profiles: pd.DataFrame | None = None
-    efficiency: pd.DataFrame | None = None
+    efficiency: pd.DataFrame | None = None  #: interquartile mean during training
 
 
 def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:

@@ -12,14 +12,13 @@ import pandas as pd
 from stable_baselines3.common.monitor import get_monitor_files
 
 from sb3_mdpo.common.save_util import ZIP_ERRORS
-from sb3_mdpo.lab.generalization.results import TABLE
+from sb3_mdpo.lab.generalization.results import SAFE, TABLE, read_csv
 from sb3_mdpo.lab.report.comparison import Comparison, compare
 from sb3_mdpo.lab.report.method_style import Style, method_styles
 from sb3_mdpo.lab.report.runs import RunFiles, find_run_folder
 from sb3_mdpo.lab.statistics.aggregates import REPS
-from sb3_mdpo.lab.statistics.curves import learning_curves
-from sb3_mdpo.lab.statistics.results import SAFE, TASK, check_results, read_csv, read_results
-from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores
+from sb3_mdpo.lab.statistics.results import TASK, check_results, read_results
+from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores, learning_curves
 from sb3_mdpo.lab.study.folder import RESULTS
 from sb3_mdpo.zoo.run import Run, read_run
 
@@ -30,18 +29,14 @@ SMOOTHING = 100  # episodes, as in SB3's own statistics
 
 @dataclass(frozen=True)
 class ReportData:
-    """
-    :param results: one row per evaluation and policy; None for a run without evaluations on training and unseen levels
-    :param training: returns that the zoo logged for a single run: columns ``series``, ``timesteps``, ``mean_return``
-    :param reps: repetitions of the bootstrap
-    """
+    """What a page shows; its tables and comparisons are computed when they are needed."""
 
     name: str
     folder: Path
-    results: pd.DataFrame | None
+    results: pd.DataFrame | None  #: one row per evaluation and policy; None without evaluations on unseen levels
     runs: tuple[RunFiles, ...]
-    training: pd.DataFrame | None = None
-    reps: int = REPS
+    training: pd.DataFrame | None = None  #: what the zoo logged: columns ``series``, ``timesteps``, ``mean_return``
+    reps: int = REPS  #: repetitions of the bootstrap
 
     @cached_property
     def methods(self) -> list[str]:
@@ -73,23 +68,18 @@ class ReportData:
         except ValueError as error:
             raise ValueError(f"{self.folder}: {error}") from error
 
-    def examples(self) -> list[RunFiles]:
-        """:return: for each method the run with a folder on the first task, with the lowest seed"""
+    def one_per_method(self, file: str | None = None) -> list[RunFiles]:
+        """For each method the first run, by task and seed, that has a folder, or a file of this name in it."""
         tasks = list(dict.fromkeys(run.task for run in self.runs))
         first: dict[str, RunFiles] = {}
         for run in sorted(self.runs, key=lambda run: (tasks.index(run.task), run.seed)):
-            if run.folder is not None:
+            if (run.folder if file is None else run.file(file)) is not None:
                 first.setdefault(run.method, run)
         return [first[method] for method in self.methods if method in first]
 
 
 def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
-    """
-    Read a study's folder, with ``results.csv``, or a run folder of ``rl_zoo3 train``.
-
-    :param reps: repetitions of the bootstrap
-    :raises ValueError: if the folder is neither of them, or a file in it cannot be read
-    """
+    """Read a study's folder, with ``results.csv``, or a run folder of ``rl_zoo3 train``."""
     if reps < 1:
         raise ValueError(f"reps={reps} must be at least 1; the default is 2000.")
     if not folder.is_dir():

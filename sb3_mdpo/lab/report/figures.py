@@ -20,11 +20,7 @@ DASHES = {"solid": "-", "dash": "--", "dot": ":"}
 
 
 def write_figures(data: ReportData, folder: Path) -> list[Path]:
-    """
-    Write a PNG and a PDF of each chart that has something to show, and return their paths.
-
-    :raises ValueError: if there are no evaluations to draw
-    """
+    """Write a PNG and a PDF of each chart that has something to show, and return their paths."""
     if data.results is None:
         raise ValueError(f"{data.folder} has no evaluations to draw figures from: leave out --figures.")
     written = []

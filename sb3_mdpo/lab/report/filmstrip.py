@@ -1,5 +1,6 @@
 """Filmstrips: frames of an episode of each policy on an unseen level."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
-from sb3_mdpo.lab.generalization.policies import all_policies
+from sb3_mdpo.lab.generalization.evaluation import all_policies
 from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
 from sb3_mdpo.lab.report.runs import RunFiles
 from sb3_mdpo.utils.atomic import replacing
@@ -22,11 +23,7 @@ Frame = NDArray[np.uint8]
 
 
 def filmstrips(run: RunFiles) -> Path:
-    """
-    Draw filmstrips of a run's policies to ``frames.png``, unless those in its folder are newer than its model.
-
-    :raises ValueError: if it has no folder or model, or its environment has no levels or renders no images
-    """
+    """Draw filmstrips of a run's policies to ``frames.png``, unless those in its folder are newer than its model."""
     if run.folder is None:
         raise ValueError(f"the folder of {run.name} is missing.")
     path = run.folder / FILE
@@ -46,11 +43,8 @@ def draw_filmstrips(trained: TrainedModel, seed: int = 0) -> Image.Image:
     strips = {}
     for name, policy in all_policies(trained.model).items():
         set_random_seed(seed)
-        env = trained.make_env(1, seed, **UNSEEN_LEVELS, render_mode="rgb_array")
-        try:
+        with closing(trained.make_env(1, seed, **UNSEEN_LEVELS, render_mode="rgb_array")) as env:
             frames = _play(env, policy, trained.env_id)
-        finally:
-            env.close()
         places = np.linspace(0, len(frames) - 1, min(N_FRAMES, len(frames))).round().astype(int)
         strips[name] = [frames[place] for place in places]
     picture = Image.new("RGB", (N_FRAMES * (SIZE + BETWEEN), len(strips) * (SIZE + LINE)), "white")

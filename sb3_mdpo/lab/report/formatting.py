@@ -9,17 +9,17 @@ from sb3_mdpo.lab.statistics.results import TASK, task_name
 
 
 def number(value: float, digits: int = 2) -> str:
-    """:return: the number, or nothing for NaN"""
+    """The number, or nothing for NaN."""
     return "" if math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def numbers(values: Iterable[float], digits: int = 2) -> list[str]:
-    """:return: :func:`number` of each"""
+    """:func:`number` of each."""
     return [number(value, digits) for value in values]
 
 
 def plus_minus(rows: pd.DataFrame, measure: str, digits: int = 2) -> list[str]:
-    """:return: mean and, where there is one, standard deviation of each row"""
+    """Mean and, where there is one, standard deviation of each row."""
     return [
         number(mean, digits) + ("" if math.isnan(deviation) else f" \u00b1 {deviation:.{digits}f}")
         for mean, deviation in zip(rows[measure], rows[f"{measure}_std"], strict=True)
@@ -27,10 +27,10 @@ def plus_minus(rows: pd.DataFrame, measure: str, digits: int = 2) -> list[str]:
 
 
 def intervals(rows: pd.DataFrame) -> list[str]:
-    """:return: the interval of each row"""
+    """The interval of each row."""
     return [f"{low:.2f} to {high:.2f}" for low, high in zip(rows["low"], rows["high"], strict=True)]
 
 
 def task_names(rows: pd.DataFrame) -> list[str]:
-    """:return: the name of each row's task"""
+    """The name of each row's task."""
     return [task_name(*task) for task in rows[TASK].itertuples(index=False, name=None)]

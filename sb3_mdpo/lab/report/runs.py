@@ -31,12 +31,12 @@ class RunFiles:
         return task_name(self.env_id, self.num_levels, self.start_level)
 
     def file(self, name: str) -> Path | None:
-        """:return: the file with this name in the run's folder, None if there is none"""
+        """The file with this name in the run's folder, None if there is none."""
         path = None if self.folder is None else self.folder / name
         return path if path is not None and path.is_file() else None
 
     def settings(self) -> dict[str, str]:
-        """:return: name -> text of the files with the run's command and settings"""
+        """Name -> text of the files with the run's command and settings."""
         if self.folder is None:
             return {}
         patterns = (f"*/{COMMAND}", CONF, f"*/{CONFIG}", f"*/{ARGS}")
@@ -54,10 +54,8 @@ def read_rows(
     runs: Sequence[RunFiles], name: str, key: str, texts: Sequence[str], numbers: Sequence[str]
 ) -> pd.DataFrame:
     """
-    Read the table ``key``, with columns of texts and numbers, from the JSON files of several runs.
-
-    :return: columns ``method``, ``task``, ``seed``, ``run`` and those of the table; empty if no run has the file
-    :raises ValueError: if a file has no such table
+    Read the table ``key``, with columns of texts and numbers, from the JSON files of several runs. Returns columns
+    ``method``, ``task``, ``seed``, ``run`` and those of the table; empty if no run has the file.
     """
     tables = [_read_table(run, path, key, texts, numbers) for run in runs if (path := run.file(name)) is not None]
     if not tables:

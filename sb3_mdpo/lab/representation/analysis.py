@@ -1,6 +1,6 @@
-"""Analysis of the features of one or several models."""
+"""Analysis of the features that the encoders of one or several models extract from the same observations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations, count
 from pathlib import Path
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
 from tqdm import tqdm
 
-from sb3_mdpo.lab.generalization.evaluation import check_seed
-from sb3_mdpo.lab.generalization.policies import members_of
+from sb3_mdpo.lab.generalization.evaluation import check_seed, members_of
 from sb3_mdpo.lab.generalization.trained import TrainedModel
-from sb3_mdpo.lab.perturbations.images import RANDOM_CONVOLUTION, image_perturbations
+from sb3_mdpo.lab.perturbations.images import RANDOM_CONVOLUTION, Perturbation, image_perturbations
 from sb3_mdpo.lab.representation.embedding import embed
-from sb3_mdpo.lab.representation.features import UNCHANGED, collect_observations, features_of_versions
 from sb3_mdpo.lab.representation.measures import distance_ratio, effective_rank, linear_cka
 from sb3_mdpo.lab.representation.results import Alignment, FeatureAnalysis, PolicyFeatures
 from sb3_mdpo.lab.representation.saliency import saliency_of
-from sb3_mdpo.lab.state_sampling import frame_channels
+from sb3_mdpo.lab.state_sampling import check_can_be_perturbed, frame_channels, sample_states, to_tensor
 
+BATCH_SIZE = 32
+UNCHANGED = Perturbation("none", None, partial(th.unsqueeze, dim=0))
 TSNE_OBSERVATIONS, SALIENCY_OBSERVATIONS = 4, 6
 
 
@@ -35,7 +35,7 @@ def analyse_features(
 ) -> FeatureAnalysis:
     """
     Analyse the features of all policies of the models on the same observations
-    (:func:`~sb3_mdpo.lab.representation.features.collect_observations`) under the same perturbations.
+    (:func:`~sb3_mdpo.lab.representation.analysis.collect_observations`) under the same perturbations.
 
     :param trained: models of the same environment
     :param observations: number of observations; use more than there are features, or CKA is biased upwards
@@ -99,11 +99,73 @@ def _measure(name: str, features: NDArray[np.float32], made_by: Sequence[str]) -
     )
 
 
+def collect_observations(trained: Sequence[TrainedModel], n_observations: int, seed: int = 0) -> NDArray[np.uint8]:
+    """
+    Images on unseen levels, an equal share (give or take one) from the play of each member of each model, see
+    :func:`~sb3_mdpo.lab.state_sampling.sample_states`.
+    """
+    first = trained[0]
+    for one in trained:
+        check_can_be_perturbed(one)
+        shape, first_shape = one.model.observation_space.shape, first.model.observation_space.shape
+        if shape != first_shape:
+            raise ValueError(
+                f"{one.path} observes images of shape {shape}, {first.path} of {first_shape}: use models that observe "
+                "the same images."
+            )
+    players = [(one, policy) for one in trained for policy in members_of(one.model).values()]
+    least = max(len(players), 2)
+    if n_observations < least:
+        raise ValueError(f"{n_observations} observation(s): use at least {least} here, better some hundreds.")
+    shares = [len(part) for part in np.array_split(np.arange(n_observations), len(players))]
+    images = []
+    for k, (one, policy) in enumerate(tqdm(players, desc="Playing", unit="policy")):
+        sampled = sample_states(one, policy, shares[k], seed + k)
+        images.append(to_tensor(policy, sampled.observations[: shares[k]]).cpu().numpy())
+    return np.concatenate(images)
+
+
+def features_of(policy: ActorCriticPolicy, images: th.Tensor) -> NDArray[np.float32]:
+    """Output ``(B, F)`` of the encoder without dropout; the actor's if the critic has another one."""
+    policy.set_training_mode(False)
+    with th.no_grad():
+        features = policy.extract_features(images)
+    array: NDArray[np.float32] = (features[0] if isinstance(features, tuple) else features).float().cpu().numpy()
+    return array
+
+
+def features_of_versions(
+    policies: Mapping[str, ActorCriticPolicy],
+    images: NDArray[np.uint8],
+    perturbations: Sequence[Perturbation],
+    frame_channels: int,
+) -> tuple[list[str], dict[str, NDArray[np.float32]]]:
+    """
+    Features of ``N`` images ``(N, channels, height, width)`` in ``V`` versions, of which each perturbation makes one or
+    several.
+
+    :return: name of the perturbation of each version, and for each policy features of shape ``(N, V, F)``
+    """
+    device = next(iter(policies.values())).device
+    batches: dict[str, list[NDArray[np.float32]]] = {name: [] for name in policies}
+    for start in tqdm(range(0, len(images), BATCH_SIZE), desc="Features", unit="batch"):
+        batch = th.as_tensor(images[start : start + BATCH_SIZE], device=device).float() / 255
+        made_by = []
+        parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in policies}
+        for perturbation in perturbations:
+            for version in perturbation(batch, frame_channels):
+                made_by.append(perturbation.name)
+                for name, policy in policies.items():
+                    parts[name].append(features_of(policy, 255 * version))
+        for name, versions in parts.items():
+            batches[name].append(np.stack(versions, axis=1))
+    return made_by, {name: np.concatenate(parts) for name, parts in batches.items()}
+
+
 def named_policies(trained: Sequence[TrainedModel]) -> dict[str, ActorCriticPolicy]:
     """
-    :return: the members of all models: ``policy 0`` and so on, if there are several models after the last parts of
-        their paths that differ, e.g. ``mdpo/procgen-coinrun-easy-v0_1 policy 0``
-    :raises ValueError: if the models are of different environments, or one is given twice
+    The members of all models: ``policy 0`` and so on, if there are several models after the last parts of their paths
+    that differ, e.g. ``mdpo/procgen-coinrun-easy-v0_1 policy 0``.
     """
     for one in trained:
         if one.env_id != trained[0].env_id:

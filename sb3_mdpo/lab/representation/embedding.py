@@ -16,10 +16,8 @@ PERPLEXITY = 30.0  # scikit-learn's
 
 def embed(features: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
     """
-    :param features: features of at least 4 images, shape ``(N, F)``
-    :param seed: seed of scikit-learn's t-SNE
-    :return: places in the plane, shape ``(N, 2)``, with a perplexity of at most 30 and a third of the number of other
-        images; all at the origin if all features are the same
+    Places ``(N, 2)`` in the plane of features ``(N, F)`` of at least 4 images, with a perplexity of at most 30 and a
+    third of the number of other images; all at the origin if all features are the same.
     """
     n_images, dim = features.shape
     if n_images < 4:

@@ -24,8 +24,8 @@ def distance_ratio(features: NDArray[Any]) -> float:
     perturbation. 1: they do not depend on the observation. The scale of the features does not matter.
 
     :param features: features of ``N`` observations under ``D`` perturbations each, shape ``(N, D, F)``
-    :return: the ratio, from 0 to 2 (by the triangle inequality); NaN if it is undefined: fewer than two observations
-        or three perturbations, or all features the same (a collapsed encoder, not a robust one)
+    :return: the ratio, from 0 to 2 (by the triangle inequality); NaN for fewer than two observations or three
+        perturbations, or if all features are the same (a collapsed encoder, not a robust one)
     """
     n_observations, n_perturbations, dim = features.shape
     if n_observations < 2 or n_perturbations < 3 or is_constant(features.reshape(-1, dim)):
@@ -47,13 +47,9 @@ def linear_cka(x: NDArray[Any], y: NDArray[Any]) -> float:
 
     .. math:: \frac{\|Y^\top X\|_F^2}{\|X^\top X\|_F \, \|Y^\top Y\|_F}
 
-    for features with columns of mean 0. It is 1 for features that are equal up to rotation, reflection, shift and
-    scale, and 0 for uncorrelated ones. With fewer observations than features it is biased upwards.
-
-    :param x: one encoder's features of ``N`` observations, shape ``(N, F)``
-    :param y: another encoder's features of the same observations, shape ``(N, G)``
-    :return: the alignment, in [0, 1]; NaN for fewer than two observations, or features that are the same for all
-    :raises ValueError: if the numbers of observations differ
+    for features ``(N, F)`` and ``(N, G)`` of the same observations, with columns of mean 0. It is 1 for features that
+    are equal up to rotation, reflection, shift and scale, and 0 for uncorrelated ones. With fewer observations than
+    features it is biased upwards. It is NaN for fewer than two observations, or features that are the same for all.
     """
     if len(x) != len(y):
         raise ValueError(
@@ -68,12 +64,10 @@ def linear_cka(x: NDArray[Any], y: NDArray[Any]) -> float:
 
 def effective_rank(features: NDArray[Any]) -> float:
     r"""
-    Number of directions that features use: the exponential of the entropy of the normalized singular values
+    Number of directions that features ``(N, F)`` use: the exponential of the entropy of the normalized singular values
     (Roy & Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007), of centered features.
-
-    :param features: features of ``N`` observations, shape ``(N, F)``
-    :return: from 1, if all lie on a line, to ``min(N - 1, F)``, if all directions vary alike; 0 if all observations
-        have the same features; NaN for fewer than two observations
+    From 1, if all lie on a line, to ``min(N - 1, F)``, if all directions vary alike; 0 if all observations have the
+    same features; NaN for fewer than two observations.
     """
     if len(features) < 2:
         return float("nan")

@@ -16,18 +16,12 @@ from sb3_mdpo.utils.atomic import replacing
 
 @dataclass(frozen=True)
 class PolicyFeatures:
-    """
-    :param policy: name of the policy
-    :param distance_ratio: see :func:`~sb3_mdpo.lab.representation.measures.distance_ratio`, under random convolutions
-    :param distance_ratio_photometric: the same under changes of brightness, contrast, saturation and hue
-    :param effective_rank: see :func:`~sb3_mdpo.lab.representation.measures.effective_rank`, of unperturbed observations
-    :param features_dim: number of features
-    """
+    """Measures of one policy's features, see :mod:`~sb3_mdpo.lab.representation.measures`."""
 
     policy: str
-    distance_ratio: float
-    distance_ratio_photometric: float
-    effective_rank: float
+    distance_ratio: float  #: under random convolutions
+    distance_ratio_photometric: float  #: under changes of brightness, contrast, saturation and hue
+    effective_rank: float  #: of unperturbed observations
     features_dim: int
 
 
@@ -42,26 +36,19 @@ class Alignment:
 
 @dataclass(frozen=True)
 class FeatureAnalysis:
-    """
-    :param settings: models and arguments of the analysis
-    :param embeddings: t-SNE of each policy by name, shape ``(observations, versions, 2)``
-    :param versions: name of the perturbation of each version, ``"none"`` for the first
-    :param images: observations of the saliency maps, shape ``(N, channels, height, width)``
-    :param frame_channels: channels of one frame of them
-    :param saliency: of each policy by name, shape ``(N, height, width)``
-    """
+    """Numbers and pictures of the policies of one model or several."""
 
-    settings: dict[str, Any]
+    settings: dict[str, Any]  #: models and arguments of the analysis
     policies: list[PolicyFeatures]
     cka: list[Alignment]
-    embeddings: dict[str, NDArray[np.float64]]
-    versions: list[str]
-    images: NDArray[np.uint8]
-    frame_channels: int
-    saliency: dict[str, NDArray[np.float64]]
+    embeddings: dict[str, NDArray[np.float64]]  #: t-SNE of each policy, shape ``(observations, versions, 2)``
+    versions: list[str]  #: name of the perturbation of each version, ``"none"`` for the first
+    images: NDArray[np.uint8]  #: observations of the saliency maps, shape ``(N, channels, height, width)``
+    frame_channels: int  #: channels of one frame of them
+    saliency: dict[str, NDArray[np.float64]]  #: of each policy by name, shape ``(N, height, width)``
 
     def as_dict(self) -> dict[str, Any]:
-        """:return: the content of ``features.json``; None for undefined numbers"""
+        """The content of ``features.json``; None for undefined numbers."""
         return {
             "settings": self.settings,
             "policies": [_without_nan(asdict(row)) for row in self.policies],

@@ -19,11 +19,8 @@ NOISE, SAMPLES = 0.1 * 255, 32
 def saliency_of(policy: ActorCriticPolicy, images: NDArray[np.uint8], seed: int = 0) -> NDArray[np.float64]:
     """
     Absolute gradient of the log probability of the policy's most probable action with respect to the image (Simonyan
-    et al. 2013, arXiv 1312.6034), averaged over noisy copies of the image (SmoothGrad); maximum over channels.
-
-    :param images: shape ``(N, channels, height, width)``
-    :return: saliency per pixel in logits per grey level, not negative, shape ``(N, height, width)``
-    :raises ValueError: if actions are not Discrete
+    et al. 2013, arXiv 1312.6034), averaged over noisy copies of the image (SmoothGrad); maximum over channels, in
+    logits per grey level, shape ``(N, height, width)``.
     """
     if not isinstance(policy.action_space, spaces.Discrete):
         raise ValueError(f"Saliency needs Discrete actions, but the actions are {policy.action_space}.")

@@ -12,8 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 from tqdm import tqdm
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
-from sb3_mdpo.lab.generalization.evaluation import check_seed
-from sb3_mdpo.lab.generalization.policies import all_policies
+from sb3_mdpo.lab.generalization.evaluation import all_policies, check_seed
 from sb3_mdpo.lab.generalization.results import CONFIDENCE, confidence_interval
 from sb3_mdpo.lab.generalization.trained import TrainedModel
 from sb3_mdpo.lab.perturbations.images import COLOR_PERTURBATIONS, Perturbation, image_perturbations
@@ -56,20 +55,17 @@ class RobustnessRow:
 
 @dataclass(frozen=True)
 class Robustness:
-    """
-    :param settings: what was measured and how; ``omitted`` has the perturbations that were left out, and why
-    :param rows: the numbers
-    """
+    """What was measured and how, with the perturbations that were left out and why as ``omitted``; the numbers."""
 
     settings: dict[str, Any]
     rows: tuple[RobustnessRow, ...]
 
     def to_json(self) -> str:
-        """:return: a JSON document with ``settings`` and ``rows``"""
+        """A JSON document with ``settings`` and ``rows``."""
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
 
     def to_text(self) -> str:
-        """:return: a table with one line per row, then what was omitted and why"""
+        """A table with one line per row, then what was omitted and why."""
         rows = []
         for row in self.rows:
             kl = (f"{row.kl_mean:.3g}", f"{row.kl_low:.3g} to {row.kl_high:.3g}", f"{row.kl_max:.3g}")

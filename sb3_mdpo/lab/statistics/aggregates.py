@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rliable import library, metrics
+from scipy import stats
 
 from sb3_mdpo.lab.generalization.results import CONFIDENCE
-from sb3_mdpo.lab.statistics.scores import ScoreMatrices
+from sb3_mdpo.lab.statistics.results import BUDGETS, TASK
+from sb3_mdpo.lab.statistics.scores import MEMBERS, ScoreMatrices, member_means, score_matrices
 
 REPS = 2000
 THRESHOLDS = np.linspace(0, 1, 51)
@@ -25,8 +27,8 @@ Estimates = Mapping[str, NDArray[Any]]
 
 def point_aggregates(matrices: ScoreMatrices) -> pd.DataFrame:
     """
-    :return: columns ``method``, ``metric`` and ``estimate``: the interquartile mean over all runs, median and mean
-        over tasks of the mean over seeds, and the mean distance of runs below a score of 1
+    Columns ``method``, ``metric`` and ``estimate``: the interquartile mean over all runs, median and mean over tasks of
+    the mean over seeds, and the mean distance of runs below a score of 1.
     """
     rows = [
         (method, name, float(metric(matrix)))
@@ -41,8 +43,8 @@ def aggregate_scores(matrices: ScoreMatrices, reps: int = REPS, seed: int = 0) -
     _, intervals = bootstrap(
         matrices, matrices.scores, lambda scores: np.array([metric(scores) for metric in METRICS.values()]), reps, seed
     )
-    ends = [intervals[method][:, place] for method in matrices.scores for place in range(len(METRICS))]
-    return point_aggregates(matrices).assign(low=[end[0] for end in ends], high=[end[1] for end in ends])
+    low, high = np.concatenate([intervals[method] for method in matrices.scores], axis=1)
+    return point_aggregates(matrices).assign(low=low, high=high)
 
 
 def improvement_probability(better: NDArray[Any], worse: NDArray[Any]) -> float:
@@ -58,11 +60,7 @@ def improvement_probability(better: NDArray[Any], worse: NDArray[Any]) -> float:
 def probability_of_improvement(
     matrices: ScoreMatrices, method: str = "mdpo", reps: int = REPS, seed: int = 0
 ) -> pd.DataFrame:
-    """
-    :param method: the method that is compared with each of the others
-    :return: columns ``method``, ``other``, ``probability``, ``low`` and ``high``
-    :raises ValueError: if there is no such method, or there are too few seeds for an interval
-    """
+    """Of one method over each of the others: columns ``method``, ``other``, ``probability``, ``low`` and ``high``."""
     if method not in matrices.scores:
         raise ValueError(f"There are no scores of {method}: compare one of {', '.join(matrices.scores)}.")
     pairs = {other: (matrices.scores[method], matrix) for other, matrix in matrices.scores.items() if other != method}
@@ -74,11 +72,7 @@ def probability_of_improvement(
 def performance_profiles(
     matrices: ScoreMatrices, thresholds: Sequence[float] | NDArray[Any] = THRESHOLDS, reps: int = REPS, seed: int = 0
 ) -> pd.DataFrame:
-    """
-    :return: columns ``method``, ``threshold``, ``fraction`` (of all runs on all tasks with a higher score),
-        ``low`` and ``high``
-    :raises ValueError: if there are too few seeds for an interval
-    """
+    """Columns ``method``, ``threshold``, ``fraction`` (of all runs with a higher score), ``low`` and ``high``."""
     _check_seeds(matrices, reps)
     thresholds = np.asarray(thresholds, dtype=float)
     with _numpy_seeded(seed):
@@ -91,16 +85,41 @@ def performance_profiles(
     return pd.concat(tables, ignore_index=True)
 
 
+def sample_efficiency(
+    results: pd.DataFrame, column: str = "unseen_normalized", reps: int = REPS, seed: int = 0
+) -> pd.DataFrame:
+    """
+    Interquartile mean of the members' scores during training: columns ``method``, the budgets, ``estimate``, ``low``
+    and ``high``, at those steps at which all runs of a method were evaluated.
+    """
+    evaluations = member_means(results)
+    evaluations = evaluations[evaluations["policies"] == MEMBERS]
+    tables = []
+    for method, rows in evaluations.groupby("method", sort=False):
+        runs = len(rows.groupby([*TASK, "seed"]))
+        at = {steps: same for steps, same in rows.groupby("timesteps") if len(same) == runs}
+        if not at:
+            raise ValueError(f"The runs of {method} were never evaluated at the same step: use one eval_freq for all.")
+        steps = [score_matrices(same, column) for same in at.values()]
+        stacked = np.stack([matrices.scores[method] for matrices in steps], axis=-1)
+        matrices = ScoreMatrices({method: stacked}, steps[0].seeds, steps[0].tasks)
+        points, intervals = bootstrap(matrices, matrices.scores, iqm_per_step, reps, seed)
+        budgets = pd.DataFrame([same[BUDGETS].mean() for same in at.values()])
+        low, high = intervals[method]
+        tables.append(budgets.assign(method=method, estimate=points[method], low=low, high=high))
+    return pd.concat(tables, ignore_index=True)
+
+
+def iqm_per_step(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``rliable.metrics.aggregate_iqm`` of each step (n_steps,) of scores (n_seeds, n_tasks, n_steps)."""
+    means: NDArray[np.float64] = stats.trim_mean(scores.reshape(-1, scores.shape[-1]), 0.25, axis=0)
+    return means
+
+
 def bootstrap(
     matrices: ScoreMatrices, scores: Mapping[str, Any], function: Callable[..., Any], reps: int, seed: int
 ) -> tuple[Estimates, Estimates]:
-    """
-    :param matrices: the scores that were passed
-    :param scores: what rliable's ``get_interval_estimates`` takes
-    :param function: what to estimate from them
-    :return: point estimates, and intervals (2, n_estimates)
-    :raises ValueError: if there are too few seeds for an interval
-    """
+    """Point estimates and intervals (2, n_estimates) of a function of scores, which are from the matrices."""
     _check_seeds(matrices, reps)
     with _numpy_seeded(seed):
         points, intervals = library.get_interval_estimates(

@@ -1,9 +1,10 @@
 """The table of a study: one row per evaluation and policy."""
 
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
+
+from sb3_mdpo.lab.generalization.results import read_csv
 
 TASK = ["env_id", "num_levels", "start_level"]
 RUN = [*TASK, "method", "seed", "run"]
@@ -14,35 +15,19 @@ MEASURES = [
 ]
 NUMBERS = [*BUDGETS, *MEASURES, "num_levels", "start_level", "seed"]
 COLUMNS = ["study", *RUN, *BUDGETS, "policy", *MEASURES]
-# pandas' own reader of numbers crashes the process at one like 4e492493924924 (pandas issue 63089); Python's does not
-SAFE: Literal["round_trip"] = "round_trip"
-_TEXT = dict.fromkeys(("study", "env_id", "method", "run", "policy"), str)
 
 
 def read_results(path: Path) -> pd.DataFrame:
     """
     :param path: ``results.csv`` of a study
-    :return: the table, checked by :func:`check_results`
+    :return: the table
     :raises ValueError: if it is not such a table
     """
     return check_results(read_csv(path), path)
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """A table of evaluations, of a run or of a study, unchecked; only empty cells are undefined."""
-    try:
-        return pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""], float_precision=SAFE)
-    except (ValueError, OverflowError) as error:  # pandas' own errors and UnicodeDecodeError are ValueErrors
-        raise ValueError(f"{path} is not a table: {error}") from error
-
-
 def check_results(results: pd.DataFrame, source: object = "the table") -> pd.DataFrame:
-    """
-    Return the table if it has the columns of ``results.csv``.
-
-    :param source: its file, for messages
-    :raises ValueError: if a column is missing or not numeric, there is no row, or two rows are of the same evaluation
-    """
+    """Return the table if it has the columns and types of ``results.csv``, and each run and evaluation once."""
     missing = [column for column in COLUMNS if column not in results]
     if missing:
         raise ValueError(f"{source} has no column {', '.join(missing)}: give the results.csv of a study.")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sb3_mdpo.lab.generalization.policies import ENSEMBLE
+from sb3_mdpo.lab.generalization.results import ENSEMBLE
 from sb3_mdpo.lab.statistics.results import BUDGETS, MEASURES, RUN, TASK, task_name
 
 MEMBERS = "members"
@@ -32,7 +32,6 @@ def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.D
     :param fraction: that part, as a fraction of the steps of the run's last evaluation
     :return: one row per run and ``policies`` (``"members"``: the mean over all members; ``"ensemble"``: the members
         acting together), with the columns of ``RUN`` and ``MEASURES`` and the number of ``evaluations``
-    :raises ValueError: if the fraction is not between 0 and 1
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction={fraction} must be between 0 and 1: 0.05 is the last 5 % of training.")
@@ -45,35 +44,38 @@ def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.D
 
 def task_table(scores: pd.DataFrame) -> pd.DataFrame:
     """
-    :return: one row per task, method and ``policies`` of :func:`final_scores`: the number of seeds as ``n_seeds``, the
-        mean over seeds of each measure, and its standard deviation as ``*_std`` (NaN for one seed)
+    One row per task, method and ``policies`` of :func:`final_scores`: the number of seeds as ``n_seeds``, the mean over
+    seeds of each measure, and its standard deviation as ``*_std`` (NaN for one seed).
     """
-    groups = scores.groupby([*TASK, "method", "policies"], sort=False)
-    means, deviations = groups[MEASURES].mean(), groups[MEASURES].std(ddof=1).add_suffix("_std")
-    return pd.concat([groups.size().rename("n_seeds"), means, deviations], axis=1).reset_index()
+    return _over_seeds(scores, [*TASK, "method", "policies"], MEASURES)
+
+
+def learning_curves(results: pd.DataFrame) -> pd.DataFrame:
+    """As :func:`task_table`, of the seeds evaluated at each step, with the means of the budgets."""
+    keys = [*TASK, "method", "policies", "timesteps"]
+    table = _over_seeds(member_means(results), keys, [*BUDGETS[1:], *MEASURES])
+    return table.sort_values(keys, kind="stable", ignore_index=True)
+
+
+def _over_seeds(table: pd.DataFrame, keys: list[str], means: list[str]) -> pd.DataFrame:
+    groups = table.groupby(keys, sort=False)
+    deviations = groups[MEASURES].std(ddof=1).add_suffix("_std")
+    return pd.concat([groups.size().rename("n_seeds"), groups[means].mean(), deviations], axis=1).reset_index()
 
 
 def member_means(results: pd.DataFrame) -> pd.DataFrame:
-    """
-    One row per evaluation for the members, with the mean of their measures, and one for the ensemble, distinguished by
-    ``policies``.
-    """
+    """The means of the measures of the members in each evaluation, and those of the ensemble, by ``policies``."""
     policies = np.where(results["policy"] == ENSEMBLE, ENSEMBLE, MEMBERS)
-    measured = [column for column in (*BUDGETS, *MEASURES) if column != "timesteps"]
     groups = results.assign(policies=policies).groupby([*RUN, "policies", "timesteps"], sort=False)
-    return groups[measured].mean().reset_index()
+    return groups[[*BUDGETS[1:], *MEASURES]].mean().reset_index()
 
 
 def score_column(scores: pd.DataFrame, levels: str = "unseen") -> str:
-    """
-    :param scores: table with ``MEASURES``
-    :param levels: ``"unseen"`` or ``"training"``
-    :return: the column to compare methods by: normalised scores if all rows have them, otherwise returns
-    :raises ValueError: if returns of several environments would be mixed
-    """
-    if scores[f"{levels}_normalized"].notna().all():
+    """The column to compare methods by: normalised scores if all rows have them, otherwise returns."""
+    has_score = scores[f"{levels}_normalized"].notna()
+    if has_score.all():
         return f"{levels}_normalized"
-    environments = sorted(scores.loc[scores[f"{levels}_normalized"].isna(), "env_id"].unique())
+    environments = sorted(scores.loc[~has_score, "env_id"].unique())
     if scores["env_id"].nunique() > 1:
         raise ValueError(
             f"Scores of {', '.join(environments)} are not normalised, and returns of different environments cannot "
@@ -90,11 +92,7 @@ def common_seeds(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def score_matrices(scores: pd.DataFrame, column: str = "unseen_normalized") -> ScoreMatrices:
-    """
-    :param scores: table of :func:`final_scores`, of members or of ensembles
-    :param column: the measure
-    :raises ValueError: if a score is missing because not every method has the same seeds on every task
-    """
+    """A measure in a table of :func:`final_scores`, of members or of ensembles, with the same seeds everywhere."""
     if scores.empty or scores["policies"].nunique() > 1:
         raise ValueError(f"Scores of {scores['policies'].unique().tolist()}: take members, or ensembles.")
     tasks = list(scores[TASK].drop_duplicates().itertuples(index=False, name=None))

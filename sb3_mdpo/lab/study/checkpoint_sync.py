@@ -14,11 +14,8 @@ from sb3_mdpo.persistence.checkpoints.callback import FOLDER as CHECKPOINTS
 
 class CheckpointSync:
     """
-    The copy of a run's working folder. Files are replaced atomically and checkpoints are copied last: the copy is
-    always resumable.
-
-    :param url: folder of the copy, a path or any URL that fsspec understands
-    :param work: working folder on this machine
+    The copy of a run's working folder, at a path or any URL that fsspec understands. Files are replaced atomically and
+    checkpoints are copied last: the copy is always resumable.
     """
 
     def __init__(self, url: str, work: Path) -> None:

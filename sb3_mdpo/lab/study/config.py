@@ -19,26 +19,15 @@ from sb3_mdpo.utils.yaml_files import read_yaml
 
 T = TypeVar("T")
 ZOO_KEYS = {
-    "callback",
-    "env_kwargs",
-    "env_wrapper",
-    "frame_stack",
-    "monitor_kwargs",
-    "n_envs",
-    "n_timesteps",
-    "normalize",
-    "vec_env_wrapper",
+    *("callback", "env_kwargs", "env_wrapper", "frame_stack", "monitor_kwargs"),
+    *("n_envs", "n_timesteps", "normalize", "vec_env_wrapper"),
 }
 NOT_FROM_FILES = {"self", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
 HYPERPARAMS = sorted((ZOO_KEYS | inspect.signature(MDPO.__init__).parameters.keys()) - NOT_FROM_FILES)
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
-    """
-    :param given: a name that does not exist
-    :param allowed: names that exist
-    :return: the closest one as an addition to a message, empty if none is close
-    """
+    """The name closest to one that does not exist, as an addition to a message; empty if none is close."""
     matches = get_close_matches(given, list(allowed), n=1)
     return f" (did you mean {matches[0]}?)" if matches else ""
 
@@ -241,12 +230,7 @@ def read_study(path: Path) -> Study:
 
 
 def parse_study(document: Any, default_name: str) -> Study:
-    """
-    :param document: content of the YAML file
-    :param default_name: name of the study if the file has none
-    :return: the study
-    :raises ValueError: if it is not a study
-    """
+    """The study in the content of a YAML file, in which its name can be missing."""
     if not isinstance(document, dict):
         raise ValueError(f"a study is a mapping with the keys {', '.join(Study.model_fields)}, not {document!r}.")
     given = {key: value for key, value in document.items() if value is not None or key not in Study.model_fields}

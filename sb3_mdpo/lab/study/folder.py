@@ -4,21 +4,18 @@ The place of a run's folder is its state: complete runs are in the study's folde
 and those that ended with an error in ``failed``.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from filelock import FileLock, Timeout
 
-from sb3_mdpo.lab.generalization.results import TABLE, read_table
+from sb3_mdpo.lab.generalization.results import COLUMNS, TABLE, read_table, write_table
 from sb3_mdpo.lab.study.runs import CONF, PlannedRun
 from sb3_mdpo.persistence.checkpoints.archive import checkpoints
 from sb3_mdpo.persistence.checkpoints.callback import FOLDER as CHECKPOINTS
-from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.utils.yaml_files import read_mapping
 
 State = Literal["done", "running", "failed", "missing"]
@@ -28,7 +25,7 @@ RUN_COLUMNS = ("study", "env_id", "num_levels", "start_level", "method", "seed",
 
 
 class StudyFolder:
-    """:param path: the study's folder, which need not exist yet"""
+    """The study's folder, which need not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,7 +69,7 @@ class StudyFolder:
         if path is None:
             return 0, 0.0
         last = read_table(path)[-1]
-        return last["timesteps"] or 0, last["seconds"] or 0.0
+        return last["timesteps"], last["seconds"] or 0.0
 
     def check(self, runs: Sequence[PlannedRun]) -> None:
         """Raise ``ValueError`` if a complete run was trained with other settings than the study has now."""
@@ -117,29 +114,12 @@ class StudyFolder:
             return True
 
     def write_results(self, runs: Sequence[PlannedRun]) -> Path:
-        """
-        Write the evaluations of all complete runs to ``results.csv``, with the numbers as the runs wrote them.
-
-        :param runs: the runs of the study, in the order of the table
-        :return: the table
-        :raises ValueError: if the evaluations of the runs have different columns
-        """
-        columns: list[str] = []
-        table: list[list[object]] = []
+        """Write the evaluations of all complete runs to ``results.csv``, in this order, and return its path."""
+        rows: list[dict[str, Any]] = []
         for run in runs:
-            path = self.evaluations(run) if self.complete(run).is_dir() else None
-            if path is None:
-                continue
-            read_table(path)  # raises if it is damaged
-            with path.open(newline="", encoding="utf-8") as evaluations:
-                header, *rows = csv.reader(evaluations)
-            columns = columns or header
-            if header != columns:
-                raise ValueError(f"{path} has the columns {', '.join(header)}, other runs {', '.join(columns)}.")
-            key = (run.study, run.env_id, run.num_levels, run.start_level, run.method, run.seed, run.name)
-            table += [[*key, *row] for row in rows]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([[*RUN_COLUMNS, *columns], *table])
-        with replacing(self.path / RESULTS) as file:
-            file.write(text.getvalue().encode())
+            if self.complete(run).is_dir() and (path := self.evaluations(run)) is not None:
+                key = (run.study, run.env_id, run.num_levels, run.start_level, run.method, run.seed, run.name)
+                about = dict(zip(RUN_COLUMNS, key, strict=True))
+                rows += [about | row for row in read_table(path)]
+        write_table(self.path / RESULTS, rows, (*RUN_COLUMNS, *COLUMNS))
         return self.path / RESULTS

@@ -7,7 +7,6 @@ All methods are settings of MDPO, which is PPO with the paper's value clipping i
 import ast
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from rl_zoo3.utils import get_class_by_name
@@ -21,19 +20,6 @@ DROPOUT = 0.1
 ADAM = {"eps": 1e-5}  # the default of SB3's policies, which optimizer_kwargs replace
 
 
-@dataclass(frozen=True)
-class Method:
-    """
-    :param name: name in study files and tables
-    :param description: one line
-    :param adapt: returns the method's hyperparameters, given those of MDPO as in ``hyperparams/mdpo.yml``
-    """
-
-    name: str
-    description: str
-    adapt: Callable[[Hyperparams], Hyperparams]
-
-
 class Expression(str):
     """Python source of a value that is not a literal, e.g. ``nn.GELU``; only the zoo evaluates it."""
 
@@ -43,11 +29,8 @@ class Expression(str):
 
 def read_policy_kwargs(written: str | dict[str, Any] | None) -> dict[str, Any]:
     """
-    Read ``policy_kwargs`` as the zoo's files write them, without executing them.
-
-    :param written: ``"dict(net_arch=[64], activation_fn=nn.GELU)"``, a mapping or None
-    :return: arguments by name; values that are not literals are :class:`Expression`. The zoo evaluates its ``repr``
-    :raises ValueError: if the text is not a dictionary
+    Read ``policy_kwargs`` as the zoo's files write them (``"dict(net_arch=[64], activation_fn=nn.GELU)"``, a mapping
+    or None), without executing them. Values that are not literals are :class:`Expression`.
     """
     if not isinstance(written, str):
         return dict(written or {})
@@ -79,6 +62,7 @@ def n_policies(hyperparams: Hyperparams) -> int:
 
 
 def _half(hyperparams: Hyperparams) -> Hyperparams:
+    """With as many steps in all as ppo has."""
     return hyperparams | {"n_timesteps": int(hyperparams["n_timesteps"]) // n_policies(hyperparams)}
 
 
@@ -98,6 +82,7 @@ def _ppo(hyperparams: Hyperparams) -> Hyperparams:
 
 
 def _ppo_2x_data(hyperparams: Hyperparams) -> Hyperparams:
+    """With as many steps as all members of mdpo together."""
     return _ppo(hyperparams) | {"n_timesteps": int(hyperparams["n_timesteps"])}
 
 
@@ -144,18 +129,15 @@ def _extractor_defaults(policy: str, policy_kwargs: dict[str, Any]) -> dict[str,
     return {one.name: one.default for one in parameters if one.default is not one.empty}
 
 
-#: The methods by name, as study files call them
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("mdpo", "MDPO as in mdpo.yml", dict),
-        Method("independent", "the same policies without distillation", lambda h: h | {"distill_coef": 0.0}),
-        Method("mdpo_detached", "MDPO whose KL sends no gradient to the peer", lambda h: h | {"detach_peers": True}),
-        Method("mdpo_half", "MDPO with as many steps in all as ppo has", _half),
-        Method("ppo", "one member alone: its environments, its steps", _ppo),
-        Method("ppo_l2", f"ppo with L2 regularisation ({WEIGHT_DECAY})", _ppo_l2),
-        Method("ppo_dropout", f"ppo with dropout on the features ({DROPOUT})", _ppo_dropout),
-        Method("ppo_2x_data", "ppo with as many steps as all members of mdpo together", _ppo_2x_data),
-        Method("ppo_2x_width", "ppo with twice the channels and features", _ppo_2x_width),
-    )
+#: Method in study files -> its hyperparameters, given those of MDPO as in ``hyperparams/mdpo.yml``
+METHODS: dict[str, Callable[[Hyperparams], Hyperparams]] = {
+    "mdpo": dict,
+    "independent": lambda hyperparams: hyperparams | {"distill_coef": 0.0},  # the same policies without the KL
+    "mdpo_detached": lambda hyperparams: hyperparams | {"detach_peers": True},  # no gradient of the KL to the peer
+    "mdpo_half": _half,
+    "ppo": _ppo,
+    "ppo_l2": _ppo_l2,
+    "ppo_dropout": _ppo_dropout,
+    "ppo_2x_data": _ppo_2x_data,
+    "ppo_2x_width": _ppo_2x_width,
 }

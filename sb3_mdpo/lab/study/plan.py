@@ -1,12 +1,9 @@
 """The costs of a study before it is run: steps, samples and evaluations, and time at a known throughput."""
 
-import csv
 import heapq
 import inspect
-import io
 import json
 import math
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,13 +15,13 @@ import gymnasium as gym
 import yaml
 from stable_baselines3.common.utils import FloatSchedule
 
+from sb3_mdpo.lab.generalization.results import read_csv
 from sb3_mdpo.lab.study.config import Study
 from sb3_mdpo.lab.study.folder import RESULTS
 from sb3_mdpo.lab.study.methods import n_policies
 from sb3_mdpo.lab.study.runs import CALLBACK, PlannedRun, plan_runs
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.utils.terminal import text_table
-from sb3_mdpo.utils.yaml_files import read_text
 from sb3_mdpo.zoo.hyperparams import distill_coef_schedule
 
 UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
@@ -130,12 +127,10 @@ def make_plan(
     study: Study, machines: int, rates: Mapping[str, float] | None = None, sizes: Mapping[str, int] | None = None
 ) -> Plan:
     """
-    :param study: the study
-    :param machines: number of machines
+    The costs of a study, and its duration on so many machines.
+
     :param rates: environment steps per second, evaluations included, by method; the empty name is for all others
     :param sizes: bytes of a complete run by method
-    :raises ValueError: if a run cannot be made from the study, a throughput is missing, or a rate names an unknown
-        method
     """
     if rates:
         methods = [variant.name for variant in study.methods]
@@ -157,40 +152,32 @@ def make_plan(
 
 def measured(folder: Path, study: Study) -> tuple[dict[str, float], dict[str, int]]:
     """
-    Measure throughput and size in the complete runs of an earlier study, in the environments of the study to plan.
-
-    :param folder: folder of a study that was run
-    :param study: the study to plan
-    :return: environment steps per second, evaluations included, and bytes of a complete run, both by method
-    :raises ValueError: if the folder has no run of a method of the study
+    Environment steps per second, evaluations included, and bytes of a complete run, both by method, in the runs of an
+    earlier study in the environments of the study to plan.
     """
     table = folder / RESULTS
     if not table.is_file():
         raise ValueError(f"{folder} has no {RESULTS}: give the folder of a study that was run, e.g. studies/small.")
-    last: dict[str, tuple[str, float, float]] = {}
+    rows = read_csv(table)
     try:
-        for row in csv.DictReader(io.StringIO(read_text(table), newline=""), strict=True):
-            if row["env_id"] in study.env_ids:
-                last[row["run"]] = (row["method"], float(row["timesteps"]), float(row["seconds"]))
-    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        last = rows[rows["env_id"].isin(study.env_ids)].drop_duplicates("run", keep="last")
+        last = last.assign(disk=[_size(folder / name) for name in last["run"]]).astype({"timesteps": float})
+        means = last.groupby("method")[["timesteps", "seconds", "disk"]].mean()
+        rates = means["timesteps"] / means["seconds"]
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{table} is not a table of a study ({error!r}).") from error
-    steps, seconds = defaultdict[str, float](float), defaultdict[str, float](float)
-    sizes, n_runs = Counter[str](), Counter[str]()
-    for name, (method, timesteps, time) in last.items():
-        n_runs[method] += 1
-        steps[method] += timesteps
-        seconds[method] += time
-        sizes[method] += sum(path.stat().st_size for path in (folder / name).rglob("*") if path.is_file())
-    rates = {method: steps[method] / seconds[method] for method in steps if seconds[method]}
     methods = [variant.name for variant in study.methods]
     if missing := [method for method in methods if not 0 < rates.get(method, 0) < math.inf]:
         raise ValueError(
             f"{table} has no throughput of {', '.join(missing)} in the study's environments: state it "
             "(--steps-per-second)."
         )
-    return {method: rates[method] for method in methods}, {
-        method: round(sizes[method] / n_runs[method]) for method in methods if sizes[method]
-    }
+    sizes = {method: round(means["disk"][method]) for method in methods}
+    return {method: float(rates[method]) for method in methods}, {name: size for name, size in sizes.items() if size}
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def makespan(seconds: Iterable[float], slots: int) -> float:

@@ -1,8 +1,11 @@
 """Execute the runs of a study as tasks of a Ray cluster, which retries them if a machine is lost."""
 
+import io
 import shutil
+import tarfile
 from collections.abc import Generator, Sequence
-from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
@@ -11,35 +14,24 @@ from ray.exceptions import RayError
 from sb3_mdpo.lab.study.checkpoint_sync import CheckpointSync, check_storage
 from sb3_mdpo.lab.study.config import Study
 from sb3_mdpo.lab.study.folder import LOG, StudyFolder
-from sb3_mdpo.lab.study.remote_run import KilledError, remote_run, unpack
-from sb3_mdpo.lab.study.runner import Engine, Outcome
+from sb3_mdpo.lab.study.runner import Outcome, execute
 from sb3_mdpo.lab.study.runs import PlannedRun
-from sb3_mdpo.utils.atomic import replacing
+from sb3_mdpo.utils.atomic import replacing, replacing_folder
 
 HERE = "local"  # Ray's name for a cluster of this machine alone, which ends with the command
 SECONDS_TO_END = 60.0
 
 
-def on_ray(address: str = HERE, storage: str | None = None) -> Engine:
-    """
-    :param address: of the cluster, as in ``ray.init()``: ``host:port``, ``auto`` for the one that is running here,
-        ``local`` for this machine alone
-    :param storage: folder of the unfinished runs: a path that all machines see, or any URL that fsspec understands;
-        by default the folder ``unfinished`` of the study, which all machines must see
-    :return: the engine for :func:`~sb3_mdpo.lab.study.study.run_study`
-    """
-    return partial(run_all_on_ray, address=address, storage=storage)
-
-
-def run_all_on_ray(
-    study: Study, runs: Sequence[PlannedRun], folder: StudyFolder, address: str, storage: str | None
+def on_ray(
+    study: Study, runs: Sequence[PlannedRun], folder: StudyFolder, address: str = HERE, storage: str | None = None
 ) -> Generator[tuple[PlannedRun, Outcome], None, None]:
     """
     Execute each run as a task, see :func:`~sb3_mdpo.lab.study.runner.run_all`. Ray transfers their folders.
 
-    :raises ValueError: if this machine alone does not have the resources of a run, or the device is a GPU and
-        ``resources`` has none
-    :raises OSError: if the storage cannot be written, or there is no cluster
+    :param address: of the cluster, as in ``ray.init()``: ``host:port``, ``auto`` for the one that is running here,
+        ``local`` for this machine alone
+    :param storage: folder of the unfinished runs: a path that all machines see, or any URL that fsspec understands;
+        by default the folder ``unfinished`` of the study, which all machines must see
     """
     if study.device.startswith("cuda") and not study.resources.gpus:
         raise ValueError(
@@ -100,3 +92,46 @@ def _bring_home(ended: Any, run: PlannedRun, folder: StudyFolder, storage: str) 
     unpack(packed, folder.complete(run) if outcome == "done" else folder.failed(run))
     CheckpointSync(f"{storage}/{run.name}", folder.unfinished(run)).remove()
     return outcome
+
+
+class KilledError(Exception):
+    """The training was killed, e.g. because the machine is out of memory or shuts down."""
+
+
+def remote_run(run: PlannedRun, storage: str, threads: int, device: str) -> tuple[Outcome, bytes]:
+    """
+    Train one run on a machine of the cluster, from the last checkpoint in the storage, and return its outcome and its
+    folder, packed. The folder is temporary, because an earlier attempt that is thought lost may still be writing.
+    """
+    with TemporaryDirectory(prefix="sb3_mdpo_") as scratch:
+        folder = StudyFolder(Path(scratch))
+        sync = CheckpointSync(f"{storage}/{run.name}", folder.unfinished(run))
+        sync.fetch()
+        if folder.resumable(run) is None:
+            sync.remove()  # other settings, or no checkpoint
+
+        def sync_only() -> bool:
+            sync.update()
+            return False
+
+        try:
+            outcome = execute(run, folder, threads, device, stopped=sync_only)
+        finally:
+            sync.update()  # an interrupted training ends with a checkpoint
+        if outcome == "interrupted":
+            raise KilledError(f"The training of {run.name} was killed.")
+        return outcome, pack(folder.complete(run) if outcome == "done" else folder.failed(run))
+
+
+def pack(folder: Path) -> bytes:
+    """The content of a folder as a tar archive."""
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode="w") as archive:
+        archive.add(folder, arcname=".")
+    return memory.getvalue()
+
+
+def unpack(packed: bytes, place: Path) -> None:
+    """Extract what :func:`pack` returned to a new folder, completely or not at all."""
+    with replacing_folder(place) as folder, tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")

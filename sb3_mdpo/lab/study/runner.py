@@ -28,14 +28,7 @@ def execute(
 ) -> Outcome:
     """
     Train one run with the zoo's command in another process, from the last checkpoint if there is one, and move its
-    folder to its place in the study.
-
-    :param run: the run
-    :param folder: the study's folder
-    :param threads: PyTorch's threads
-    :param device: PyTorch device
-    :param stopped: polled: whether to interrupt the run
-    :return: how it ended; a run that was killed is interrupted and can be resumed
+    folder to its place in the study. A run that was killed, or that the polled function stopped, can be resumed.
     """
     work = folder.unfinished(run)
     begun = folder.resumable(run)
@@ -90,14 +83,7 @@ def execute(
 def run_all(
     study: Study, runs: Sequence[PlannedRun], folder: StudyFolder
 ) -> Generator[tuple[PlannedRun, Outcome], None, None]:
-    """
-    Execute runs, ``study.jobs`` at a time. Closing the iterator, or an interrupt, ends the running ones.
-
-    :param study: the study, for jobs, threads and device
-    :param runs: the runs
-    :param folder: the study's folder
-    :return: each run and its outcome, as they end
-    """
+    """Execute runs, ``study.jobs`` at a time. Closing the iterator, or an interrupt, ends the running ones."""
     stop = threading.Event()
     pool = ThreadPoolExecutor(study.jobs)
     try:

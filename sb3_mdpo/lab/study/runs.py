@@ -55,11 +55,7 @@ class PlannedRun:
 
 
 def plan_runs(study: Study) -> list[PlannedRun]:
-    """
-    :param study: the study
-    :return: its runs, those of the first seed first, so that an unfinished study can already be compared
-    :raises ValueError: if a method cannot be made from the hyperparameters
-    """
+    """The runs of a study, those of the first seed first, so that an unfinished study can already be compared."""
     entries: dict[str, Hyperparams] = yaml.safe_load((hyperparams_folder() / "mdpo.yml").read_text())
     return [
         PlannedRun(study.name, env_id, variant.name, seed, _hyperparams(study, entries, env_id, num_levels, variant))
@@ -77,7 +73,7 @@ def _hyperparams(
     base = entries[env_id] | study.hyperparams
     base["n_timesteps"] = int(study.timesteps or base["n_timesteps"])
     try:
-        hyperparams = METHODS[variant.method].adapt(base) | variant.hyperparams
+        hyperparams = METHODS[variant.method](base) | variant.hyperparams
     except ValueError as error:
         raise ValueError(f"methods: {variant.name} on {env_id}: {error}") from error
     hyperparams["n_timesteps"] = int(hyperparams["n_timesteps"])

@@ -55,9 +55,8 @@ def run_study(
         missing = [run for run in runs if not folder.complete(run).is_dir()]
         n_failed = 0
         bar = tqdm(total=len(runs), initial=len(runs) - len(missing), desc=study.name, unit="run")
-        given = {"jobs": jobs, "threads": threads, "device": device}
-        changes = {key: value for key, value in given.items() if value is not None}
-        outcomes = engine(study.model_copy(update=changes), missing, folder)
+        given = {"jobs": jobs or study.jobs, "threads": threads or study.threads, "device": device or study.device}
+        outcomes = engine(study.model_copy(update=given), missing, folder)
         with bar, closing(outcomes):
             for run, outcome in outcomes:
                 if outcome == "done":
@@ -121,27 +120,17 @@ class Progress:
 def remaining_seconds(progress: Sequence[Progress], jobs: int) -> float | None:
     """
     Estimate the remaining time from the seconds per environment step of each method so far, or of all methods if a
-    method has not started.
-
-    :param progress: all runs
-    :param jobs: runs at the same time
-    :return: seconds, None if nothing has been evaluated yet
+    method has not started; None if nothing has been evaluated yet.
     """
-    steps: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
-    for one in progress:
-        for key in (one.run.method, ""):
-            steps[key] += one.timesteps
-            seconds[key] += one.seconds  # type: ignore[assignment]
-    if not steps[""]:
+    if not any(one.timesteps for one in progress):
         return None
 
     def rate(method: str) -> float:
-        key = method if steps[method] else ""
-        return seconds[key] / steps[key]
+        done = [one for one in progress if one.run.method == method and one.timesteps] or progress
+        return sum(one.seconds for one in done) / sum(one.timesteps for one in done)
 
     work = [one.missing_timesteps * rate(one.run.method) for one in progress]
-    return max(sum(work) / jobs, *work) if work else 0.0
+    return max(sum(work) / jobs, *work)
 
 
 def table(progress: Sequence[Progress]) -> str:

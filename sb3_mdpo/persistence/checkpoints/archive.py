@@ -27,48 +27,29 @@ VERSIONS = {"sb3-mdpo": __version__, "stable-baselines3": stable_baselines3.__ve
 
 @dataclass(frozen=True)
 class Snapshot:
-    """
-    A training at the start of a rollout.
+    """A training at the start of a rollout."""
 
-    :param num_timesteps: environment steps of all policies together
-    :param iterations: rollouts that were followed by an update
-    :param seconds: duration of the training so far
-    :param settings: arguments of the model that are numbers, booleans, strings or SB3's schedules
-    :param problems: reasons why a training resumed from here is not identical; empty if it is
-    :param state: pickle of the state of the training
-    :param files: files that only grow, by name
-    :param tables: content of files that are sometimes rewritten, by name
-    :param events: TensorBoard's files, by name of the logger's output
-    :param others: ``state`` of the further processes of a distributed training
-    """
-
-    num_timesteps: int
-    iterations: int
-    seconds: float
-    settings: dict[str, Any]
-    problems: list[str]
-    state: bytes
-    files: dict[str, Position]
-    tables: dict[str, bytes]
-    events: dict[str, list[Position]]
-    others: list[bytes] = field(default_factory=list)
+    num_timesteps: int  #: environment steps of all policies together
+    iterations: int  #: rollouts that were followed by an update
+    seconds: float  #: duration of the training so far
+    settings: dict[str, Any]  #: arguments of the model that are numbers, booleans, strings or SB3's schedules
+    problems: list[str]  #: reasons why a training resumed from here is not identical; empty if it is
+    state: bytes  #: pickle of the state of the training
+    files: dict[str, Position]  #: files that only grow, by name
+    tables: dict[str, bytes]  #: content of files that are sometimes rewritten, by name
+    events: dict[str, list[Position]]  #: TensorBoard's files, by name of the logger's output
+    others: list[bytes] = field(default_factory=list)  #: ``state`` of the further processes of a distributed training
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """
-    :param path: its file
-    :param snapshot: the training
-    :param texts: content of the files in ``snapshot.files``
-    :param versions: versions of the packages that it was written with
-    :param written: path that it was written to
-    """
+    """A snapshot that was read from a file."""
 
     path: Path
     snapshot: Snapshot
-    texts: dict[str, bytes]
-    versions: dict[str, str]
-    written: Path
+    texts: dict[str, bytes]  #: content of the files in ``snapshot.files``
+    versions: dict[str, str]  #: of the packages that it was written with
+    written: Path  #: path that it was written to
 
     @property
     def is_a_copy(self) -> bool:
@@ -107,7 +88,6 @@ def read(path: Path) -> Checkpoint:
     Read a checkpoint. ``Training`` unpickles its state later, which can execute code: read only your own checkpoints.
 
     :raises DamagedError: if it is not complete, or the checksum of a part is wrong
-    :raises ValueError: if a newer version of this package wrote it
     """
     content = path.read_bytes()
     try:
@@ -148,11 +128,8 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def read_newest(folder: Path) -> Checkpoint | None:
     """
-    Read the newest checkpoint that is not damaged. Newer ones are renamed to end in ``.damaged``.
-
-    :param folder: folder of checkpoints, which need not exist
-    :return: the checkpoint; None if there are none at all
-    :raises ValueError: if all are damaged; they stay where they are
+    Read the newest checkpoint that is not damaged, None if there are none at all. Newer ones are renamed to end in
+    ``.damaged``. A ``ValueError`` if all are damaged; they stay where they are.
     """
     paths = checkpoints(folder)
     for number, path in enumerate(paths):

@@ -105,10 +105,8 @@ class ResumableCheckpointCallback(BaseCallback):
             self._signals.install()
 
     def _find_folder(self) -> Path:
-        if not current_ranks().is_first:
-            return current_ranks().broadcast(Path())
         folder = self.save_path
-        if folder is None:
+        if folder is None and current_ranks().is_first:
             monitored = monitor_folder(self.training_env)
             if monitored is None:
                 raise ValueError(
@@ -116,7 +114,7 @@ class ResumableCheckpointCallback(BaseCallback):
                     "to ResumableCheckpointCallback."
                 )
             folder = monitored / FOLDER
-        return current_ranks().broadcast(Path(folder))
+        return Path(current_ranks().broadcast(folder or ""))
 
     def _resume(self) -> None:
         assert self._training is not None
@@ -235,11 +233,7 @@ class ResumableCheckpointCallback(BaseCallback):
         self._end()
 
     def on_training_error(self, error: BaseException) -> None:
-        """
-        Called by MDPO if an error ends the training: write the last snapshot.
-
-        :param error: the error
-        """
+        """Called by MDPO if an error ends the training: write the last snapshot."""
         if self._training is not None:
             self._end()
             self._tell(f"Training ended at step {self.num_timesteps}")

@@ -14,8 +14,6 @@ class Signals:
     While installed, the first SIGTERM or SIGINT calls a function and then ends the program as usual: ``SystemExit``
     with 128 plus the signal's number, or ``KeyboardInterrupt``. A second one goes to the previous handler, which by
     default ends the program at once.
-
-    :param on_signal: called with the signal
     """
 
     def __init__(self, on_signal: Callable[[signal.Signals], None]) -> None:

@@ -31,8 +31,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return self._names.get(id(obj))
 
     def reducer_override(self, obj: Any) -> Any:
-        if type(obj) is np.ndarray and type(obj.base) is np.ndarray and _is_plain_view(obj, obj.base):
-            return _view, (obj.base, *_place(obj, obj.base))  # so that both still share memory
+        base = obj.base if type(obj) is np.ndarray and not obj.dtype.hasobject else None
+        if type(base) is np.ndarray and base.flags.c_contiguous and not base.dtype.hasobject:
+            offset = obj.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+            # So that both still share memory
+            return _view, (base, obj.dtype, obj.shape, offset, obj.strides, obj.flags.writeable)
         if type(obj) is np.ndarray and not obj.flags.c_contiguous and not obj.dtype.hasobject:
             # Pickle would change the memory layout, on which the last bit of a convolution depends
             axes = sorted(range(obj.ndim), key=lambda axis: -obj.strides[axis])
@@ -40,15 +43,6 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, gym.utils.EzPickle):
             raise pickle.PicklingError(f"{type(obj).__name__} is an EzPickle, whose pickle lacks its current state")
         return super().reducer_override(obj)
-
-
-def _is_plain_view(view: NDArray[Any], base: NDArray[Any]) -> bool:
-    return base.flags.c_contiguous and not view.dtype.hasobject and not base.dtype.hasobject
-
-
-def _place(view: NDArray[Any], base: NDArray[Any]) -> tuple[Any, ...]:
-    offset = view.__array_interface__["data"][0] - base.__array_interface__["data"][0]
-    return view.dtype, view.shape, offset, view.strides, view.flags.writeable
 
 
 def _view(base: NDArray[Any], dtype: np.dtype[Any], shape: Any, offset: int, strides: Any, writeable: bool) -> Any:

@@ -49,11 +49,8 @@ TRAINING = "env"  # the model's environments; others belong to callbacks
 
 class Training:
     """
-    In a distributed training, all processes must create, save and restore theirs at the same time.
-
-    :param model: MDPO or SB3's PPO, whose ``learn()`` has begun
-    :param callback: the callback of its ``learn()``
-    :param without: a callback that is not part of the state
+    The training of MDPO or SB3's PPO, whose ``learn()`` has begun, with its callbacks except for one that is not part
+    of the state. In a distributed training, all processes must create, save and restore theirs at the same time.
     """
 
     def __init__(self, model: OnPolicyAlgorithm, callback: BaseCallback, without: BaseCallback) -> None:
@@ -98,13 +95,7 @@ class Training:
         self.problems = [f"{group} are in other processes (SubprocVecEnv)" for group in sorted(self._inexact)]
 
     def snapshot(self, iterations: int, settings: dict[str, Any], in_rollout: bool) -> Snapshot:
-        """
-        The training in its current state.
-
-        :param iterations: rollouts that were followed by an update
-        :param settings: arguments of the model
-        :param in_rollout: whether this is the start of a rollout, not the end of the training
-        """
+        """The training in its current state, at the start of a rollout or at the end of the training."""
         try:
             state = dumps(self._state(in_rollout), self._objects)
         except FAILURES:
@@ -192,10 +183,8 @@ class Training:
 
     def restore_model(self, snapshot: Snapshot) -> dict[str, Any]:
         """
-        First half, before the other callbacks are told that training starts: the model and its environments.
-
-        :return: the state, for :meth:`restore_callbacks`
-        :raises ValueError: if environments are wrapped differently, or networks differ
+        First half, before the other callbacks are told that training starts: the model and its environments. Returns
+        the state for :meth:`restore_callbacks`.
         """
         model = self.model
         own = [snapshot.state, *snapshot.others][self._ranks.rank]

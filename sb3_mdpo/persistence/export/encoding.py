@@ -13,11 +13,15 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 from torch import nn
 
-from sb3_mdpo.common.arguments import is_number
+from sb3_mdpo.common.arguments import ARGUMENTS, Kind, is_number
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.policies import ImpalaCnnPolicy, StridedCnnPolicy
 from sb3_mdpo.common.torch_layers import ImpalaCNN, StridedCNN
 from sb3_mdpo.persistence.export.format import ACTIVATIONS, OPTIMIZERS
+
+SETTINGS: dict[str, Kind] = {name: one.kind for name, one in ARGUMENTS.items() if one.kind is not None}
+FIXED = tuple(name for name, one in ARGUMENTS.items() if one.fixed)
+RUNTIME_SETTINGS = tuple(name for name, one in ARGUMENTS.items() if one.runtime)
 
 _POLICIES = (ActorCriticPolicy, ActorCriticCnnPolicy, MultiInputActorCriticPolicy)
 _EXTRACTORS = (FlattenExtractor, NatureCNN, CombinedExtractor)
@@ -42,13 +46,17 @@ SCHEDULES: dict[type, tuple[str, ...]] = {
 _SCHEDULE_NAMES = {cls.__name__: cls for cls in SCHEDULES}
 
 
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raise a ``ValueError`` if a setting is missing, unknown or of the wrong type."""
+    if settings.keys() != SETTINGS.keys():
+        name = min(settings.keys() ^ SETTINGS.keys())
+        raise ValueError(f"the setting {name!r} is {'unknown' if name in settings else 'missing'}")
+    for name, kind in SETTINGS.items():
+        kind.check(name, settings[name])
+
+
 def encode(value: Any, where: str) -> Any:
-    """
-    :param value: a setting
-    :param where: its name, for messages
-    :return: the same as plain JSON
-    :raises ValueError: if an export cannot hold it
-    """
+    """A setting as plain JSON; ``where`` is its name, for messages. A ``ValueError`` if an export cannot hold it."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, str)):
@@ -80,10 +88,9 @@ def encode(value: Any, where: str) -> Any:
 
 def decode(value: Any, custom_objects: Mapping[str, type]) -> Any:
     """
-    :param value: JSON that :func:`encode` returned, read from a file
+    The setting in JSON that :func:`encode` returned; a ``ValueError`` if it never returns such JSON.
+
     :param custom_objects: name -> class, allowed in addition to :data:`ALLOWED`
-    :return: the setting
-    :raises ValueError: if :func:`encode` returns no such value
     """
     if isinstance(value, list):
         return [decode(item, custom_objects) for item in value]

@@ -14,9 +14,8 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 
 from sb3_mdpo._version import __version__
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.persistence.export.encoding import decode
+from sb3_mdpo.persistence.export.encoding import FIXED, RUNTIME_SETTINGS, SETTINGS, check_settings, decode
 from sb3_mdpo.persistence.export.format import CONFIG, EXPORT_VERSION, MOST_CONFIG_BYTES, TENSORS
-from sb3_mdpo.persistence.export.settings import FIXED, RUNTIME_SETTINGS, SETTINGS, check_settings
 from sb3_mdpo.persistence.export.spaces import decode_space
 from sb3_mdpo.persistence.export.weights import OPTIMIZER, WEIGHTS, Tensors, check_weights, load_optimizer, load_weights
 from sb3_mdpo.utils.terminal import one_line

@@ -17,12 +17,7 @@ _DTYPES = (
 
 
 def encode_space(space: spaces.Space[Any], where: str) -> dict[str, Any]:
-    """
-    :param space: a space
-    :param where: its name, for messages
-    :return: the same as plain JSON
-    :raises ValueError: if an export cannot hold it
-    """
+    """A space as plain JSON; ``where`` is its name, for messages. A ``ValueError`` if an export cannot hold it."""
     fields: dict[str, Any]
     if type(space) is spaces.Dict:
         fields = {"spaces": {key: encode_space(part, f"{where}[{key!r}]") for key, part in space.spaces.items()}}
@@ -52,11 +47,7 @@ def _bounds(values: NDArray[Any]) -> Any:
 
 
 def decode_space(value: Any) -> spaces.Space[Any]:
-    """
-    :param value: JSON that :func:`encode_space` returned, read from a file
-    :return: the space
-    :raises ValueError: if it is not a space, or too large
-    """
+    """The space in JSON that :func:`encode_space` returned; a ``ValueError`` if it is not one, or too large."""
     try:
         if value["type"] != "Dict":
             return _decode(value, MOST_SPACE_ELEMENTS)

@@ -62,11 +62,7 @@ def check_weights(
     action_space: spaces.Space[Any],
     tensors: Tensors,
 ) -> None:
-    """
-    Build the network on PyTorch's meta device, where tensors have shapes but take no memory, and compare.
-
-    :raises ValueError: if the tensors are not those of this network
-    """
+    """Build the network on PyTorch's meta device, where tensors have shapes but take no memory, and compare."""
     if settings["n_policies"] > len(tensors):
         raise ValueError(f"{settings['n_policies']} policies have more than {len(tensors)} tensors")
     with distribution_checks(False), th.device("meta"), _OnlyShapes(len(tensors)):
@@ -97,11 +93,7 @@ def optimizer_tensors(optimizer: th.optim.Optimizer) -> Tensors:
 
 
 def load_optimizer(optimizer: th.optim.Optimizer, tensors: Tensors) -> None:
-    """
-    Call this before loading the weights: a step with zero gradients finds out what belongs in the state.
-
-    :raises ValueError: if the tensors are not the state of such an optimizer
-    """
+    """Call this before loading the weights: a step with zero gradients finds out what belongs in the state."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = th.zeros_like(parameter) if parameter.requires_grad else None

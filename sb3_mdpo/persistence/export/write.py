@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 
 from sb3_mdpo._version import __version__
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.persistence.export.encoding import encode
+from sb3_mdpo.persistence.export.encoding import SETTINGS, check_settings, encode
 from sb3_mdpo.persistence.export.format import CONFIG, EXPORT_VERSION, FILES, TENSORS
-from sb3_mdpo.persistence.export.settings import check_settings, settings_of
 from sb3_mdpo.persistence.export.spaces import encode_space
 from sb3_mdpo.persistence.export.weights import optimizer_tensors, weights_of
 from sb3_mdpo.utils.atomic import replacing_folder
@@ -18,7 +18,9 @@ from sb3_mdpo.utils.atomic import replacing_folder
 def write_export(model: MutualOnPolicyAlgorithm, path: str | Path, include_optimizer: bool = False) -> None:
     """See :meth:`sb3_mdpo.MDPO.export`."""
     tensors = weights_of(model.policy) | (optimizer_tensors(model.policy.optimizer) if include_optimizer else {})
-    settings = settings_of(model)
+    values = {name: getattr(model, name) for name in SETTINGS}
+    # A search for hyperparameters sets NumPy's numbers
+    settings = {name: one.item() if isinstance(one, np.generic) else one for name, one in values.items()}
     encoded = {name: encode(value, name) for name, value in settings.items()}
     check_settings(settings)
     content = {

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from sb3_mdpo.lab.generalization.policies import ENSEMBLE
+from sb3_mdpo.lab.generalization.results import ENSEMBLE
 from sb3_mdpo.lab.report.charts import error_bars, text
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.formatting import numbers, plus_minus
@@ -18,7 +18,7 @@ KL_AND_TV = [f"{measure}_{what}" for measure in ("kl", "tv") for what in ("mean"
 
 
 def robustness(data: ReportData) -> dict[str, Any] | None:
-    """:return: chart per perturbation and task, their numbers, and the numbers of every policy"""
+    """Chart per perturbation and task, their numbers, and the numbers of every policy."""
     texts, columns = ["policy", "perturbation"], ["strength", "n", *KL_AND_TV]
     rows = read_rows(data.runs, "robustness.json", "rows", texts, columns)
     if rows.empty:
@@ -71,17 +71,16 @@ def _strengths(rows: pd.DataFrame) -> list[str]:
 
 
 def representation(data: ReportData) -> dict[str, Any] | None:
-    """:return: tables over all runs; t-SNE and saliency of one run per method"""
+    """Tables over all runs; t-SNE and saliency of one run per method."""
     _check_single(data.runs)
-    tsne = read_rows(
-        _one_per_method(data, FEATURES), FEATURES, "tsne", ["policy", "observation", "perturbation"], ["x", "y"]
-    )
+    texts = ["policy", "observation", "perturbation"]
+    tsne = read_rows(data.one_per_method(FEATURES), FEATURES, "tsne", texts, ["x", "y"])
     of_policies = {", ".join(names): rows for names, rows in tsne.groupby(["method", "policy"], sort=False)}
     content = {
         "numbers": _numbers(data),
         "cka": _cka(data),
         "tsne": {name: _scatter(rows) for name, rows in of_policies.items()},
-        "saliency": [(run, run.file(SALIENCY)) for run in _one_per_method(data, SALIENCY)],
+        "saliency": [(run, run.file(SALIENCY)) for run in data.one_per_method(SALIENCY)],
     }
     return content if any(part is not None and len(part) for part in content.values()) else None
 
@@ -139,12 +138,3 @@ def _scatter(rows: pd.DataFrame) -> go.Figure:
         )
     figure.update_layout(showlegend=False)
     return figure.update_xaxes(showticklabels=False, zeroline=False).update_yaxes(showticklabels=False, zeroline=False)
-
-
-def _one_per_method(data: ReportData, name: str) -> list[RunFiles]:
-    """The run of each method's lowest seed that has such a file."""
-    first: dict[str, RunFiles] = {}
-    for run in sorted(data.runs, key=lambda run: run.seed):
-        if run.file(name) is not None:
-            first.setdefault(run.method, run)
-    return [first[method] for method in data.methods if method in first]

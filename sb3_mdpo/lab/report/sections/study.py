@@ -15,7 +15,7 @@ from sb3_mdpo.zoo.run import COMMAND
 
 
 def summary(data: ReportData) -> dict[str, Any]:
-    """:return: environments, methods, seeds and budgets"""
+    """Environments, methods, seeds and budgets."""
     results = data.results
     if results is None:
         return {"run": data.runs[0], "facts": None, "costs": None}
@@ -45,8 +45,8 @@ def _episodes(results: pd.DataFrame) -> str:
 
 
 def frames(data: ReportData) -> dict[str, Any] | None:
-    """:return: for one run of each method a picture with a strip of frames per policy"""
-    strips = [(run, *_filmstrips(run)) for run in data.examples()]
+    """For one run of each method a picture with a strip of frames per policy."""
+    strips = [(run, *_filmstrips(run)) for run in data.one_per_method()]
     return {"strips": strips} if strips else None
 
 
@@ -58,9 +58,9 @@ def _filmstrips(run: RunFiles) -> tuple[Path | None, ValueError | None]:
 
 
 def configuration(data: ReportData) -> dict[str, Any] | None:
-    """:return: the study's own files, the zoo's files of one run per method, and the commands of all runs"""
+    """The study's own files, the zoo's files of one run per method, and the commands of all runs."""
     studies = {path.name: read_text(path) for path in sorted(data.folder.glob("*.y*ml"))}
-    examples = [(run, files) for run in data.examples() if (files := run.settings())]
+    examples = [(run, files) for run in data.one_per_method() if (files := run.settings())]
     commands = {run.name: command.strip() for run in data.runs if (command := run.settings().get(COMMAND))}
     if not (studies or examples or commands):
         return None

@@ -1,4 +1,4 @@
-"""Returns, gaps and distances between policies over training, task by task."""
+"""Returns, gaps and distances between policies, task by task, and methods compared over all tasks and seeds."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from sb3_mdpo.lab.generalization.scores import paper_return
 from sb3_mdpo.lab.report.charts import interval_plot, line_chart, text
 from sb3_mdpo.lab.report.data import ReportData
-from sb3_mdpo.lab.report.formatting import numbers, plus_minus, task_names
+from sb3_mdpo.lab.report.formatting import intervals, numbers, plus_minus, task_names
 from sb3_mdpo.lab.report.lines import learning_lines, method_lines, tasks, with_interval
 from sb3_mdpo.lab.statistics.results import TASK, task_name
 from sb3_mdpo.lab.statistics.scores import MEMBERS, task_table
@@ -25,7 +25,7 @@ MEASURED = {
 
 
 def curves(data: ReportData) -> dict[str, Any] | None:
-    """:return: learning curves of each task, or of a run without evaluations what the zoo logged"""
+    """Learning curves of each task, or of a run without evaluations what the zoo logged."""
     if data.results is None:
         return None if data.training is None else {"charts": {}, "has_paper": False, "logged": _logged(data.training)}
     lines = {task: list(learning_lines(data, rows, task)) for task, rows in tasks(data.curves).items()}
@@ -50,7 +50,7 @@ def _measure_charts(data: ReportData, measure: str, title: str) -> dict[str, go.
 
 
 def gap(data: ReportData) -> dict[str, Any] | None:
-    """:return: table of the gaps at the end, and a chart of their course per task"""
+    """Table of the gaps at the end, and a chart of their course per task."""
     if data.results is None:
         return None
     rows = task_table(data.scores)
@@ -60,7 +60,7 @@ def gap(data: ReportData) -> dict[str, Any] | None:
 
 
 def distillation(data: ReportData) -> dict[str, Any] | None:
-    """:return: table of the inter-policy KL at the end, and a chart of its course per task"""
+    """Table of the inter-policy KL at the end, and a chart of its course per task."""
     if data.results is None or data.results["kl"].isna().all():
         return None
     last = data.scores[data.scores["kl"].notna()].groupby(["method", *TASK], sort=False)["kl"].mean().reset_index()
@@ -70,7 +70,7 @@ def distillation(data: ReportData) -> dict[str, Any] | None:
 
 
 def games(data: ReportData) -> dict[str, Any] | None:
-    """:return: mean and standard deviation over seeds of each task, and the paper's returns"""
+    """Mean and standard deviation over seeds of each task, and the paper's returns."""
     if data.results is None:
         return None
     rows = task_table(data.scores)
@@ -104,3 +104,68 @@ def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
                 col=1,
             )
     return figure
+
+
+def aggregates(data: ReportData) -> dict[str, Any] | None:
+    """Tables and chart of aggregates, and the interquartile mean over training."""
+    comparison = data.comparison
+    table, ensembles, efficiency = comparison.aggregates, comparison.ensembles, comparison.efficiency
+    if table is None and comparison.note is None:
+        return None
+    chart = curve = None
+    if table is not None and "low" in table:
+        chart = interval_plot(dict(list(table.groupby("metric", sort=False))), data.styles)
+    if efficiency is not None:
+        curve = line_chart(method_lines(data, efficiency), f"IQM of the {comparison.label}")
+    return {
+        "note": comparison.note,
+        "label": comparison.label,
+        "reps": data.reps,
+        "cells": None if table is None else _cells(table),
+        "chart": chart,
+        "ensembles": None if ensembles is None else _cells(ensembles),
+        "efficiency": curve,
+    }
+
+
+def _cells(aggregates: pd.DataFrame) -> pd.DataFrame:
+    cells = numbers(aggregates["estimate"])
+    if "low" in aggregates:
+        cells = [f"{estimate} ({ends})" for estimate, ends in zip(cells, intervals(aggregates), strict=True)]
+    methods, metrics = aggregates["method"].unique(), aggregates["metric"].unique()
+    return (
+        aggregates.assign(cell=cells)
+        .pivot(index="method", columns="metric", values="cell")
+        .loc[methods, metrics]
+        .reset_index()
+    )
+
+
+def improvement(data: ReportData) -> dict[str, Any] | None:
+    """Table and chart of the probabilities of improvement."""
+    table = data.comparison.improvement
+    if table is None:
+        return None
+    method = table["method"].iloc[0]
+    cells = {
+        "method": table["method"],
+        "against": table["other"],
+        "probability": numbers(table["probability"]),
+        "interval": intervals(table),
+    }
+    rows = table.assign(method=table["other"], estimate=table["probability"])
+    figure = interval_plot({"": rows}, data.styles)
+    figure.add_vline(0.5, line={"dash": "dot", "color": "#666666"})
+    figure.update_xaxes(range=[-0.02, 1.02], title=text(f"probability that {method} is better"))
+    return {"method": method, "cells": pd.DataFrame(cells), "chart": figure}
+
+
+def profiles(data: ReportData) -> dict[str, Any] | None:
+    """Chart of the performance profiles."""
+    table = data.comparison.profiles
+    if table is None:
+        return None
+    rows = table.assign(estimate=table["fraction"])
+    axes = {"threshold": f"{data.comparison.label} on unseen levels"}
+    figure = line_chart(method_lines(data, rows), "fraction of runs above it", axes)
+    return {"chart": figure.update_yaxes(range=[-0.02, 1.02])}

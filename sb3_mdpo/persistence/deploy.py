@@ -1,8 +1,11 @@
-"""Writing a policy for use without this package, and checking the file's outputs against the model's."""
+"""Policies as ONNX and TorchScript files, which need neither this package nor SB3.
+
+A file is kept only if its outputs equal those of the model's ``predict(deterministic=True)``.
+"""
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
@@ -10,11 +13,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
+from torch import nn
 
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.persistence.deploy.graph import DeployedPolicy
+from sb3_mdpo.common.precision import resolve_precision
 from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.utils.optional_dependencies import need
 
@@ -22,6 +28,105 @@ Answer: TypeAlias = Callable[[NDArray[Any]], list[NDArray[Any]]]
 INPUT = "observation"
 N_CHECKED = 64
 TOLERANCE = 1e-4  # other libraries sum in another order
+
+
+class DeployedPolicy(nn.Module):
+    """``predict(deterministic=True)`` of the model as a module that also returns values and probabilities."""
+
+    low: th.Tensor
+    high: th.Tensor
+    start: th.Tensor
+    mean: th.Tensor
+    std: th.Tensor
+
+    def __init__(self, model: MutualOnPolicyAlgorithm, vec_normalize: VecNormalize | None = None) -> None:
+        super().__init__()
+        if isinstance(model.observation_space, spaces.Dict):
+            raise ValueError(
+                "Observations that are dictionaries are not supported in ONNX and TorchScript files: use --format "
+                "safetensors."
+            )
+        if model.compile or resolve_precision(model.precision, model.device, model.observation_space) == "bf16":
+            raise ValueError(
+                "ONNX and TorchScript files compute in float32 and uncompiled: load the model with precision='fp32' "
+                "and compile=False."
+            )
+        who = model.predict_with
+        members = model.policy.members if who == "ensemble" else [model.policy.members[who]]
+        self.members: Sequence[ActorCriticPolicy] = nn.ModuleList(members)  # type: ignore[assignment]
+        self.action_space = model.action_space
+        self.sizes: list[int] = []  # numbers of actions to choose from
+        self.squash_output = model.policy.squash_output
+        self.clip_obs = 0.0
+        constants: dict[str, NDArray[Any]] = {}
+        if isinstance(space := model.action_space, spaces.Box):
+            constants = {"low": space.low, "high": space.high}
+        elif isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+            constants = {"start": np.asarray(space.start, dtype=np.int64)}
+            self.sizes = [int(space.n)] if isinstance(space, spaces.Discrete) else space.nvec.tolist()
+        if vec_normalize is not None:
+            self.clip_obs = float(vec_normalize.clip_obs)
+            statistics: Any = vec_normalize.obs_rms
+            if statistics.mean.shape != model.observation_space.shape:
+                raise ValueError(
+                    "The run normalizes observations before stacking or transposing them, which a single file cannot "
+                    "do: use --format safetensors and the run's vecnormalize.pkl."
+                )
+            constants |= {"mean": statistics.mean, "std": np.sqrt(statistics.var + vec_normalize.epsilon)}
+        for name, value in constants.items():
+            self.register_buffer(name, th.as_tensor(value))
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the outputs of :meth:`forward`."""
+        return ["action", "value"] + ([] if isinstance(self.action_space, spaces.Box) else ["probabilities"])
+
+    def forward(self, observation: th.Tensor) -> tuple[th.Tensor, ...]:
+        """
+        :param observation: observations as for ``predict()``, images channels first, shape ``(B, ...)``
+        :return: deterministic actions, shape ``(B, ...)``; values, shape ``(B,)``; for discrete actions also
+            probabilities, shape ``(B, n)``: of each action (Discrete), of the actions of all dimensions side by side
+            (MultiDiscrete), or of each button being pressed (MultiBinary)
+        """
+        if self.clip_obs:
+            normalized = (observation.double() - self.mean) / self.std
+            observation = normalized.clamp(-self.clip_obs, self.clip_obs).float()
+        outputs = [self._member(member, observation) for member in self.members]
+        value = th.stack([value for _, value in outputs]).mean(0)
+        answers = th.stack([answer for answer, _ in outputs]).mean(0)
+        if isinstance(self.action_space, spaces.Box):
+            return self._boxed(answers), value
+        return self._most_probable(answers), value, answers
+
+    def _member(self, member: ActorCriticPolicy, observation: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        features = member.extract_features(observation)
+        if member.share_features_extractor:
+            latent_pi, latent_vf = member.mlp_extractor(features)
+        else:
+            latent_pi = member.mlp_extractor.forward_actor(features[0])
+            latent_vf = member.mlp_extractor.forward_critic(features[1])
+        answer: th.Tensor = member.action_net(latent_pi)
+        if isinstance(self.action_space, spaces.Box):
+            answer = th.tanh(answer) if self.squash_output else answer
+        elif isinstance(self.action_space, spaces.MultiBinary):
+            answer = th.sigmoid(answer)
+        else:
+            answer = th.cat([logits.softmax(1) for logits in th.split(answer, self.sizes, dim=1)], dim=1)
+        return answer, member.value_net(latent_vf).flatten()
+
+    def _boxed(self, actions: th.Tensor) -> th.Tensor:
+        actions = actions.reshape(-1, *self.low.shape)
+        if self.squash_output:
+            return self.low + 0.5 * (actions + 1.0) * (self.high - self.low)
+        return th.minimum(th.maximum(actions, self.low), self.high)
+
+    def _most_probable(self, probabilities: th.Tensor) -> th.Tensor:
+        if isinstance(self.action_space, spaces.MultiBinary):
+            return probabilities.round().reshape(-1, *(self.action_space.shape or ()))
+        best = [part.argmax(1) for part in th.split(probabilities, self.sizes, dim=1)]
+        if isinstance(self.action_space, spaces.Discrete):
+            return best[0] + self.start
+        return th.stack(best, dim=1) + self.start
 
 
 def _onnx_bytes(policy: DeployedPolicy, example: th.Tensor) -> bytes:
@@ -82,14 +187,12 @@ def deploy_policy(
     model: MutualOnPolicyAlgorithm, path: str | Path, format: str, vec_normalize: VecNormalize | None = None
 ) -> None:
     """
-    Write the policy that ``predict()`` uses as one file. The file is kept only if its outputs equal the model's.
+    Write the policy that ``predict()`` uses as one file.
 
     :param model: model on the CPU in float32, whose ``predict_with`` selects a member or the ensemble
     :param path: file to write
     :param format: ``"onnx"`` or ``"torchscript"``
     :param vec_normalize: normalization of the training environments, which becomes part of the file
-    :raises ValueError: if the format cannot hold the policy, or the file's outputs differ from the model's
-    :raises ImportError: if a package is missing
     """
     if format not in FORMATS:
         raise ValueError(f"format={format!r} is unknown: use one of {', '.join(map(repr, FORMATS))}.")
