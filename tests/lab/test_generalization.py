@@ -245,6 +245,8 @@ class Counting(BaseCallback):
         members = self.model.policy.members if isinstance(self.model, MDPO) else [self.model.policy]
         for member in members:
             member.action_net.register_forward_hook(self._forward)
+        if isinstance(self.model, MDPO):
+            self.model.policy.stack_if_possible()  # no longer: hooks are of single members
 
     def _forward(self, _module, _inputs, output):
         if output.requires_grad:
