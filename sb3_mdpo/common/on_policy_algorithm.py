@@ -23,7 +23,7 @@ from sb3_mdpo.common.bootstrapping import timeout_values
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.callback_tree import tell_of_error
 from sb3_mdpo.common.env_copies import copies_of
-from sb3_mdpo.common.nonfinite import EnvArrays, acting, check_collected, check_environments
+from sb3_mdpo.common.nonfinite import EnvArrays, acting, check_collected, check_environments, check_statistics
 from sb3_mdpo.common.policies import (
     MemberClass,
     MutualPolicy,
@@ -148,6 +148,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
         rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
         if self.check_finite:
+            check_statistics(self._vec_normalize_env, self.n_policies, self.num_timesteps)
             check_collected(rollout_buffer, values, self.policy, self.num_timesteps, self.ranks.size)
         self._count_episodes()
         callback.update_locals(locals())
