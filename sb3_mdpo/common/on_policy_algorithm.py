@@ -134,7 +134,8 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             if dones.any():
                 rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy)
             rollout_buffer.add(
-                obs_tensor,  # already on the device
+                # Not through the device if rollouts stay on the host
+                obs_tensor if rollout_buffer.device == self.device else self._last_obs,  # type: ignore[arg-type]
                 action_tensor,
                 rewards,
                 self._last_episode_starts,  # type: ignore[arg-type]

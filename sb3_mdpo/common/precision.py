@@ -107,13 +107,17 @@ def keep_freed_memory(policy: MutualPolicy) -> None:
 
 def accelerate(policy: MutualPolicy, precision: str) -> None:
     """
+    Store convolution weights channels last, as the images are, and let encoders compute in the precision.
+
     :param policy: the members
     :param precision: ``"fp32"`` or ``"bf16"``
     :raises ValueError: if features extractors compute nothing that could be faster
     """
+    extractors = features_extractors(policy)
+    for extractor in extractors:
+        extractor.to(memory_format=th.channels_last)  # type: ignore[call-overload]
     if precision != "bf16":
         return
-    extractors = features_extractors(policy)
     if not any(list(extractor.parameters()) for extractor in extractors):
         raise ValueError(
             "precision='bf16' is for features extractors with weights, as those of images, but "
