@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -178,3 +179,25 @@ def test_steps_that_differ_from_eager_ones_are_found(monkeypatch):
     monkeypatch.setattr(timings.StaticStep, "__call__", lambda self, minibatch: 1.1 * self.replay())
     losses, _ = timings.graph_of_vectors(SMALL)
     assert not losses.passed
+
+
+def test_capturing_a_graph_leaves_the_model_as_it_was(monkeypatch):
+    for name in ("Stream", "current_stream", "stream", "CUDAGraph", "graph"):  # capturing itself needs a GPU
+        monkeypatch.setattr(th.cuda, name, MagicMock())
+    model = setup.with_rollout(setup.vectors(SMALL))
+    minibatch = next(model.rollout_buffer.get(model.batch_size))
+    before = [tensor.clone() for tensor in timings.state_tensors(model)]
+    eager, states = timings.eager_step(model), []
+
+    def step(samples):
+        metrics = eager(samples)
+        states.append([tensor.clone() for tensor in timings.state_tensors(model)])
+        return metrics
+
+    model.device = th.device("cuda")
+    static = timings.StaticStep(model, step, minibatch)
+    assert [all(map(th.equal, state, before)) for state in states] == [False] * 4  # three to warm up, one is captured
+    assert all(map(th.equal, timings.state_tensors(model), before))
+    static(minibatch)
+    static.graph.replay.assert_called_once_with()
+    assert len(states) == 4
