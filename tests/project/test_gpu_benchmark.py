@@ -61,14 +61,31 @@ def test_budgets_are_twenty_minutes_in_all():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--device", "cpu"], "takes hours without --miniature"), (["--parts", "magic"], "invalid choice: 'magic'")],
+    [
+        ([], "there is no CUDA device"),
+        (["--device", "cpu"], "takes hours without --miniature"),
+        (["--parts", "magic"], "invalid choice: 'magic'"),
+    ],
 )
 def test_what_makes_no_sense_is_refused(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(th.cuda, "is_available", lambda: False)
     monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
     with pytest.raises(SystemExit) as ended:
         gpu.main()
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_copy_without_git_is_refused_before_anything_is_measured(monkeypatch, capsys):
+    def no_git():
+        raise subprocess.CalledProcessError(128, "git")
+
+    monkeypatch.setattr(gpu, "commit", no_git)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--miniature"])
+    with pytest.raises(SystemExit) as ended:
+        gpu.main()
+    assert ended.value.code == 2
+    assert "this is not a git checkout: git init" in capsys.readouterr().err
 
 
 # Parts that end in other ways
