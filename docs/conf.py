@@ -5,7 +5,7 @@ from pathlib import Path
 
 import sb3_mdpo
 
-sys.path.insert(0, str(Path(__file__).parent))  # for formulas.py
+sys.path.insert(0, str(Path(__file__).parent))  # formulas.py, tutorial_page.py
 
 project = "sb3-mdpo"
 copyright = "the sb3-mdpo contributors"
@@ -13,7 +13,7 @@ author = "The sb3-mdpo contributors"
 version = release = sb3_mdpo.__version__
 html_title = f"sb3-mdpo {release}"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "formulas", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "formulas", "tutorial_page", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]

@@ -39,7 +39,7 @@ def python_blocks(page: Path) -> list[tuple[int, str]]:
 def site(tmp_path_factory) -> Path:
     """The built site, without the highlighted sources of all modules, which take half of the time."""
     folder = tmp_path_factory.mktemp("site")
-    extensions = "extensions=myst_parser,sphinx.ext.autodoc,formulas"
+    extensions = "extensions=myst_parser,sphinx.ext.autodoc,formulas,tutorial_page"
     options = ["-W", "--keep-going", "-q", "-b", "html", "-D", extensions, "-d", str(folder / "doctrees")]
     run(["python", "-m", "sphinx", *options, "docs", str(folder / "html")], cwd=ROOT, check=True)
     return folder / "html"
@@ -49,6 +49,7 @@ def test_site_builds_without_warnings(site):
     pages = {path.stem for path in site.glob("*.html")}
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= pages
     assert "weight of the distillation KL" in (site / "api.html").read_text()
+    assert "Room" in (site / "tutorial.html").read_text()  # from the notebook
 
 
 def test_formulas_are_in_the_pages_and_nothing_is_fetched(site):
