@@ -3,7 +3,9 @@
 import ast
 import inspect
 import re
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -50,6 +52,26 @@ def test_site_builds_without_warnings(site):
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= pages
     assert "weight of the distillation KL" in (site / "api.html").read_text()
     assert "Room" in (site / "tutorial.html").read_text()  # from the notebook
+
+
+def test_links_in_the_site_lead_to_a_page_and_an_anchor(site):
+    texts = {path.name: path.read_text() for path in site.glob("*.html")}
+    anchors = {
+        name: {unescape(anchor) for anchor in re.findall(r' id="([^"]+)"', text)} for name, text in texts.items()
+    }
+    broken = [
+        f"{name}: {link}"
+        for name, text in texts.items()
+        for link in map(unescape, re.findall(r'<a [^>]*href="([^"]+)"', text))
+        if not urlsplit(link).scheme and not leads_somewhere(link, name, site, anchors)
+    ]
+    assert not broken
+
+
+def leads_somewhere(link: str, page: str, site: Path, anchors: dict[str, set[str]]) -> bool:
+    path, _, anchor = unquote(link).partition("#")
+    target = path or page
+    return (site / target).is_file() and (not anchor or anchor in anchors[target])
 
 
 def test_formulas_are_in_the_pages_and_nothing_is_fetched(site):
