@@ -140,10 +140,11 @@ def main() -> None:
     header = ["policy and environment", "variant", "environment steps/s", "x SB3's PPO"]
     header += ["us per step of all environments (of as many PPOs)", "ms per minibatch (of as many PPOs)"]
     settings = (
-        "Vectors: 8 environments x 256 steps per policy, 10 epochs, minibatches of 64. Images: 32 environments of starpilot "
-        f"(easy) x 64 steps per policy, 3 epochs, minibatches of 512. {args.threads} PyTorch threads; fastest of "
-        f"{args.iterations} iterations, median of {args.repeats} interleaved repeats. In brackets: the time relative to "
-        "that of one PPO per policy, trained one after the other; below 1 is faster."
+        "Vectors: 8 environments x 256 steps per policy, 10 epochs, minibatches of 64. Images: 32 environments of "
+        "starpilot (easy) x 64 steps per policy, 3 epochs, minibatches of 512. "
+        f"{args.threads} PyTorch threads; fastest of {args.iterations} iterations, median of {args.repeats} "
+        "interleaved repeats. In brackets: the time relative to that of one PPO per policy, trained one after the "
+        "other; below 1 is faster."
     )
     write("policies", f"{settings}\n\n{table(header, rows)}", {"runs": raw}, args.folder)
 
