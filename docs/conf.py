@@ -1,6 +1,11 @@
 """Settings of Sphinx; ``make docs`` builds the site."""
 
+import sys
+from pathlib import Path
+
 import sb3_mdpo
+
+sys.path.insert(0, str(Path(__file__).parent))  # formulas.py, tutorial_page.py
 
 project = "sb3-mdpo"
 copyright = "the sb3-mdpo contributors"
@@ -8,10 +13,10 @@ author = "The sb3-mdpo contributors"
 version = release = sb3_mdpo.__version__
 html_title = f"sb3-mdpo {release}"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "formulas", "tutorial_page", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 
-myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
@@ -24,4 +29,4 @@ autodoc_inherit_docstrings = False  # SB3's are in SB3's documentation
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100  # else one argument per line
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["site.css"]

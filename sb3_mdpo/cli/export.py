@@ -44,7 +44,7 @@ def _export(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.path} is a model file: --load-best is for run folders.")
     changed: dict[str, Any] = {} if args.policy is None else {"predict_with": args.policy}
     if args.format != "safetensors":  # such files compute in float32
-        changed |= {"precision": "fp32", "compile": False}
+        changed["precision"] = "fp32"
     model = MDPO.load(args.path if run is None else run.model_path, device="cpu", **changed)
     vec_normalize = None if run is None else _normalization(run)
     if args.format == "safetensors":

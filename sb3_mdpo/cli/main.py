@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from sb3_mdpo._version import __version__
 from sb3_mdpo.utils.gym_notice import silence_gym_notice
 from sb3_mdpo.utils.terminal import Parser, one_line
 from sb3_mdpo.zoo.hook import install
@@ -31,6 +32,7 @@ COMMANDS = {
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = Parser(prog="sb3-mdpo", description="Commands that rl_zoo3 does not have.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (description, where) in COMMANDS.items():
         module, _, function = where.partition(":")

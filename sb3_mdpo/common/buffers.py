@@ -192,8 +192,9 @@ class MutualRolloutBuffer(BaseBuffer):
         self.full = self.pos == self.buffer_size
 
     def _store(self, memory: th.Tensor, data: Any) -> None:
-        # The reshape serves spaces whose samples have fewer dimensions than what is stored, as Discrete
-        memory[self.pos] = th.as_tensor(data).reshape(memory.shape[1:])
+        row, data = memory[self.pos], th.as_tensor(data)
+        # Samples of some spaces, as Discrete, have fewer dimensions than what is stored
+        row.copy_(data if data.shape == row.shape else data.reshape(row.shape))
 
     def compute_returns_and_advantage(self, last_values: th.Tensor, dones: NDArray[Any]) -> None:
         """

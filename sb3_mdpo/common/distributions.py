@@ -51,16 +51,20 @@ class OffsetMultiCategoricalDistribution(MultiCategoricalDistribution):
         super().__init__(action_dims)
         self.start = th.tensor(start)
 
+    def _start_on(self, device: th.device) -> th.Tensor:
+        self.start = self.start.to(device)  # copied once
+        return self.start
+
     def log_prob(self, actions: th.Tensor) -> th.Tensor:
-        return super().log_prob(actions - self.start.to(actions.device))
+        return super().log_prob(actions - self._start_on(actions.device))
 
     def sample(self) -> th.Tensor:
         actions = super().sample()
-        return actions + self.start.to(actions.device)
+        return actions + self._start_on(actions.device)
 
     def mode(self) -> th.Tensor:
         actions = super().mode()
-        return actions + self.start.to(actions.device)
+        return actions + self._start_on(actions.device)
 
 
 def starts_at_zero(space: spaces.Space[Any]) -> bool:

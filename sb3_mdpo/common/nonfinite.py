@@ -8,6 +8,7 @@ import numpy as np
 import torch as th
 from numpy.typing import NDArray
 from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.distributions import distribution_checks
@@ -41,6 +42,10 @@ ADVICE = {
         "is added: check info['terminal_observation'] of the environment, and that rewards are below 1e38."
     ),
     "returns": "They are sums of rewards and values, which are too large: scale the rewards, e.g. with VecNormalize.",
+    "statistics of VecNormalize": (
+        "A value was too large for its square to be finite in float32, and everything it belongs to is normalized to 0 "
+        "from now on: limit such values in a wrapper below VecNormalize, and start again."
+    ),
     "weights": (
         "An earlier update or the file that they are from has damaged them: start again or continue from an earlier "
         "model, with a lower learning_rate."
@@ -177,6 +182,21 @@ def _in_distributions(policy: MutualPolicy, observations: EnvArrays, num_timeste
     environments = (~finite).nonzero().flatten().tolist()
     members = _members_of(environments, len(finite), policy.n_policies)
     return NonFiniteError("action distribution", members, num_timesteps, environments)
+
+
+def check_statistics(normalize: VecNormalize | None, n_policies: int, num_timesteps: int) -> None:
+    """
+    :param normalize: environments with statistics, if any
+    :param n_policies: number of members
+    :param num_timesteps: environment steps so far
+    :raises NonFiniteError: if a statistic is not finite, through a value that was
+    """
+    if normalize is None:
+        return
+    parts = normalize.obs_rms if normalize.norm_obs else {}
+    statistics = [*(parts.values() if isinstance(parts, dict) else [parts]), normalize.ret_rms]
+    if not all(np.isfinite(one.mean).all() and np.isfinite(one.var).all() for one in statistics):
+        raise NonFiniteError("statistics of VecNormalize", range(n_policies), num_timesteps)
 
 
 def check_collected(

@@ -23,7 +23,7 @@ from sb3_mdpo.common.bootstrapping import timeout_values
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.callback_tree import tell_of_error
 from sb3_mdpo.common.env_copies import copies_of
-from sb3_mdpo.common.nonfinite import EnvArrays, acting, check_collected, check_environments
+from sb3_mdpo.common.nonfinite import EnvArrays, acting, check_collected, check_environments, check_statistics
 from sb3_mdpo.common.policies import (
     MemberClass,
     MutualPolicy,
@@ -36,6 +36,7 @@ from sb3_mdpo.common.ranks import Ranks, current_ranks
 from sb3_mdpo.common.save_util import check_saved_model, loading
 from sb3_mdpo.utils.atomic import replacing
 
+TOLD = ("episode", "is_success")  # what infos tell of an episode
 SelfMutual = TypeVar("SelfMutual", bound="MutualOnPolicyAlgorithm")
 
 
@@ -130,9 +131,11 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             self._update_info_buffer(infos, dones)
             n_steps += 1
 
-            rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy)
+            if dones.any():
+                rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy)
             rollout_buffer.add(
-                obs_tensor,  # already on the device
+                # Not through the device if rollouts stay on the host
+                obs_tensor if rollout_buffer.device == self.device else self._last_obs,  # type: ignore[arg-type]
                 action_tensor,
                 rewards,
                 self._last_episode_starts,  # type: ignore[arg-type]
@@ -146,6 +149,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
         rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
         if self.check_finite:
+            check_statistics(self._vec_normalize_env, self.n_policies, self.num_timesteps)
             check_collected(rollout_buffer, values, self.policy, self.num_timesteps, self.ranks.size)
         self._count_episodes()
         callback.update_locals(locals())
@@ -172,13 +176,12 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         envs_per_member = len(infos) // self.n_policies
         ended = []
         for idx, info in enumerate(infos):
-            told = {"episode": info["episode"]} if info.get("episode") is not None else {}
-            if info.get("is_success") is not None and dones is not None and dones[idx]:
-                told["is_success"] = info["is_success"]
+            done = dones is not None and dones[idx]
+            told = {key: info[key] for key in (TOLD if done else TOLD[:1]) if info.get(key) is not None}
             if told:
                 ended.append((idx // envs_per_member, told))
         self._ended.append(ended)
-        if self.ranks.size == 1:  # else once per rollout: it exchanges messages
+        if ended and self.ranks.size == 1:  # else once per rollout: it exchanges messages
             self._count_episodes()
 
     def _count_episodes(self) -> None:

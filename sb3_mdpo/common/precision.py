@@ -1,4 +1,4 @@
-"""Faster arithmetic for the networks: bfloat16 encoders, chunks that fit a processor's caches, compilation."""
+"""Faster arithmetic for the networks: bfloat16 encoders, and chunks that fit a processor's caches."""
 
 import ctypes
 import sys
@@ -105,22 +105,23 @@ def keep_freed_memory(policy: MutualPolicy) -> None:
             mallopt(parameter, value)
 
 
-def accelerate(policy: MutualPolicy, precision: str, compile: bool) -> None:
+def accelerate(policy: MutualPolicy, precision: str) -> None:
     """
+    Store convolution weights channels last, as the images are, and let encoders compute in the precision.
+
     :param policy: the members
     :param precision: ``"fp32"`` or ``"bf16"``
-    :param compile: whether features extractors are compiled by ``torch.compile``
     :raises ValueError: if features extractors compute nothing that could be faster
     """
     extractors = features_extractors(policy)
-    if (precision == "bf16" or compile) and not any(list(extractor.parameters()) for extractor in extractors):
-        asked = "compile=True" if compile else "precision='bf16'"
+    for extractor in extractors:
+        extractor.to(memory_format=th.channels_last)  # type: ignore[call-overload]
+    if precision != "bf16":
+        return
+    if not any(list(extractor.parameters()) for extractor in extractors):
         raise ValueError(
-            f"{asked} is for features extractors with weights, as those of images, but {type(extractors[0]).__name__} "
-            "has none: leave it out, or use precision='auto'."
+            "precision='bf16' is for features extractors with weights, as those of images, but "
+            f"{type(extractors[0]).__name__} has none: leave it out, or use precision='auto'."
         )
     for extractor in extractors:
-        if precision == "bf16":
-            run_in_bfloat16(extractor)
-        if compile:
-            extractor.compile()
+        run_in_bfloat16(extractor)

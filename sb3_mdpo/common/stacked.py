@@ -124,18 +124,15 @@ def evaluate_all(
         states, batch size ``n_policies * B``; for each shift from 1, the distributions of the members ``k + shift`` on
         the states of member ``k``, in the same order
     """
-    n = len(members)
+    n, shifts = len(members), range(len(members))
     flat = {key: part.flatten(0, 1) for key, part in obs.items()} if isinstance(obs, dict) else obs.flatten(0, 1)
-    features = _features(members, flat)
-    values = _forward([_critic(one) for one in members], _split(features, n)).squeeze(-1)
-    # By member and by whose states they are
-    outputs = _split(_forward([_actor(one) for one in members], features.expand(n, *features.shape)), n, dim=1)
-
-    def on_states(outputs: th.Tensor, shift: int) -> th.Tensor:
-        return outputs.roll(-shift, 0).diagonal().movedim(-1, 0)
-
-    own = _distribution(members, on_states(outputs, 0))
-    with th.set_grad_enabled(th.is_grad_enabled() and not constant_peers):
-        others = outputs.detach() if constant_peers else outputs
-        peers = [_distribution(members, on_states(others, shift), shift) for shift in range(1, n)]
+    features = _split(_features(members, flat), n)
+    values = _forward([_critic(one) for one in members], features).squeeze(-1)
+    # Member k on its own states, then on those of member k - 1, k - 2, ...
+    inputs = th.stack([features.roll(shift, 0) for shift in shifts], dim=1).flatten(1, 2)
+    outputs = _split(_forward([_actor(one) for one in members], inputs), n, dim=1)
+    own = _distribution(members, outputs[:, 0])
+    others = outputs.detach() if constant_peers else outputs
+    with th.set_grad_enabled(th.is_grad_enabled() and not constant_peers):  # standard deviations are weights
+        peers = [_distribution(members, others[:, shift].roll(-shift, 0), shift) for shift in shifts[1:]]
     return values, own, peers

@@ -10,7 +10,8 @@ so that a single member reproduces SB3 bit for bit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.distributions import Distribution
@@ -39,6 +40,22 @@ class LossSettings:
     vf_coef: float
     distill_coef: float
     normalize_advantage: bool
+
+    @property
+    def distills(self) -> bool:
+        """Whether the KL is part of the loss."""
+        return isinstance(self.distill_coef, th.Tensor) or self.distill_coef != 0
+
+    def as_tensors(self, device: th.device) -> "LossSettings":
+        """The same, with tensors for what may follow a schedule: ``torch.compile`` makes constants of numbers."""
+
+        def tensor(value: float | None) -> Any:
+            return None if value is None else th.tensor(value, dtype=th.float64, device=device)
+
+        scheduled = {"clip_range": tensor(self.clip_range), "clip_range_vf": tensor(self.clip_range_vf)}
+        if self.distills:
+            scheduled["distill_coef"] = tensor(self.distill_coef)
+        return replace(self, **scheduled)
 
 
 @dataclass(frozen=True)
@@ -179,7 +196,7 @@ def member_loss(
 
     distill_kl = distillation_kl(own.distribution, peers, own.values.shape) if peers else th.zeros_like(surrogate)
     # Left out, not multiplied by 0, so that the members are exactly PPO's
-    if peers and settings.distill_coef != 0:
+    if peers and settings.distills:
         total = total + settings.distill_coef * distill_kl
 
     with th.no_grad():

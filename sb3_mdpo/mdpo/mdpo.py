@@ -102,7 +102,8 @@ class MDPO(MutualOnPolicyAlgorithm):
         whose gradients add up to the minibatch's: the same up to rounding with less memory (but not
         for batch normalisation, which sees chunks). None for a default that depends on the device: 128
         images of 64x64 on a CPU, more if they are smaller, else whole minibatches
-    :param compile: whether features extractors are compiled by ``torch.compile``
+    :param compile: whether the update's losses, with the networks in them, are compiled by ``torch.compile``. Rollouts
+        and predictions are not
     :param predict_with: the index of the member that acts in ``predict()``, or "ensemble" for the average of all
         members' action distributions. It may be changed at any time and is saved with the model
     :param check_finite: whether NaN or infinity in observations, rewards, network outputs, losses or gradients ends the
@@ -237,7 +238,7 @@ class MDPO(MutualOnPolicyAlgorithm):
             predict_with=self.predict_with,
             **self.policy_kwargs,
         ).to(self.device)
-        accelerate(self.policy, resolve_precision(self.precision, self.device, self.observation_space), self.compile)
+        accelerate(self.policy, resolve_precision(self.precision, self.device, self.observation_space))
         if isinstance(self.policy_class, type):  # SB3 asks for its name
             self._maybe_recommend_cpu()
         self.ranks.spread_seed(self.seed, self.env)
@@ -272,6 +273,7 @@ class MDPO(MutualOnPolicyAlgorithm):
 
     def train(self) -> None:
         """Update all members with the rollouts gathered last."""
+        check_ranges({"distill_mode": self.distill_mode})  # it may have been assigned after construction
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         settings = self._loss_settings()
@@ -284,10 +286,11 @@ class MDPO(MutualOnPolicyAlgorithm):
             target_kl=self.target_kl,
             chunk_size=automatic_chunk_size(self.policy) if self.chunk_size is None else self.chunk_size,
             ranks=self.ranks,
+            compile=self.compile,
         )
         history = UpdateHistory()
         active = set(range(self.n_policies))  # members leave it when they reach target_kl
-        constant_peers = self.detach_peers or settings.distill_coef == 0
+        constant_peers = self.detach_peers or not settings.distills
         batch_size = self.ranks.share(self.batch_size, "batch_size")
         peers_generator = self.ranks.peers_generator()
         with distribution_checks(False):  # check_update() replaces them

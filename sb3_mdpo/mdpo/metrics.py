@@ -38,7 +38,8 @@ class UpdateHistory:
         :param at_the_end: further metrics by name, one value per member, each of shape ``(n_policies,)``
         :return: everything on the host
         """
-        steps, further = th.stack(self.steps), th.stack(list(at_the_end.values()))
+        steps = th.stack(self.steps)
+        further = th.stack([one.to(steps.device) for one in at_the_end.values()])  # rollouts may be on the host
         host = th.cat([steps.flatten(), further.flatten()]).cpu().numpy()  # the host waits only here
         members = range(steps.shape[1])
         return FetchedUpdate(

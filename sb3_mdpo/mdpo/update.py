@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,11 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples
 from torch import nn
 
-from sb3_mdpo.common.arguments import check_ranges
 from sb3_mdpo.common.buffers import of_member
 from sb3_mdpo.common.policies import MutualPolicy
 from sb3_mdpo.common.ranks import ALONE, Ranks
 from sb3_mdpo.common.stacked import evaluate_all
-from sb3_mdpo.mdpo.losses import Evaluation, LossSettings, MemberLoss, member_loss
+from sb3_mdpo.mdpo.losses import Evaluation, LossSettings, member_loss
 
 # The columns of minibatch_step()'s result; all but the last two names are fields of MemberLoss
 METRICS = (
@@ -75,9 +75,7 @@ def draw_peers(n_policies: int, distill_mode: str, generator: Any = np.random) -
     :param distill_mode: ``"all"`` for all peers, ``"random"`` for one of them
     :param generator: NumPy's global generator, which SB3 seeds, or another ``RandomState``
     :return: for every member, the indices of the peers that it learns from in a minibatch
-    :raises ValueError: if there is no such mode
     """
-    check_ranges({"distill_mode": distill_mode})  # it may have been assigned after construction
     peers = [[j for j in range(n_policies) if j != k] for k in range(n_policies)]
     if distill_mode == "all" or n_policies <= 2:
         return peers
@@ -118,66 +116,50 @@ def chunks(samples: RolloutBufferSamples, chunk_size: int | None) -> list[Rollou
     return [type(samples)(*(cut(memory, start) for memory in samples)) for start in starts]  # type: ignore[arg-type]
 
 
-def backward_of_member(
-    policy: MutualPolicy,
-    k: int,
-    samples: RolloutBufferSamples,
-    peers: dict[int, bool],
-    settings: LossSettings,
-    chunk_size: int | None,
-) -> th.Tensor:
+def member_term(
+    policy: MutualPolicy, k: int, samples: RolloutBufferSamples, peers: dict[int, bool], settings: LossSettings
+) -> tuple[th.Tensor, th.Tensor]:
     """
-    Add the gradient of one member's term of the joint loss, chunk by chunk: equal to that of the whole minibatch up to
-    rounding, with the activations of one chunk in memory at a time.
-
     :param policy: the members
-    :param k: the member's index
-    :param samples: minibatch of its samples, with normalised advantages if the setting is on
+    :param k: a member's index
+    :param samples: its samples, with normalised advantages if the setting is on
     :param peers: indices of the peers that it learns from, and whether each is a constant
     :param settings: coefficients and clip ranges
-    :param chunk_size: largest number of samples in a chunk, None for no limit
-    :return: the term's metrics without the gradient norm, shape ``(len(METRICS) - 1,)``
+    :return: the member's loss, scalar, and the metrics without the gradient norm, shape ``(len(METRICS) - 1,)``
     """
-    n_samples = len(samples.actions)
-    metrics = th.zeros(len(METRICS) - 1, device=policy.device)
-    for chunk in chunks(samples, chunk_size):
-        own = evaluate_member(policy.members[k], chunk)
-        teachers = [peer_distribution(policy.members[j], chunk.observations, constant) for j, constant in peers.items()]
-        loss = member_loss(own, chunk, teachers, settings)
-        share = len(chunk.actions) / n_samples
-        metrics += share * _metrics(loss)
-        (loss.total * (share / policy.n_policies)).backward()  # type: ignore[no-untyped-call]
-    return metrics
+    own = evaluate_member(policy.members[k], samples)
+    teachers = [peer_distribution(policy.members[j], samples.observations, constant) for j, constant in peers.items()]
+    return _loss_and_metrics(own, samples, teachers, settings)
 
 
-def _metrics(loss: MemberLoss) -> th.Tensor:
-    return th.stack([*(getattr(loss, name) for name in METRICS[:-2]), loss.total.detach()], dim=-1)
-
-
-def backward_of_all(
-    policy: MutualPolicy, minibatch: RolloutBufferSamples, constant_peers: bool, settings: LossSettings
-) -> th.Tensor:
+def all_terms(
+    policy: MutualPolicy, samples: RolloutBufferSamples, constant_peers: bool, settings: LossSettings
+) -> tuple[th.Tensor, th.Tensor]:
     """
-    Add the gradient of the joint loss in one batched pass: equal to those of :func:`backward_of_member` up to rounding.
+    The terms of all members in one batched pass: those of :func:`member_term` up to rounding.
 
     :param policy: members that ``can_stack()``
-    :param minibatch: samples of all members, with normalised advantages if the setting is on
+    :param samples: samples of all members, with normalised advantages if the setting is on
     :param constant_peers: whether peers get no gradient
     :param settings: coefficients and clip ranges
-    :return: metrics without the gradient norm, shape ``(n_policies, len(METRICS) - 1)``
+    :return: the members' losses, shape ``(n_policies,)``, and metrics, shape ``(n_policies, len(METRICS) - 1)``
     """
-    values, distribution, peers = evaluate_all(policy.members, minibatch.observations, constant_peers)
+    values, distribution, peers = evaluate_all(policy.members, samples.observations, constant_peers)
     shape = values.shape
+    log_prob = distribution.log_prob(samples.actions.flatten(0, 1)).view(shape)
     entropy = distribution.entropy()
-    own = Evaluation(
-        distribution,
-        values,
-        distribution.log_prob(minibatch.actions.flatten(0, 1)).view(shape),
-        None if entropy is None else entropy.view(shape),
-    )
-    loss = member_loss(own, minibatch, peers, settings)
-    loss.total.mean().backward()  # type: ignore[no-untyped-call]
-    return _metrics(loss)
+    own = Evaluation(distribution, values, log_prob, None if entropy is None else entropy.view(shape))
+    return _loss_and_metrics(own, samples, peers, settings)
+
+
+def _loss_and_metrics(
+    own: Evaluation, samples: RolloutBufferSamples, peers: list[Distribution], settings: LossSettings
+) -> tuple[th.Tensor, th.Tensor]:
+    loss = member_loss(own, samples, peers, settings)
+    return loss.total, th.stack([*(getattr(loss, name) for name in METRICS[:-2]), loss.total.detach()], dim=-1)
+
+
+compiled = cache(th.compile)  # once per process: models of the same architecture share the code
 
 
 def _gradients(policy: MutualPolicy) -> list[th.Tensor | None]:
@@ -195,14 +177,16 @@ def minibatch_step(
     target_kl: float | None = None,
     chunk_size: int | None = None,
     ranks: Ranks = ALONE,
+    compile: bool = False,
 ) -> th.Tensor:
     """
     One step of the common optimizer on the mean of the members' losses.
 
-    The members' terms are differentiated one after the other, with one term's activations in memory at a time, or all
-    in one batched pass if the members can be stacked. Gradient norms are clipped per member after the mean, as in the
-    paper. A member whose ``approx_kl`` exceeds ``1.5 * target_kl`` leaves ``active``: it takes no further steps in this
-    update, including this one, and is a constant to its peers. The host waits only if ``target_kl`` is set.
+    The members' terms are differentiated one after the other and chunk by chunk, with the activations of one chunk in
+    memory at a time, or all in one batched pass if the members can be stacked. Gradient norms are clipped per member
+    after the mean, as in the paper. A member whose ``approx_kl`` exceeds ``1.5 * target_kl`` leaves ``active``: it
+    takes no further steps in this update, including this one, and is a constant to its peers. The host waits only if
+    ``target_kl`` is set.
 
     :param policy: members and optimizer
     :param minibatch: samples of all members, each tensor of shape ``(n_policies, B, ...)``
@@ -214,21 +198,31 @@ def minibatch_step(
     :param target_kl: SB3's limit of the KL between the old and the new policy, None for no limit
     :param chunk_size: largest number of samples that go through a network at once, None for no limit
     :param ranks: the processes that share this minibatch: gradients and metrics are averaged over them
+    :param compile: whether the losses, with the networks in them, are compiled by ``torch.compile``
     :return: metrics of this step, shape ``(n_policies, len(METRICS))``, 0 for inactive members
     """
     metrics = th.zeros((policy.n_policies, len(METRICS)), device=policy.device)
     policy.optimizer.zero_grad()
     if settings.normalize_advantage:
         minibatch = minibatch._replace(advantages=ranks.normalize(minibatch.advantages))
-    no_gradient = detach_peers or settings.distill_coef == 0
+    no_gradient = detach_peers or not settings.distills
+    joint, single = (compiled(all_terms), compiled(member_term)) if compile else (all_terms, member_term)
+    if compile:
+        settings = settings.as_tensors(policy.device)
     all_peers = all(len(one) == policy.n_policies - 1 for one in peers)
     if policy.stacked and all_peers and target_kl is None and chunk_size is None and len(active) == policy.n_policies:
-        metrics[:, :-1] = backward_of_all(policy, minibatch, no_gradient, settings)
+        losses, metrics[:, :-1] = joint(policy, minibatch, no_gradient, settings)
+        losses.mean().backward()  # type: ignore[no-untyped-call]
         return _optimizer_step(policy, metrics, active, max_grad_norm, ranks)
     for k in sorted(active):
         constant = {j: no_gradient or j not in active for j in peers[k]}
         before = [] if target_kl is None else _gradients(policy)
-        metrics[k, :-1] = backward_of_member(policy, k, of_member(minibatch, k), constant, settings, chunk_size)
+        samples = of_member(minibatch, k)
+        for chunk in chunks(samples, chunk_size):
+            loss, chunk_metrics = single(policy, k, chunk, constant, settings)
+            share = len(chunk.actions) / len(samples.actions)
+            metrics[k, :-1] += share * chunk_metrics
+            (loss * (share / policy.n_policies)).backward()
         if target_kl is None:
             continue
         ranks.average([metrics[k]])

@@ -46,11 +46,8 @@ class DeployedPolicy(nn.Module):
                 "Observations that are dictionaries are not supported in ONNX and TorchScript files: use --format "
                 "safetensors."
             )
-        if model.compile or resolve_precision(model.precision, model.device, model.observation_space) == "bf16":
-            raise ValueError(
-                "ONNX and TorchScript files compute in float32 and uncompiled: load the model with precision='fp32' "
-                "and compile=False."
-            )
+        if resolve_precision(model.precision, model.device, model.observation_space) == "bf16":
+            raise ValueError("ONNX and TorchScript files compute in float32: load the model with precision='fp32'.")
         who = model.predict_with
         members = model.policy.members if who == "ensemble" else [model.policy.members[who]]
         self.members: Sequence[ActorCriticPolicy] = nn.ModuleList(members)  # type: ignore[assignment]

@@ -208,7 +208,7 @@ ALIASES = "\n".join(["k0: &k0 [x]", *(f"k{k}: &k{k} [{', '.join([f'*k{k - 1}'] *
         ("[" * 60 + "]" * 60, "a.yml is nested more than 50 levels deep"),
         ("[" * 1500, "a.yml is no YAML|a.yml is nested"),
         (ALIASES, f"a.yml has more than {MOST_VALUES} values"),
-        *((f"{key}: cpu", "a.yml has the key .*, which is no text") for key in ("true", "2026-01-01", "null")),
+        *((f"{key}: cpu", "a.yml has the key .*, which is not text") for key in ("true", "2026-01-01", "null")),
     ],
     ids=["deep", "deeper", "aliases that multiply", "truth as key", "date as key", "nothing as key"],
 )

@@ -158,6 +158,19 @@ def test_distributions_of_finite_weights_that_overflow(checks, monkeypatch):
     assert th.distributions.Distribution._validate_args is checks
 
 
+@pytest.mark.parametrize("space", [BOX, DICT], ids=["box", "dict"])
+def test_a_value_whose_square_overflows_is_found_in_the_statistics_of_vec_normalize(space):
+    """Its float32 variance is infinite, so the feature would be 0 for ever."""
+    sound = [Breaking(space=space) for _ in range(N_ENVS - 1)]
+    env = vec_env(*sound, Breaking("observations", 1e20, at_step=3, space=space))
+    keys = {"norm_obs_keys": ["speed"]} if space is DICT else {}
+    policy = "MultiInputPolicy" if space is DICT else "MlpPolicy"
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        error = error_of(small(MDPO, VecNormalize(env, **keys), policy))
+    assert (error.quantity, error.members, error.num_timesteps) == ("statistics of VecNormalize", (0, 1), 64)
+    assert "limit such values in a wrapper below VecNormalize" in str(error)
+
+
 @pytest.mark.parametrize(("index", "quantity"), [(1, "values"), (2, "log_probs")])
 def test_values_and_log_probabilities_are_found_at_their_step(index, quantity, monkeypatch):
     model = small(MDPO, vec_env())

@@ -1,5 +1,7 @@
 """Members in one batched pass compute what they compute one after the other."""
 
+import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
+from torch.nn.utils import parameters_to_vector
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.common.stacked import can_stack
@@ -36,7 +39,9 @@ def model_of(
     return model
 
 
-def step(model: MDPO, stacked: bool, **kwargs: Any) -> tuple[th.Tensor, list[th.Tensor]]:
+def step(
+    model: MDPO, stacked: bool, settings: LossSettings = SETTINGS, **kwargs: Any
+) -> tuple[th.Tensor, list[th.Tensor]]:
     """Metrics and gradients of one minibatch; nothing is learned."""
     model.policy.stacked = stacked
     model.policy.optimizer = th.optim.SGD(model.policy.parameters(), lr=0.0)
@@ -44,7 +49,7 @@ def step(model: MDPO, stacked: bool, **kwargs: Any) -> tuple[th.Tensor, list[th.
     minibatch = next(iter(model.rollout_buffer.get(16)))
     n = model.n_policies
     metrics = minibatch_step(
-        model.policy, minibatch, draw_peers(n, "all"), SETTINGS, set(range(n)), max_grad_norm=1e9, **kwargs
+        model.policy, minibatch, draw_peers(n, "all"), settings, set(range(n)), max_grad_norm=1e9, **kwargs
     )
     return metrics, [parameter.grad.clone() for parameter in model.policy.parameters()]
 
@@ -114,3 +119,25 @@ def test_layers_that_change_or_get_hooks_are_noticed_by_the_next_training():
     assert can_stack(model.policy.members)
     model.policy.members[1].mlp_extractor.policy_net[1] = th.nn.LayerNorm(64)
     assert not can_stack(model.policy.members)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+@pytest.mark.expensive
+def test_a_compiled_update_is_an_eager_one():
+    """Also when schedules change the settings from update to update."""
+    model = model_of()
+    collect(model)
+    with th.no_grad():
+        for k, member in enumerate(model.policy.members):
+            member.action_net.weight *= 1 + 20 * k
+    for part in (0.1, 0.5, 0.9):
+        settings = replace(SETTINGS, clip_range=0.02 * part, clip_range_vf=part, distill_coef=part)
+        metrics, gradients = step(model, True, settings, compile=True)
+        expected, expected_gradients = step(model, True, settings)
+        th.testing.assert_close(metrics, expected, rtol=1e-4, atol=1e-5)
+        th.testing.assert_close(gradients, expected_gradients, rtol=1e-3, atol=1e-5)
+    eager, compiled = (
+        parameters_to_vector(model_of(compile=one).learn(64).policy.parameters()) for one in (False, True)
+    )
+    assert not th.equal(compiled, eager)  # another order of sums: it was compiled
+    th.testing.assert_close(compiled, eager, rtol=0, atol=1e-4)

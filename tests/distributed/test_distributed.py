@@ -459,13 +459,16 @@ def test_every_attempt_has_a_store_of_its_own() -> None:
         assert [part.get("who") for part in parts] == [attempt.encode()] * 3
 
 
-def test_counts_that_cannot_be_divided_name_the_nearest_multiples() -> None:
+def test_counts_that_cannot_be_divided_name_the_nearest_multiples(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fake_ranks().share(8, "n_envs") == 4
     with pytest.raises(ValueError, match=r"batch_size=65 .* among 2 processes: .* multiple of 2, e\.g\. 64 or 66"):
         fake_ranks().share(65, "batch_size")
+    monkeypatch.setattr(th.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match="GPUs"):
         fake_ranks(1)._check_device(th.device("cuda:0"))
     fake_ranks(1)._check_device(th.device("cuda:1"))
+    monkeypatch.setattr(th.cuda, "device_count", lambda: 1)  # the launcher shows each process its own GPU only
+    fake_ranks(1)._check_device(th.device("cuda:0"))
 
 
 def test_callbacks_with_every_rank_run_in_every_process() -> None:

@@ -58,7 +58,7 @@ def callback(folder: Path | None, eval_freq: int = 64, **kwargs) -> Generalizati
 
 @pytest.fixture(scope="module")
 def model() -> MDPO:
-    return small(n_policies=3)
+    return small(env=levels(6), n_policies=3)
 
 
 class LevelsSeen(VecEnvWrapper):
@@ -245,6 +245,8 @@ class Counting(BaseCallback):
         members = self.model.policy.members if isinstance(self.model, MDPO) else [self.model.policy]
         for member in members:
             member.action_net.register_forward_hook(self._forward)
+        if isinstance(self.model, MDPO):
+            self.model.policy.stack_if_possible()  # no longer: hooks are of single members
 
     def _forward(self, _module, _inputs, output):
         if output.requires_grad:

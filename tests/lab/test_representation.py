@@ -347,6 +347,12 @@ def test_saliency_is_where_the_policy_looks(mdpo, images):
     assert not saliency.any()
 
 
+def test_saliency_wants_discrete_actions():
+    policy = PPO("MlpPolicy", "Pendulum-v1", **ROLLOUT).policy
+    with pytest.raises(ValueError, match=r"the actions are Box\(-2.0, 2.0"):
+        saliency_of(policy, np.zeros((1, 3), np.uint8))
+
+
 def test_files_have_null_for_undefined_numbers(analysis, tmp_path):
     files = analysis.write(tmp_path / "new")
     assert [file.name for file in files] == ["features.json", "tsne.png", "saliency.png"]

@@ -576,7 +576,7 @@ def test_normalisation_becomes_part_of_the_file(tmp_path):
 def test_what_one_file_cannot_hold(tmp_path):
     for model, form, message in (
         (shared("dictionary"), "torchscript", "Observations that are dictionaries"),
-        (trained("nature", precision="bf16"), "torchscript", "compute in float32 and uncompiled"),
+        (trained("nature", precision="bf16"), "torchscript", "compute in float32: load"),
         (shared("vector"), "pmml", "format='pmml' is unknown: use one of 'onnx', 'torchscript'"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -3,7 +3,9 @@
 import ast
 import inspect
 import re
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -35,14 +37,58 @@ def python_blocks(page: Path) -> list[tuple[int, str]]:
     return [(text.count("\n", 0, block.start("code")) + 1, block["code"]) for block in blocks]
 
 
-def test_site_builds_without_warnings(tmp_path):
-    # Without the highlighted sources of all modules, which take half of the time
-    extensions = "extensions=myst_parser,sphinx.ext.autodoc,sphinx.ext.mathjax"
-    options = ["-W", "--keep-going", "-q", "-b", "html", "-D", extensions, "-d", str(tmp_path / "doctrees")]
-    run(["python", "-m", "sphinx", *options, "docs", str(tmp_path / "html")], cwd=ROOT, check=True)
-    pages = {path.stem for path in (tmp_path / "html").glob("*.html")}
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The built site, without the highlighted sources of all modules, which take half of the time."""
+    folder = tmp_path_factory.mktemp("site")
+    extensions = "extensions=myst_parser,sphinx.ext.autodoc,formulas,tutorial_page"
+    options = ["-W", "--keep-going", "-q", "-b", "html", "-D", extensions, "-d", str(folder / "doctrees")]
+    run(["python", "-m", "sphinx", *options, "docs", str(folder / "html")], cwd=ROOT, check=True)
+    return folder / "html"
+
+
+def test_site_builds_without_warnings(site):
+    pages = {path.stem for path in site.glob("*.html")}
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= pages
-    assert "weight of the distillation KL" in (tmp_path / "html" / "api.html").read_text()
+    assert "weight of the distillation KL" in (site / "api.html").read_text()
+    assert "Room" in (site / "tutorial.html").read_text()  # from the notebook
+
+
+def test_links_in_the_site_lead_to_a_page_and_an_anchor(site):
+    texts = {path.name: path.read_text() for path in site.glob("*.html")}
+    anchors = {
+        name: {unescape(anchor) for anchor in re.findall(r' id="([^"]+)"', text)} for name, text in texts.items()
+    }
+    broken = [
+        f"{name}: {link}"
+        for name, text in texts.items()
+        for link in map(unescape, re.findall(r'<a [^>]*href="([^"]+)"', text))
+        if not urlsplit(link).scheme and not leads_somewhere(link, name, site, anchors)
+    ]
+    assert not broken
+
+
+def leads_somewhere(link: str, page: str, site: Path, anchors: dict[str, set[str]]) -> bool:
+    path, _, anchor = unquote(link).partition("#")
+    target = path or page
+    return (site / target).is_file() and (not anchor or anchor in anchors[target])
+
+
+def test_formulas_are_in_the_pages_and_nothing_is_fetched(site):
+    url = r"(?:https?:)?//"
+    loads = re.compile(rf'<(?:script|img|iframe)[^>]* src="{url}|<link[^>]* rel="stylesheet"[^>]* href="{url}')
+    for page in site.glob("*.html"):
+        assert not loads.search(page.read_text()), page.name
+    concepts = (site / "concepts.html").read_text()
+    assert concepts.count("<math") == formulas(ROOT / "docs" / "concepts.md") > 20
+    loss = re.search(r'<math[^>]* display="block">(.*?)</math>', concepts, re.DOTALL)[1]
+    assert re.sub(r"<[^>]+>|\s+", "", loss).endswith("∑j≠kKL(πj‖πk)")
+
+
+def formulas(page: Path) -> int:
+    """Their number, outside code."""
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+    return prose.replace("$$", "$").count("$") // 2
 
 
 def test_api_page_lists_exactly_the_public_names():

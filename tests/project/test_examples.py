@@ -1,5 +1,6 @@
 """Every example runs, on a tiny budget."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,15 @@ def test_all_examples_are_tested():
 def test_example(name, tmp_path):
     arguments, output = RUNS[name]
     assert output in run(f"python {EXAMPLES / name} {arguments}", cwd=tmp_path, check=True).stdout
+
+
+def test_tutorial(tmp_path):
+    """Its cells in their order, with a shorter training."""
+    cells = json.loads((EXAMPLES / "tutorial.ipynb").read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert "20_480" in code
+    (tmp_path / "tutorial.py").write_text(code.replace("20_480", "2048"))
+    output = run("python tutorial.py", cwd=tmp_path, check=True).stdout
+    assert "ensemble: 0." in output
+    assert "Report: room/report.html" in output
+    assert "Room, 50 levels" in (tmp_path / "room" / "report.html").read_text()
