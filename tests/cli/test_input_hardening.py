@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.lab.report.data import _logged_returns
 from sb3_mdpo.lab.statistics.results import read_csv
 from sb3_mdpo.utils.terminal import LONGEST_MESSAGE, one_line
-from sb3_mdpo.utils.yaml_files import MOST_VALUES, read_mapping
+from sb3_mdpo.utils.yaml_files import MOST_VALUES, PlainLoader, read_mapping
 from tests.support import workspace as files
 from tests.support.inputs import NoFile, to_yaml
 from tests.support.surfaces import FILES, Outcome, Surface, Workspace, command, nothing_begins, surfaces
@@ -201,21 +202,53 @@ def test_numbers_that_would_end_the_process_are_text(tmp_path):
 
 ALIASES = "\n".join(["k0: &k0 [x]", *(f"k{k}: &k{k} [{', '.join([f'*k{k - 1}'] * 8)}]" for k in range(1, 12))])
 
+MERGES = "\n".join(["k0: &k0 {x: 1}", *(f"k{k}: &k{k} {{<<: [{', '.join([f'*k{k - 1}'] * 8)}]}}" for k in range(1, 9))])
+
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[" * 60 + "]" * 60, "a.yml is nested more than 50 levels deep"),
-        ("[" * 1500, "a.yml is no YAML|a.yml is nested"),
+        ("[" * 1500, "a.yml is not YAML|a.yml is nested"),
         (ALIASES, f"a.yml has more than {MOST_VALUES} values"),
-        *((f"{key}: cpu", "a.yml has the key .*, which is no text") for key in ("true", "2026-01-01", "null")),
+        (MERGES, f"a mapping has more than {MOST_VALUES} keys"),
+        *((f"{key}: cpu", "a.yml has the key .*, which is not text") for key in ("true", "2026-01-01", "null")),
     ],
-    ids=["deep", "deeper", "aliases that multiply", "truth as key", "date as key", "nothing as key"],
+    ids=[
+        "deep",
+        "deeper",
+        "aliases that multiply",
+        "merges that multiply",
+        "truth as key",
+        "date as key",
+        "nothing as key",
+    ],
 )
 def test_yaml_that_is_deep_or_huge_or_has_odd_keys_is_refused(text, message, tmp_path):
     (tmp_path / "a.yml").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_mapping(tmp_path / "a.yml")
+
+
+class Counted(str):
+    """A text that counts how often texts like it are compared."""
+
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.comparisons += 1
+        return super().__eq__(other)
+
+
+def test_keys_are_not_compared_with_all_those_before_them():
+    """99,000 keys took minutes."""
+    keys = [Counted(k) for k in range(1000)]
+    pairs = [
+        (yaml.ScalarNode("tag:yaml.org,2002:str", key), yaml.ScalarNode("tag:yaml.org,2002:str", "")) for key in keys
+    ]
+    assert len(PlainLoader("").construct_mapping(yaml.MappingNode("tag:yaml.org,2002:map", pairs))) == len(keys)
+    assert Counted.comparisons < 10 * len(keys)
 
 
 @pytest.mark.parametrize(
