@@ -14,7 +14,7 @@ from sb3_mdpo.lab.statistics.results import read_csv
 from sb3_mdpo.utils.terminal import LONGEST_MESSAGE, one_line
 from sb3_mdpo.utils.yaml_files import MOST_VALUES, PlainLoader, read_mapping
 from tests.support import workspace as files
-from tests.support.inputs import NoFile, to_yaml
+from tests.support.inputs import NoFile, array_file, to_yaml
 from tests.support.surfaces import FILES, Outcome, Surface, Workspace, command, nothing_begins, surfaces
 from tests.support.workspace import GRID, PLAIN_RUN, RUN, SETTINGS, valid_files, working_folder
 
@@ -198,6 +198,18 @@ def test_numbers_that_would_end_the_process_are_text(tmp_path):
     assert read_csv(tmp_path / "a.csv")["kl"].tolist() == [number]
     (tmp_path / "0.monitor.csv").write_text(f'#{{"t_start": 1.0}}\nr,l,t\n{number},3,0.5\n')
     assert _logged_returns(tmp_path)["mean_return"].tolist() == []  # it is no finite return
+
+
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [((2**34,), b""), ((2**40, 2**20), b""), ((2**30, 0), b""), ((2**26,), bytes(2**29))],
+    ids=["more than memory", "more than addresses", "empty rows", "a lot of zeros"],
+)
+def test_report_names_evaluations_of_impossible_shapes(shape, data, workspace):
+    content = array_file({"timesteps": ((2,), bytes(16)), "results": (shape, data)})
+    outcome = workspace.try_input(surfaces()["report, evaluations.npz"], content)
+    assert outcome.kind == "refused"
+    assert "evaluations.npz cannot be read" in outcome.message
 
 
 ALIASES = "\n".join(["k0: &k0 [x]", *(f"k{k}: &k{k} [{', '.join([f'*k{k - 1}'] * 8)}]" for k in range(1, 12))])

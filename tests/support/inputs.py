@@ -12,6 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -164,6 +165,17 @@ def _saved_models(valid: bytes) -> SearchStrategy[bytes]:
         _bytes(contents["data"]).map(pack),
         st.sampled_from(sorted(contents)).map(lambda name: pack(contents["data"], name)),
     )
+
+
+def array_file(content: dict[str, tuple[tuple[int, ...], bytes]]) -> bytes:
+    """An ``.npz`` file of float64 arrays, from the shapes that they are said to have and the bytes that they have."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, (shape, data) in content.items():
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+            archive.writestr(f"{name}.npy", header.getvalue() + data)
+    return buffer.getvalue()
 
 
 def damaged_files(name: str, valid: bytes) -> SearchStrategy[bytes | NoFile]:
