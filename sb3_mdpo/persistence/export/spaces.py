@@ -68,7 +68,10 @@ def _decode(value: Any, most: int) -> spaces.Space[Any]:
     if kind == "MultiDiscrete":
         nvec, start = (np.array(value[name], np.int64) for name in ("nvec", "start"))
         _limited(sum(nvec.ravel().tolist()), most)
-        return spaces.MultiDiscrete(nvec, _dtype(value["dtype"]), start=start)
+        space = spaces.MultiDiscrete(nvec, _dtype(value["dtype"]), start=start)
+        if np.any(space.nvec != nvec) or np.any(space.start != start):  # Gymnasium lets them overflow
+            raise ValueError(f"the counts or the start of a space in it do not fit its data type {space.dtype}")
+        return space
     if kind == "MultiBinary":
         n = value["n"]
         _shape(n if isinstance(n, list) else [n], most)
