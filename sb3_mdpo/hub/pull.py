@@ -21,7 +21,7 @@ from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # of the HTTP library, httpx or another
 from rl_zoo3.utils import EnvironmentName, get_latest_run_id
 
-from sb3_mdpo.hub.normalization import statistics_from_json
+from sb3_mdpo.hub.normalization import check_observations, statistics_from_json
 from sb3_mdpo.hub.settings import check_settings, read_settings
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.persistence.export.format import FILES as EXPORT
@@ -129,21 +129,33 @@ def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, b
     files = {
         f"{env_name}/{name}": yaml.safe_dump(content).encode() for name, content in ((ARGS, args), (CONFIG, config))
     }
+    statistics = None
+    if config.get("normalize") and not (trust and (snapshot / PICKLED_STATISTICS).exists()):
+        statistics = statistics_from_json(snapshot / NORMALIZATION)
     pickled = next(snapshot.glob("mdpo-*.zip"), None) if trust else None
     if pickled is None:
+        model = MDPO.from_export(snapshot, device="cpu")
+        _check_weights(model)
+        if not trust:
+            check_observations(model, statistics, config.get("frame_stack", 1))
         file = BytesIO()
-        MDPO.from_export(snapshot, device="cpu").save(file)
+        model.save(file)
         files[f"{env_name}.zip"] = file.getvalue()
     elif pickled.name != f"mdpo-{env_name}.zip" or not zipfile.is_zipfile(pickled):
         raise ValueError(f"{pickled.name} is not a model of {env_name}, the environment in {ARGS}.")
     else:
         files[f"{env_name}.zip"] = pickled.read_bytes()
-    if trust and (snapshot / PICKLED_STATISTICS).exists():
-        files[f"{env_name}/{VECNORMALIZE}"] = (snapshot / PICKLED_STATISTICS).read_bytes()
-    elif config.get("normalize"):
-        statistics = statistics_from_json(snapshot / NORMALIZATION)
+    if statistics is not None:
         files[f"{env_name}/{VECNORMALIZE}"] = pickle.dumps(statistics)  # as VecNormalize.save() does
+    elif trust and (snapshot / PICKLED_STATISTICS).exists():
+        files[f"{env_name}/{VECNORMALIZE}"] = (snapshot / PICKLED_STATISTICS).read_bytes()
     return args["env"], files
+
+
+def _check_weights(model: MDPO) -> None:
+    for name, tensor in model.policy.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"The weights {name} hold NaN or infinity: such a model cannot act.")
 
 
 @contextmanager
