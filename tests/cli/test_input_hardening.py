@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.lab.report.data import _logged_returns
 from sb3_mdpo.lab.statistics.results import read_csv
-from sb3_mdpo.utils.terminal import LONGEST_MESSAGE, one_line
+from sb3_mdpo.utils.terminal import CODE, LONGEST_MESSAGE, one_line
 from sb3_mdpo.utils.yaml_files import MOST_VALUES, PlainLoader, read_mapping
 from tests.support import workspace as files
 from tests.support.inputs import NoFile, array_file, to_yaml
@@ -151,6 +151,41 @@ def test_impossible_arguments_end_in_a_message(text, message, workspace):
     outcome = workspace.try_input(Surface(text, command(f"sb3-mdpo {text}")), b"")
     assert outcome.kind == "refused"
     assert message in outcome.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"evaluate {path}" for path in (RUN, MODEL)),
+        *(f"{name} {path}" for name in ("features", "robustness") for path in (RUN, MODEL)),
+        *(f"export {path} -o out" for path in (RUN, "mdpo.zip")),
+        f"push {RUN} a/b --device cpu",
+        f"report {RUN} -o page.html --reps 2",
+    ],
+)
+def test_commands_say_that_models_can_execute_code(text, workspace, capsys, monkeypatch):
+    """Before anything is unpickled, and in their help."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise ValueError("unpickled")
+
+    monkeypatch.setattr("yaml.UnsafeLoader.get_single_data", stop)
+    monkeypatch.setattr("stable_baselines3.common.save_util.json_to_data", stop)
+    with pytest.raises(SystemExit):
+        main(text.split())
+    note, error = capsys.readouterr().err.splitlines()
+    assert note == f"Opening {text.split()[1]} {CODE}"
+    assert "unpickled" in error
+    with pytest.raises(SystemExit):
+        main([text.split()[0], "--help"])
+    assert CODE in " ".join(capsys.readouterr().out.split())
+
+
+def test_nothing_is_said_of_what_does_not_exist(workspace, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "nowhere"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sb3-mdpo evaluate: There is no folder nowhere")
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_mdpo import MDPO
 from sb3_mdpo.cli.main import main, make_parser
 from sb3_mdpo.envs import TexturedGridVecEnv
+from sb3_mdpo.utils.terminal import CODE
 from sb3_mdpo.zoo.__main__ import main as zoo
 from sb3_mdpo.zoo.hook import install
 from sb3_mdpo.zoo.hyperparams import distill_coef_schedule, preprocess_hyperparams
@@ -175,7 +176,8 @@ def _run(surface: Surface, value: Input) -> Outcome:
 
 def _of_command(said: str) -> Outcome:
     # Progress bars end with a line of their own
-    *before, message = [line for line in said.split("\n") if line and "\r" not in line] or [""]
+    lines = [line for line in said.split("\n") if line and "\r" not in line and not line.endswith(CODE)]
+    *before, message = lines or [""]
     if not MESSAGE.fullmatch(message):
         return Outcome("finding", f"no message at the end of {said[-300:]!r}")
     if before and not before[0].startswith("usage: "):
