@@ -117,9 +117,6 @@ def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, b
     :param trust: whether to pass on pickles, and settings that could run code
     :return: the environment's id, and the run folder's files by their path in it
     """
-    for path in snapshot.iterdir():
-        if path.is_symlink():
-            raise ValueError(f"{path.name} is a link, not a file.")
     args, config = read_settings(snapshot / ARGS), read_settings(snapshot / CONFIG)
     if args.get("algo") != "mdpo":
         raise ValueError(f"{ARGS} is of the algorithm {args.get('algo')!r}, not of mdpo.")
