@@ -15,6 +15,7 @@ from sb3_mdpo.utils.terminal import CODE, LONGEST_MESSAGE, one_line
 from sb3_mdpo.utils.yaml_files import MOST_VALUES, PlainLoader, read_mapping
 from tests.support import workspace as files
 from tests.support.inputs import NoFile, array_file, to_yaml
+from tests.support.resources import RESET
 from tests.support.surfaces import FILES, Outcome, Surface, Workspace, command, nothing_begins, surfaces
 from tests.support.workspace import GRID, PLAIN_RUN, RUN, SETTINGS, valid_files, working_folder
 
@@ -316,3 +317,15 @@ def test_harness_knows_a_finding(surface, kind, message, workspace):
     assert outcome.kind == kind
     assert message in outcome.message
     assert workspace.snapshot() == workspace.pristine
+
+
+@pytest.mark.parametrize(("limit", "value"), [("SECONDS", 0.0), ("MEBIBYTES", 32)])
+def test_harness_knows_what_takes_too_much(limit, value, workspace, monkeypatch):
+    if limit == "MEBIBYTES" and not RESET.exists():
+        pytest.skip("only Linux counts the memory of a part")
+    surface = Surface("64 MiB", lambda _: bytearray(2**26))
+    assert workspace.try_input(surface, b"").kind == "accepted"
+    monkeypatch.setattr(f"tests.support.surfaces.{limit}", value)
+    outcome = workspace.try_input(surface, b"")
+    assert outcome.kind == "finding"
+    assert re.fullmatch(r"takes 0 seconds and \d+ MiB: ", outcome.message)
