@@ -178,8 +178,8 @@ def summary(record: Record) -> str:
     head += ["seconds", "slowest input (s)", "largest input (MiB)"]
     return (
         "A finding is an exception that nobody handled, a message that is empty or longer than a line, a refused input "
-        f"after which a file is not what it was, or an input that takes more than {SECONDS:.0f} seconds of processor time, "
-        f"{MEBIBYTES} MiB of memory beyond what was used before, or {HANGS:.0f} seconds.\n\n" + table(head, rows)
+        f"after which a file is not what it was, or an input that takes more than {SECONDS:.0f} seconds of processor "
+        f"time, {MEBIBYTES} MiB of memory beyond what was used before, or {HANGS:.0f} seconds.\n\n" + table(head, rows)
     )
 
 

@@ -17,10 +17,12 @@ from sb3_mdpo.envs.vec_normalize import MutualVecNormalize
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.persistence.export.format import MOST_CONFIG_BYTES
 from sb3_mdpo.persistence.export.spaces import decode_space, encode_space
+from sb3_mdpo.zoo.run import CONFIG
 
 _ATTRIBUTES = ["training", "norm_obs", "norm_reward", "norm_obs_keys", "clip_obs", "clip_reward", "gamma", "epsilon"]
 
 
+NORMALIZATION = "vec_normalize.json"
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 
 
@@ -123,16 +125,19 @@ def check_observations(model: MDPO, statistics: VecNormalize | None, n_stack: in
     """
     size = _elements(model.observation_space)
     if size % n_stack or (statistics is not None and size != n_stack * _elements(statistics.observation_space)):
-        found = "" if statistics is None else f" of {statistics.observation_space}, as in the statistics,"
-        raise ValueError(f"A stack of {n_stack} observation(s){found} is not what the model acts on: {size} numbers.")
+        found = "" if statistics is None else f" of {statistics.observation_space}, as in {NORMALIZATION},"
+        raise ValueError(
+            f"{CONFIG}: a stack of {n_stack} observation(s){found} is not what the model acts on: {size} numbers."
+        )
     if statistics is not None:
         try:
             stacked = VecFrameStack(statistics, n_stack) if n_stack > 1 else statistics
         except (IndexError, TypeError) as error:
-            raise ValueError(f"Observations of {statistics.observation_space} cannot be stacked ({error}).") from error
+            problem = f"observations of {statistics.observation_space} cannot be stacked ({error})"
+            raise ValueError(f"{NORMALIZATION}: {problem}.") from error
         space = model._wrap_env(stacked, verbose=0).observation_space
         if space != model.observation_space:
-            raise ValueError(f"The statistics are of {space}, the model acts on {model.observation_space}.")
+            raise ValueError(f"{NORMALIZATION} is of {space}, but the model acts on {model.observation_space}.")
 
 
 def _elements(space: spaces.Space[Any]) -> int:

@@ -21,15 +21,15 @@ from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # of the HTTP library, httpx or another
 from rl_zoo3.utils import EnvironmentName, get_latest_run_id
 
-from sb3_mdpo.hub.normalization import check_observations, statistics_from_json
+from sb3_mdpo.hub.normalization import NORMALIZATION, check_observations, statistics_from_json
 from sb3_mdpo.hub.settings import check_settings, read_settings
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.persistence.export.format import FILES as EXPORT
+from sb3_mdpo.persistence.export.format import TENSORS
 from sb3_mdpo.utils.atomic import replacing, replacing_folder
 from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
 
 # What `rl_zoo3 enjoy` needs, as plain data: the model from MDPO.export(), the settings, statistics of VecNormalize
-NORMALIZATION = "vec_normalize.json"
 # Only with pickles, beside mdpo-<environment>.zip: what rl_zoo3.load_from_hub downloads, by the zoo's names
 PICKLED_STATISTICS, ENV_KWARGS, METRICS = "vec_normalize.pkl", "env_kwargs.yml", "train_eval_metrics.zip"
 CARD, RESULTS, VIDEO = "README.md", "results.json", "replay.mp4"
@@ -152,7 +152,7 @@ def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, b
 def _check_weights(model: MDPO) -> None:
     for name, tensor in model.policy.state_dict().items():
         if not tensor.isfinite().all():
-            raise ValueError(f"The weights {name} hold NaN or infinity: such a model cannot act.")
+            raise ValueError(f"{TENSORS}: the weights {name} hold NaN or infinity: such a model cannot act.")
 
 
 @contextmanager

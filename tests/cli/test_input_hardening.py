@@ -1,7 +1,11 @@
 """Damaged files and command lines end in a message and change nothing; what the documentation says they say is true."""
 
+import io
+import json
 import re
 import sys
+import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -208,6 +212,16 @@ def test_messages_are_one_line_for_terminals():
     assert len(long) <= LONGEST_MESSAGE + len(" [...] ")
 
 
+def saved_with(**settings: object) -> bytes:
+    """The saved model of the workspace with other settings."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(valid_files()["mdpo.zip"])) as old, zipfile.ZipFile(content, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, json.dumps(json.loads(data) | settings) if name == "data" else data)
+    return content.getvalue()
+
+
 FOUND = [  # by fuzzing, each of them once not refused, or not by a message that names the file
     ("resume, args.yml", to_yaml(files.ARGS | {3: "cpu"})),
     ("push, args.yml", to_yaml(files.ARGS | {"env": GRID.replace("-", "/")})),
@@ -217,6 +231,8 @@ FOUND = [  # by fuzzing, each of them once not refused, or not by a message that
     ("run, config.yml", to_yaml(files.CONFIG | {"env_kwargs": {"num_levels": 0}})),
     ("study plan, results.csv", b"\xff"),
     ("report, arguments", ["report", PLAIN_RUN, "--figures", "out"]),
+    ("evaluate, saved model", partial(saved_with, n_policies="2 ")),
+    ("MDPO.load", partial(saved_with, n_policies=[2])),
     ("hyperparameters", {"distill_coef": 10**400}),
     ("hyperparameters", {"policy": ["a.b", "a.b"]}),
 ]
@@ -224,6 +240,7 @@ FOUND = [  # by fuzzing, each of them once not refused, or not by a message that
 
 @pytest.mark.parametrize(("surface", "found"), FOUND)
 def test_what_was_found_is_refused(surface, found, workspace):
+    found = found() if callable(found) else found
     assert workspace.try_input(surfaces()[surface], found).kind == "refused"
 
 
