@@ -21,7 +21,6 @@ from sb3_mdpo.zoo.run import CONFIG
 
 _ATTRIBUTES = ["training", "norm_obs", "norm_reward", "norm_obs_keys", "clip_obs", "clip_reward", "gamma", "epsilon"]
 
-
 NORMALIZATION = "vec_normalize.json"
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 

@@ -29,10 +29,10 @@ from sb3_mdpo.persistence.export.format import TENSORS
 from sb3_mdpo.utils.atomic import replacing, replacing_folder
 from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
 
-# What `rl_zoo3 enjoy` needs, as plain data: the model from MDPO.export(), the settings, statistics of VecNormalize
 # Only with pickles, beside mdpo-<environment>.zip: what rl_zoo3.load_from_hub downloads, by the zoo's names
 PICKLED_STATISTICS, ENV_KWARGS, METRICS = "vec_normalize.pkl", "env_kwargs.yml", "train_eval_metrics.zip"
 CARD, RESULTS, VIDEO = "README.md", "results.json", "replay.mp4"
+# The first five are what `rl_zoo3 enjoy` needs, as plain data
 FILES = (*EXPORT, ARGS, CONFIG, NORMALIZATION, PICKLED_STATISTICS, ENV_KWARGS, METRICS, CARD, RESULTS, VIDEO)
 
 VECNORMALIZE = "vecnormalize.pkl"  # in a run folder
