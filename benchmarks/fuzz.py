@@ -1,5 +1,5 @@
 """
-Damaged files and command lines by the thousand: does every one end in a message, with nothing changed?
+Damaged files and command lines by the thousand: does every one end in a message, soon, with nothing changed?
 
 The surfaces and their inputs are those of tests/support/surfaces.py. What was tried is written to the work folder batch
 by batch, unhandled inputs (findings) as files beside it; the same command resumes where it was stopped.
@@ -72,10 +72,13 @@ class Batch:
         self.start = time.perf_counter()
         self.counts: Counter[str] = Counter()
         self.findings: dict[str, str] = {}
+        self.usage = {"slowest": 0.0, "largest": 0}
 
     def __call__(self, value: Any) -> None:
         outcome = self.workspace.try_input(self.surface, value)
         self.counts[outcome.kind] += 1
+        for name, value_of in (("slowest", outcome.usage.seconds), ("largest", outcome.usage.mebibytes)):
+            self.usage[name] = max(self.usage[name], value_of)
         if outcome.kind == "finding" and outcome.message[:80] not in self.findings:
             content = value if isinstance(value, bytes) else repr(value).encode(errors="surrogatepass")
             name = f"{self.surface.name.replace(' ', '_').replace(',', '')}-{zlib.crc32(content):08x}"
@@ -84,7 +87,7 @@ class Batch:
             self.findings[outcome.message[:80]] = name
         if self.counts.total() == BATCH:
             about = {"surface": self.surface.name, "engine": self.engine, "seconds": time.perf_counter() - self.start}
-            self.record.add(about | {"counts": self.counts, "findings": self.findings})
+            self.record.add(about | self.usage | {"counts": self.counts, "findings": self.findings})
             self._begin()
 
 
@@ -159,19 +162,24 @@ def run_in_processes(record: Record, args: argparse.Namespace) -> None:
 
 def summary(record: Record) -> str:
     """:return: Markdown: how many inputs were tried on what, and what became of them"""
+    from tests.support.surfaces import HANGS, MEBIBYTES, SECONDS
+
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for one in record.batches:
         counts[one["surface"], one["engine"]].update(one["counts"])
-    rows = [
-        [*key, f"{of.total():,}", *(f"{of[kind]:,}" for kind in OUTCOMES), f"{record.pace(*key) * of.total():,.0f}"]
-        for key, of in sorted(counts.items())
-    ]
+    rows = []
+    for key, of in sorted(counts.items()):
+        slowest, largest = (max(one[name] for one in record.of(*key)) for name in ("slowest", "largest"))
+        numbers = [of.total(), *(of[kind] for kind in OUTCOMES), record.pace(*key) * of.total()]
+        rows.append([*key, *(f"{number:,.0f}" for number in numbers), f"{slowest:.1f}", f"{largest:,}"])
     total: Counter[str] = sum(counts.values(), Counter())
-    rows.append(["all", "", f"{total.total():,}", *(f"{total[kind]:,}" for kind in OUTCOMES), ""])
-    head = ["surface", "engine", "inputs", "accepted", "refused with a message", "findings", "seconds"]
+    rows.append(["all", "", f"{total.total():,}", *(f"{total[kind]:,}" for kind in OUTCOMES), "", "", ""])
+    head = ["surface", "engine", "inputs", "accepted", "refused with a message", "findings"]
+    head += ["seconds", "slowest input (s)", "largest input (MiB)"]
     return (
         "A finding is an exception that nobody handled, a message that is empty or longer than a line, a refused input "
-        "after which a file is not what it was, or an input that takes longer than a minute.\n\n" + table(head, rows)
+        f"after which a file is not what it was, or an input that takes more than {SECONDS:.0f} seconds of processor "
+        f"time, {MEBIBYTES} MiB of memory beyond what was used before, or {HANGS:.0f} seconds.\n\n" + table(head, rows)
     )
 
 

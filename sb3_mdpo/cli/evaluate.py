@@ -4,6 +4,8 @@ import argparse
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from sb3_mdpo.utils.terminal import add_code_note, note_code
+
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sb3-mdpo evaluate``."""
@@ -18,6 +20,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--load-best", action="store_true", help="evaluate a run's best_model.zip")
     parser.add_argument("--device", default="auto", help="PyTorch device (default: auto)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the results, as .csv or .json")
+    add_code_note(parser)
     parser.set_defaults(run=_evaluate)
 
 
@@ -27,6 +30,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization
     from sb3_mdpo.lab.generalization.trained import open_trained
 
+    note_code(args.path)
     trained = open_trained(args.path, args.env, args.load_best, args.device)
     levels = trained.env_kwargs.get("num_levels") if args.levels is None else args.levels
     if levels is None:

@@ -5,6 +5,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sb3_mdpo.utils.terminal import add_code_note, note_code
+
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecNormalize
 
@@ -25,6 +27,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", type=_policy, help="policy that acts: 0, 1, ... or ensemble (default: as saved)")
     parser.add_argument("--load-best", action="store_true", help="export a run's best_model.zip")
     parser.add_argument("--include-optimizer", action="store_true", help="safetensors only: also the optimizer's state")
+    add_code_note(parser)
     parser.set_defaults(run=_export)
 
 
@@ -39,6 +42,7 @@ def _export(args: argparse.Namespace) -> None:
     from sb3_mdpo.persistence.deploy import deploy_policy
     from sb3_mdpo.zoo.run import read_run
 
+    note_code(args.path)
     run = None if args.path.is_file() else read_run(args.path, args.load_best, ("mdpo",))
     if run is None and args.load_best:
         raise ValueError(f"{args.path} is a model file: --load-best is for run folders.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sb3_mdpo.utils.optional_dependencies import need
+from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 if TYPE_CHECKING:
     from sb3_mdpo.lab.representation.results import FeatureAnalysis
@@ -23,6 +24,7 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--load-best", action="store_true", help="use a run's best_model.zip instead of its last model")
     parser.add_argument("--device", default="auto", help="PyTorch device (default: auto)")
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="folder to write to (default: the run's)")
+    add_code_note(parser)
     parser.set_defaults(run=_features)
 
 
@@ -37,6 +39,7 @@ def _features(args: argparse.Namespace) -> None:
             "folder to write to (-o), or analyse them one at a time."
         )
     folder = output_folder(args.paths[0], args.output)
+    note_code(*args.paths)
     trained = [open_trained(path, args.env, args.load_best, args.device) for path in args.paths]
     analysis = analyse_features(trained, args.observations, args.draws, args.seed)
     print(tables(analysis))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sb3_mdpo.utils.optional_dependencies import need
+from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 
 def add_push(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,7 @@ def add_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--commit-message", help="default: MDPO on the environment's id")
     parser.add_argument("--seed", type=int, default=0, help="seed of the evaluation (default: 0)")
     parser.add_argument("--device", default="auto", help="PyTorch device of the evaluation (default: auto)")
+    add_code_note(parser)
     parser.set_defaults(run=_push)
 
 
@@ -39,6 +41,7 @@ def _push(args: argparse.Namespace) -> None:
     options = _options(args)
     from sb3_mdpo.hub.push import push_run
 
+    note_code(args.run_folder)
     print(f"Shared: {push_run(**options)}")
 
 

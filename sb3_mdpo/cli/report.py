@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sb3_mdpo.utils.optional_dependencies import need
+from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -12,6 +13,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
     parser.add_argument("--figures", metavar="FOLDER", type=Path, help="also write the charts as PNG and PDF there")
     parser.add_argument("--reps", type=int, default=2000, help="repetitions of the bootstrap (default: 2000)")
+    add_code_note(parser)
     parser.set_defaults(run=_report)
 
 
@@ -25,6 +27,7 @@ def _report(args: argparse.Namespace) -> None:
 
     if args.output.is_dir():
         raise ValueError(f"{args.output} is a folder: name the file to write, e.g. {args.output / 'report.html'}.")
+    note_code(args.folder)
     data = read_report_data(args.folder, args.reps)
     page = make_page(data, progress=True)
     figures = [] if args.figures is None else write_figures(data, args.figures)  # or an error

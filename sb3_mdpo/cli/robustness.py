@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sb3_mdpo.utils.optional_dependencies import need
+from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 
 def add_robustness(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,7 @@ def add_robustness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help="default: robustness.json in or beside each PATH"
     )
+    add_code_note(parser)
     parser.set_defaults(run=_robustness)
 
 
@@ -34,6 +36,7 @@ def _robustness(args: argparse.Namespace) -> None:
     from sb3_mdpo.lab.robustness.measure import measure_robustness
     from sb3_mdpo.utils.atomic import replacing
 
+    note_code(*args.paths)
     for path, output in zip(args.paths, outputs, strict=True):
         trained = open_trained(path, args.env, args.load_best, args.device)
         robustness = measure_robustness(trained, args.states, args.draws, args.seed)

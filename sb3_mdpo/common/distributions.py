@@ -72,6 +72,20 @@ def starts_at_zero(space: spaces.Space[Any]) -> bool:
     return not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) or not np.any(space.start)
 
 
+def check_actions(space: spaces.Space[Any]) -> None:
+    """A ``ValueError`` if the largest action of a discrete space is beyond its data type, or beyond int64."""
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+        n = space.n if isinstance(space, spaces.Discrete) else space.nvec
+        starts, counts = (np.ravel(values).tolist() for values in (space.start, n))  # Python's integers
+        last = max(start + count - 1 for start, count in zip(starts, counts, strict=True))
+        most = min(np.iinfo(dtype).max for dtype in (space.dtype, np.int64))
+        if last > most:
+            raise ValueError(
+                f"Actions of the space {space} go up to {last}, but its data type {space.dtype} only to {most}: use a "
+                "smaller start or, up to 2**63 - 1, dtype=np.int64."
+            )
+
+
 def with_start(distribution: Distribution, action_space: spaces.Space[Any]) -> Distribution:
     """
     SB3's policies ignore the ``start`` of discrete action spaces.

@@ -46,6 +46,8 @@ def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any
             f"{path} was not saved by MDPO. A PPO model can become one of the members: "
             "MDPO(...).load_ppo(0, 'ppo.zip'), in the same policy class and spaces."
         )
+    if type(saved["n_policies"]) is not int:
+        raise ValueError(f"{path} has n_policies={saved['n_policies']!r}, not an integer: the file is damaged.")
     n_policies = settings.get("n_policies", saved["n_policies"])
     if n_policies != saved["n_policies"]:
         raise ValueError(

@@ -1,26 +1,35 @@
-"""Statistics of ``VecNormalize`` as JSON and back: the zoo's file is a pickle."""
+"""Statistics of ``VecNormalize`` and ``MutualVecNormalize`` as JSON and back: the zoo's file is a pickle."""
 
 import json
+import math
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
+from sb3_mdpo.envs.vec_normalize import MutualVecNormalize
+from sb3_mdpo.mdpo import MDPO
+from sb3_mdpo.persistence.export.format import MOST_CONFIG_BYTES
 from sb3_mdpo.persistence.export.spaces import decode_space, encode_space
+from sb3_mdpo.zoo.run import CONFIG
 
-LARGEST = 2**28  # bytes
 _ATTRIBUTES = ["training", "norm_obs", "norm_reward", "norm_obs_keys", "clip_obs", "clip_reward", "gamma", "epsilon"]
+
+NORMALIZATION = "vec_normalize.json"
+NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 
 
 class _Moments(BaseModel, strict=True, extra="forbid"):
     """A ``RunningMeanStd``, its arrays as flat lists."""
 
-    mean: list[FiniteFloat]
-    var: list[Annotated[FiniteFloat, Field(ge=0)]]
+    mean: Annotated[list[FiniteFloat], Field(min_length=1)]
+    var: list[NonNegative]
     count: Annotated[FiniteFloat, Field(gt=0)]
 
     @classmethod
@@ -39,21 +48,24 @@ class _Document(BaseModel, strict=True, extra="forbid"):
     observation_space: dict[str, Any]  # of the wrapped environment
     action_space: dict[str, Any]
     observations: dict[str, _Moments]
-    returns: _Moments
+    returns: _Moments  # of each policy if there are several entries, else of all environments together
     training: bool
     norm_obs: bool
     norm_reward: bool
     norm_obs_keys: list[str] | None
-    clip_obs: FiniteFloat
-    clip_reward: FiniteFloat
+    clip_obs: NonNegative
+    clip_reward: NonNegative
     gamma: FiniteFloat
-    epsilon: FiniteFloat
+    epsilon: NonNegative
 
 
 def statistics_to_json(normalize: VecNormalize) -> str:
-    """Statistics and settings as JSON with every number exactly."""
-    if type(normalize) is not VecNormalize:
-        raise ValueError(f"The statistics are of {type(normalize).__name__}: only VecNormalize itself can be shared.")
+    """Statistics and settings as JSON with every number exactly; the spaces are those of the wrapped environment."""
+    if type(normalize) not in (VecNormalize, MutualVecNormalize):
+        raise ValueError(
+            f"The statistics are of {type(normalize).__name__}: only those of VecNormalize and MutualVecNormalize can "
+            "be shared."
+        )
     try:
         document = _Document(
             format_version=1,
@@ -76,11 +88,10 @@ def statistics_from_json(path: Path) -> VecNormalize:
     if not path.is_file():
         raise ValueError(f"Observations or rewards are normalized, but {path.name} is missing.")
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST} bytes")
+        if path.stat().st_size > MOST_CONFIG_BYTES:
+            raise ValueError(f"it has more than {MOST_CONFIG_BYTES} bytes")
         return _build(_Document.model_validate(json.loads(path.read_bytes())))
-    except (AttributeError, AssertionError, LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        # Constructors of spaces raise all of these
+    except (LookupError, RecursionError, ValueError) as error:
         problem = _problem(error) if isinstance(error, ValidationError) else error
         raise ValueError(f"{path.name} is not as sb3-mdpo push writes statistics of VecNormalize: {problem}") from error
 
@@ -88,7 +99,9 @@ def statistics_from_json(path: Path) -> VecNormalize:
 def _build(document: _Document) -> VecNormalize:
     env: gym.Env[Any, Any] = gym.Env()  # never stepped, and not part of any file
     env.observation_space, env.action_space = map(decode_space, (document.observation_space, document.action_space))
-    normalize = VecNormalize(
+    n_policies = len(document.returns.mean)
+    make = VecNormalize if n_policies == 1 else partial(MutualVecNormalize, n_policies=n_policies)
+    normalize = make(
         DummyVecEnv([lambda: env]), norm_obs=bool(document.observations), norm_obs_keys=document.norm_obs_keys
     )
     parts = _parts(normalize)
@@ -97,9 +110,39 @@ def _build(document: _Document) -> VecNormalize:
     for key, rms in parts.items():
         document.observations[key].copy_to(rms)
     document.returns.copy_to(normalize.ret_rms)
+    if any(np.any(rms.var + document.epsilon == 0) for rms in (*parts.values(), normalize.ret_rms)):
+        raise ValueError("a variance and epsilon are 0, and their sum is divided by")
     for name in _ATTRIBUTES:
         setattr(normalize, name, getattr(document, name))
     return normalize
+
+
+def check_observations(model: MDPO, statistics: VecNormalize | None, n_stack: int) -> None:
+    """
+    A ``ValueError`` if the model does not act on observations that are first normalized with the statistics, then
+    stacked ``n_stack`` times, as ``rl_zoo3 enjoy`` does.
+    """
+    size = _elements(model.observation_space)
+    if size % n_stack or (statistics is not None and size != n_stack * _elements(statistics.observation_space)):
+        found = "" if statistics is None else f" of {statistics.observation_space}, as in {NORMALIZATION},"
+        raise ValueError(
+            f"{CONFIG}: a stack of {n_stack} observation(s){found} is not what the model acts on: {size} numbers."
+        )
+    if statistics is not None:
+        try:
+            stacked = VecFrameStack(statistics, n_stack) if n_stack > 1 else statistics
+        except (IndexError, TypeError) as error:
+            problem = f"observations of {statistics.observation_space} cannot be stacked ({error})"
+            raise ValueError(f"{NORMALIZATION}: {problem}.") from error
+        space = model._wrap_env(stacked, verbose=0).observation_space
+        if space != model.observation_space:
+            raise ValueError(f"{NORMALIZATION} is of {space}, but the model acts on {model.observation_space}.")
+
+
+def _elements(space: spaces.Space[Any]) -> int:
+    """How many numbers an observation has."""
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    return sum(math.prod(part.shape or ()) for part in parts)
 
 
 def _parts(normalize: VecNormalize) -> dict[str, RunningMeanStd]:

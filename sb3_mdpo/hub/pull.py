@@ -21,18 +21,18 @@ from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # of the HTTP library, httpx or another
 from rl_zoo3.utils import EnvironmentName, get_latest_run_id
 
-from sb3_mdpo.hub.normalization import statistics_from_json
+from sb3_mdpo.hub.normalization import NORMALIZATION, check_observations, statistics_from_json
 from sb3_mdpo.hub.settings import check_settings, read_settings
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.persistence.export.format import FILES as EXPORT
+from sb3_mdpo.persistence.export.format import TENSORS
 from sb3_mdpo.utils.atomic import replacing, replacing_folder
 from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
 
-# What `rl_zoo3 enjoy` needs, as plain data: the model from MDPO.export(), the settings, statistics of VecNormalize
-NORMALIZATION = "vec_normalize.json"
 # Only with pickles, beside mdpo-<environment>.zip: what rl_zoo3.load_from_hub downloads, by the zoo's names
 PICKLED_STATISTICS, ENV_KWARGS, METRICS = "vec_normalize.pkl", "env_kwargs.yml", "train_eval_metrics.zip"
 CARD, RESULTS, VIDEO = "README.md", "results.json", "replay.mp4"
+# The first five are what `rl_zoo3 enjoy` needs, as plain data
 FILES = (*EXPORT, ARGS, CONFIG, NORMALIZATION, PICKLED_STATISTICS, ENV_KWARGS, METRICS, CARD, RESULTS, VIDEO)
 
 VECNORMALIZE = "vecnormalize.pkl"  # in a run folder
@@ -117,9 +117,6 @@ def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, b
     :param trust: whether to pass on pickles, and settings that could run code
     :return: the environment's id, and the run folder's files by their path in it
     """
-    for path in snapshot.iterdir():
-        if path.is_symlink():
-            raise ValueError(f"{path.name} is a link, not a file.")
     args, config = read_settings(snapshot / ARGS), read_settings(snapshot / CONFIG)
     if args.get("algo") != "mdpo":
         raise ValueError(f"{ARGS} is of the algorithm {args.get('algo')!r}, not of mdpo.")
@@ -129,21 +126,33 @@ def read_snapshot(snapshot: Path, trust: bool = False) -> tuple[str, dict[str, b
     files = {
         f"{env_name}/{name}": yaml.safe_dump(content).encode() for name, content in ((ARGS, args), (CONFIG, config))
     }
+    statistics = None
+    if config.get("normalize") and not (trust and (snapshot / PICKLED_STATISTICS).exists()):
+        statistics = statistics_from_json(snapshot / NORMALIZATION)
     pickled = next(snapshot.glob("mdpo-*.zip"), None) if trust else None
     if pickled is None:
+        model = MDPO.from_export(snapshot, device="cpu")
+        _check_weights(model)
+        if not trust:
+            check_observations(model, statistics, config.get("frame_stack", 1))
         file = BytesIO()
-        MDPO.from_export(snapshot, device="cpu").save(file)
+        model.save(file)
         files[f"{env_name}.zip"] = file.getvalue()
     elif pickled.name != f"mdpo-{env_name}.zip" or not zipfile.is_zipfile(pickled):
         raise ValueError(f"{pickled.name} is not a model of {env_name}, the environment in {ARGS}.")
     else:
         files[f"{env_name}.zip"] = pickled.read_bytes()
-    if trust and (snapshot / PICKLED_STATISTICS).exists():
-        files[f"{env_name}/{VECNORMALIZE}"] = (snapshot / PICKLED_STATISTICS).read_bytes()
-    elif config.get("normalize"):
-        statistics = statistics_from_json(snapshot / NORMALIZATION)
+    if statistics is not None:
         files[f"{env_name}/{VECNORMALIZE}"] = pickle.dumps(statistics)  # as VecNormalize.save() does
+    elif trust and (snapshot / PICKLED_STATISTICS).exists():
+        files[f"{env_name}/{VECNORMALIZE}"] = (snapshot / PICKLED_STATISTICS).read_bytes()
     return args["env"], files
+
+
+def _check_weights(model: MDPO) -> None:
+    for name, tensor in model.policy.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{TENSORS}: the weights {name} hold NaN or infinity: such a model cannot act.")
 
 
 @contextmanager

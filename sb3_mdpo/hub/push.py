@@ -18,13 +18,12 @@ from rl_zoo3.utils import EnvironmentName
 
 from sb3_mdpo.hub.evaluation import evaluate_run, record_video
 from sb3_mdpo.hub.model_card import make_card
-from sb3_mdpo.hub.normalization import statistics_to_json
+from sb3_mdpo.hub.normalization import NORMALIZATION, statistics_to_json
 from sb3_mdpo.hub.pull import (
     CARD,
     ENV_KWARGS,
     FILES,
     METRICS,
-    NORMALIZATION,
     PICKLED_STATISTICS,
     RESULTS,
     VECNORMALIZE,

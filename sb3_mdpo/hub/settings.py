@@ -97,6 +97,9 @@ def check_settings(args: Settings, config: Settings, trust: bool = False) -> Non
                 raise _unsafe(file, key, f"the settings of a shared run are {', '.join(KEYS[file])}")
             if not isinstance(value, KEYS[file][key]):
                 raise ValueError(f"{file}: {key} must not be {_shown.repr(value)}: the run was not shared by push.")
+    n_stack = config.get("frame_stack", 1)
+    if isinstance(n_stack, bool) or n_stack < 1:
+        raise ValueError(f"{CONFIG}: frame_stack must be a positive integer, not {_shown.repr(n_stack)}.")
     if packages := args.get("gym_packages"):
         raise _unsafe(f"{ARGS}: gym_packages", packages, "these packages would be imported")
     _check_arguments(args.get("env_kwargs"), f"{ARGS}: env_kwargs")

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_mdpo.common.arguments import check_ranges
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
-from sb3_mdpo.common.distributions import starts_at_zero
+from sb3_mdpo.common.distributions import check_actions, starts_at_zero
 from sb3_mdpo.common.policies import ImpalaCnnPolicy, MemberClass, check_predict_with
 from sb3_mdpo.common.ranks import Ranks
 from sb3_mdpo.envs.vec_normalize import MutualVecNormalize
@@ -43,6 +43,7 @@ def check_arguments(
     for member_class, member_kwargs in members:
         _check_member(member_class, member_kwargs, observation_space)
     _check_observations(observation_space)
+    check_actions(arguments["action_space"])
 
 
 def check_members(n_policies: int, policy_class: MemberClass, policy_kwargs: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-# Limits, because aliases can expand a small file without end
+# Limits, because aliases and merge keys (<<) can expand a small file without end
 MOST_VALUES, DEEPEST = 100_000, 50
 # Raised by YAML and its constructors, e.g. ValueError for the 99th of a month
 ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
@@ -16,12 +16,19 @@ class PlainLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
     """YAML's safe loader, which also refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} is there twice", node.start_mark)
+        keys: set[str] = set()
+        for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key in keys:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
+            keys.add(key)
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return mapping
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_VALUES:
+            problem = f"a mapping has more than {MOST_VALUES} keys with its merge keys written out"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 def read_text(path: Path) -> str:

@@ -1,19 +1,25 @@
 """Damaged files and command lines end in a message and change nothing; what the documentation says they say is true."""
 
+import io
+import json
 import re
 import sys
+import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.lab.report.data import _logged_returns
 from sb3_mdpo.lab.statistics.results import read_csv
-from sb3_mdpo.utils.terminal import LONGEST_MESSAGE, one_line
-from sb3_mdpo.utils.yaml_files import MOST_VALUES, read_mapping
+from sb3_mdpo.utils.terminal import CODE, LONGEST_MESSAGE, one_line
+from sb3_mdpo.utils.yaml_files import MOST_VALUES, PlainLoader, read_mapping
 from tests.support import workspace as files
-from tests.support.inputs import NoFile, to_yaml
+from tests.support.inputs import NoFile, array_file, to_yaml
+from tests.support.resources import RESET
 from tests.support.surfaces import FILES, Outcome, Surface, Workspace, command, nothing_begins, surfaces
 from tests.support.workspace import GRID, PLAIN_RUN, RUN, SETTINGS, valid_files, working_folder
 
@@ -153,6 +159,41 @@ def test_impossible_arguments_end_in_a_message(text, message, workspace):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        *(f"evaluate {path}" for path in (RUN, MODEL)),
+        *(f"{name} {path}" for name in ("features", "robustness") for path in (RUN, MODEL)),
+        *(f"export {path} -o out" for path in (RUN, "mdpo.zip")),
+        f"push {RUN} a/b --device cpu",
+        f"report {RUN} -o page.html --reps 2",
+    ],
+)
+def test_commands_say_that_models_can_execute_code(text, workspace, capsys, monkeypatch):
+    """Before anything is unpickled, and in their help."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise ValueError("unpickled")
+
+    monkeypatch.setattr("yaml.UnsafeLoader.get_single_data", stop)
+    monkeypatch.setattr("stable_baselines3.common.save_util.json_to_data", stop)
+    with pytest.raises(SystemExit):
+        main(text.split())
+    note, error = capsys.readouterr().err.splitlines()
+    assert note == f"Opening {text.split()[1]} {CODE}"
+    assert "unpickled" in error
+    with pytest.raises(SystemExit):
+        main([text.split()[0], "--help"])
+    assert CODE in " ".join(capsys.readouterr().out.split())
+
+
+def test_nothing_is_said_of_what_does_not_exist(workspace, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "nowhere"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sb3-mdpo evaluate: There is no folder nowhere")
+
+
+@pytest.mark.parametrize(
     ("text", "package", "extra"),
     [(f"features {MODEL}", "captum", "lab"), ("study run study.yml --engine ray", "ray", "distributed")],
 )
@@ -171,6 +212,16 @@ def test_messages_are_one_line_for_terminals():
     assert len(long) <= LONGEST_MESSAGE + len(" [...] ")
 
 
+def saved_with(**settings: object) -> bytes:
+    """The saved model of the workspace with other settings."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(valid_files()["mdpo.zip"])) as old, zipfile.ZipFile(content, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, json.dumps(json.loads(data) | settings) if name == "data" else data)
+    return content.getvalue()
+
+
 FOUND = [  # by fuzzing, each of them once not refused, or not by a message that names the file
     ("resume, args.yml", to_yaml(files.ARGS | {3: "cpu"})),
     ("push, args.yml", to_yaml(files.ARGS | {"env": GRID.replace("-", "/")})),
@@ -180,6 +231,8 @@ FOUND = [  # by fuzzing, each of them once not refused, or not by a message that
     ("run, config.yml", to_yaml(files.CONFIG | {"env_kwargs": {"num_levels": 0}})),
     ("study plan, results.csv", b"\xff"),
     ("report, arguments", ["report", PLAIN_RUN, "--figures", "out"]),
+    ("evaluate, saved model", partial(saved_with, n_policies="2 ")),
+    ("MDPO.load", partial(saved_with, n_policies=[2])),
     ("hyperparameters", {"distill_coef": 10**400}),
     ("hyperparameters", {"policy": ["a.b", "a.b"]}),
 ]
@@ -187,6 +240,7 @@ FOUND = [  # by fuzzing, each of them once not refused, or not by a message that
 
 @pytest.mark.parametrize(("surface", "found"), FOUND)
 def test_what_was_found_is_refused(surface, found, workspace):
+    found = found() if callable(found) else found
     assert workspace.try_input(surfaces()[surface], found).kind == "refused"
 
 
@@ -199,23 +253,58 @@ def test_numbers_that_would_end_the_process_are_text(tmp_path):
     assert _logged_returns(tmp_path)["mean_return"].tolist() == []  # it is no finite return
 
 
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [((2**34,), b""), ((2**40, 2**20), b""), ((2**30, 0), b""), ((2**26,), bytes(2**29))],
+    ids=["more than memory", "more than addresses", "empty rows", "a lot of zeros"],
+)
+def test_report_names_evaluations_of_impossible_shapes(shape, data, workspace):
+    content = array_file({"timesteps": ((2,), bytes(16)), "results": (shape, data)})
+    outcome = workspace.try_input(surfaces()["report, evaluations.npz"], content)
+    assert outcome.kind == "refused"
+    assert "evaluations.npz cannot be read" in outcome.message
+
+
 ALIASES = "\n".join(["k0: &k0 [x]", *(f"k{k}: &k{k} [{', '.join([f'*k{k - 1}'] * 8)}]" for k in range(1, 12))])
+
+MERGES = "\n".join(["k0: &k0 {x: 1}", *(f"k{k}: &k{k} {{<<: [{', '.join([f'*k{k - 1}'] * 8)}]}}" for k in range(1, 9))])
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[" * 60 + "]" * 60, "a.yml is nested more than 50 levels deep"),
-        ("[" * 1500, "a.yml is no YAML|a.yml is nested"),
+        ("[" * 1500, "a.yml is not YAML|a.yml is nested"),
         (ALIASES, f"a.yml has more than {MOST_VALUES} values"),
+        (MERGES, f"a mapping has more than {MOST_VALUES} keys"),
         *((f"{key}: cpu", "a.yml has the key .*, which is not text") for key in ("true", "2026-01-01", "null")),
     ],
-    ids=["deep", "deeper", "aliases that multiply", "truth as key", "date as key", "nothing as key"],
 )
 def test_yaml_that_is_deep_or_huge_or_has_odd_keys_is_refused(text, message, tmp_path):
     (tmp_path / "a.yml").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_mapping(tmp_path / "a.yml")
+
+
+class Counted(str):
+    """A text that counts how often texts like it are compared."""
+
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.comparisons += 1
+        return super().__eq__(other)
+
+
+def test_keys_are_not_compared_with_all_those_before_them():
+    """99,000 keys took minutes."""
+    keys = [Counted(k) for k in range(1000)]
+    pairs = [
+        (yaml.ScalarNode("tag:yaml.org,2002:str", key), yaml.ScalarNode("tag:yaml.org,2002:str", "")) for key in keys
+    ]
+    assert len(PlainLoader("").construct_mapping(yaml.MappingNode("tag:yaml.org,2002:map", pairs))) == len(keys)
+    assert Counted.comparisons < 10 * len(keys)
 
 
 @pytest.mark.parametrize(
@@ -236,3 +325,15 @@ def test_harness_knows_a_finding(surface, kind, message, workspace):
     assert outcome.kind == kind
     assert message in outcome.message
     assert workspace.snapshot() == workspace.pristine
+
+
+@pytest.mark.parametrize(("limit", "value"), [("SECONDS", 0.0), ("MEBIBYTES", 32)])
+def test_harness_knows_what_takes_too_much(limit, value, workspace, monkeypatch):
+    if limit == "MEBIBYTES" and not RESET.exists():
+        pytest.skip("only Linux counts the memory of a part")
+    surface = Surface("64 MiB", lambda _: bytearray(2**26))
+    assert workspace.try_input(surface, b"").kind == "accepted"
+    monkeypatch.setattr(f"tests.support.surfaces.{limit}", value)
+    outcome = workspace.try_input(surface, b"")
+    assert outcome.kind == "finding"
+    assert re.fullmatch(r"takes 0 seconds and \d+ MiB: ", outcome.message)

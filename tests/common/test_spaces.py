@@ -154,6 +154,19 @@ def test_actions_with_a_start_are_learned(action_space, best):
 
 
 @pytest.mark.parametrize(
+    ("space", "last", "dtype"),
+    [
+        (spaces.Discrete(3, start=2**63 - 2), 2**63, "int64"),
+        (spaces.Discrete(3, start=126, dtype=np.int8), 128, "int8"),
+        (spaces.MultiDiscrete([2, 3], start=[254, 254], dtype=np.uint8), 256, "uint8"),
+    ],
+)
+def test_actions_beyond_their_data_type_are_refused(space, last, dtype):
+    with pytest.raises(ValueError, match=rf"go up to {last}, but its data type {dtype} only to {last - 1}"):
+        MDPO("MlpPolicy", DummyVecEnv([maker(VECTOR, space)] * 2), n_steps=8, batch_size=8)
+
+
+@pytest.mark.parametrize(
     "space", [spaces.Discrete(3, start=1), spaces.Dict({"a": VECTOR, "b": spaces.MultiDiscrete([2, 2], start=[0, 1])})]
 )
 def test_observations_with_a_start_are_refused(space):

@@ -30,6 +30,7 @@ from sb3_mdpo.persistence.deploy import deploy_policy
 from sb3_mdpo.persistence.export.encoding import ALLOWED, SETTINGS, decode, encode
 from sb3_mdpo.persistence.export.format import CONFIG, EXPORT_VERSION, MOST_SPACE_ELEMENTS, TENSORS
 from sb3_mdpo.persistence.export.spaces import decode_space, encode_space
+from sb3_mdpo.persistence.export.weights import read_tensors, write_tensors
 from tests.support.commands import run
 from tests.support.envs import maker
 from tests.support.helpers import TINY, assert_same_parameters, refusal, seeded
@@ -348,6 +349,11 @@ HOSTILE = {
     "a space of an unknown kind": box(type="Tuple"),
     "no space": head("observation_space", None),
     "very many actions": head("action_space", CHOICE | {"nvec": [2**30] * 9, "start": [0] * 9}),
+    "actions that overflow": head("action_space", CHOICE | {"start": [300], "dtype": "int8"}),
+    "negative unsigned actions": head("action_space", CHOICE | {"start": [-1], "dtype": "uint8"}),
+    "counts that overflow": head("action_space", CHOICE | {"nvec": [258], "dtype": "uint8"}),
+    "a last action that overflows": head("action_space", CHOICE | {"start": [127], "dtype": "int8"}),
+    "a last action beyond 64 bits": head("action_space", {"type": "Discrete", "n": 2, "start": 2**63 - 1}),
     "uneven actions": head("action_space", CHOICE | {"nvec": [2, [2]]}),
     "a dictionary of actions": head("action_space", {"type": "Dict", "spaces": {"a": CHOICE}}),
     "a dictionary in a dictionary": head("observation_space", {"type": "Dict", "spaces": {"a": {"type": "Dict"}}}),
@@ -376,17 +382,33 @@ ACTIVATIONS = {
 }
 
 
+def keys_and_policies(keys: int, n_policies: int):
+    def change(content) -> None:
+        parts = {"type": "Dict", "spaces": {str(key): BOX for key in range(keys)}}
+        policy = {"$class": "stable_baselines3.MultiInputActorCriticPolicy"}
+        content["observation_space"] = parts
+        content["settings"].update(policy_class=policy, n_policies=n_policies)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
         ("vector", head("format_version", EXPORT_VERSION + 1), f"version 2, but sb3-mdpo {sb3_mdpo.__version__} reads"),
         ("vector", setting("policy_kwargs", {"net_arch": [2**24, 2**24]}), "it computes a tensor of shape"),
         ("vector", box(shape=[2**25]), "has 33554432 elements, not an integer from 1 to 16777216"),
-        ("vector", setting("n_policies", 10**9), "1000000000 policies have more than"),
+        (
+            "vector",
+            setting("n_policies", 10**9),
+            "times 1000000000 policies are more than the 4096",
+        ),
+        ("vector", keys_and_policies(1000, 20), r"1000 part\(s\) of observations times 20 policies are more than the"),
+        ("vector", keys_and_policies(20_000, 1), r"20000 part\(s\) of observations times 1 policies are more than"),
         ("vector", setting("policy_kwargs", {"net_arch": [1] * 10**5}), "has more tensors than the file"),
         ("impala", setting("policy_kwargs", ACTIVATIONS), "it computes a tensor of shape"),
     ],
-    ids=["newer", "weights", "space", "policies", "layers", "activations"],
+    ids=["newer", "weights", "space", "policies", "parts", "many parts", "layers", "activations"],
 )
 def test_newer_and_huge_models_are_refused_with_little_memory(tmp_path, kind, change, message):
     folder = tmp_path / "export"
@@ -452,7 +474,8 @@ OTHER_FILES = {
     "no bytes": (TENSORS, b"", NO_TENSORS),
     "ones": (TENSORS, b"\xff" * 64, NO_TENSORS),
     "long header": (TENSORS, length(2**62) + b"{}", NO_TENSORS),
-    "no tensors": (TENSORS, length(2) + b"{}", "more than 0 tensors"),
+    "many tensors": (TENSORS, length(2**20 + 1) + b"{}".ljust(2**20 + 1), "has 1048577 bytes, more than 1048576"),
+    "no tensors": (TENSORS, length(2) + b"{}", "is missing in the file"),
     "huge tensor": (TENSORS, length(99) + HUGE_TENSOR.ljust(99), NO_TENSORS),
     "list": (CONFIG, b"[]", "is not that of an export"),
     "utf-16": (CONFIG, b"\xff\xfe{}", NO_JSON),
@@ -468,6 +491,13 @@ def test_other_files_are_no_exports(folder, what):
     (folder / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         MDPO.from_export(folder)
+
+
+def test_no_more_tensors_are_written_than_read():
+    few, many = ({f"optimizer.{k}.step": th.zeros(()) for k in range(n)} for n in (5_000, 20_000))
+    assert read_tensors(write_tensors(few)).keys() == few.keys()
+    with pytest.raises(ValueError, match=r"model.safetensors is not of an export: its header has \d+ bytes"):
+        write_tensors(many)
 
 
 @pytest.mark.parametrize("name", [CONFIG, TENSORS])

@@ -11,6 +11,7 @@ from stable_baselines3.common.logger import Logger
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
+from sb3_mdpo.utils.terminal import CODE
 
 # The smallest run with all parts: one update of two minibatches per 64 steps of four environments
 TINY: dict[str, Any] = {
@@ -53,9 +54,9 @@ def seeded(seed: int) -> None:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], object], *arguments: str) -> str:
-    """The one line on stderr of a command that refuses, in this process."""
+    """The last line on stderr of a command that refuses, in this process; before it only what it may execute."""
     with pytest.raises(SystemExit) as ended:
         command(list(arguments))
     assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if not line.endswith(CODE))
     return line

@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+from sb3_mdpo.utils.terminal import CODE
 from tests.support.commands import run
 from tests.support.hub_server import HubServer
 
@@ -20,9 +21,9 @@ def command(hub: HubServer, cwd: Path, *words: str, check: bool = True, **env: s
 
 
 def refused(result: subprocess.CompletedProcess[str], name: str) -> str:
-    """The one line on stderr of a command that refused."""
+    """The line on stderr of a command that refused, beside that on what it may execute."""
     assert result.returncode == 2, result.stdout + result.stderr
-    (line,) = result.stderr.splitlines()
+    (line,) = (line for line in result.stderr.splitlines() if not line.endswith(CODE))
     assert line.startswith(f"sb3-mdpo {name}: ")
     return line
 

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -33,12 +34,14 @@ TEXTS = (
 BOMB = b"a: &a [x, x, x, x, x, x, x, x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (99 + k, 99 + k, b", ".join([b"*%c" % (98 + k if k else 97)] * 8)) for k in range(12)
 )
+MANY_KEYS = b"{%s}" % b",".join(b'"k%d": 1' % k for k in range(30_000))  # JSON and YAML
 TRICKS = (
     *(b"", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"[" * 1200, b"{a: " * 900, b"- " * 900, b"&a [*a]", b"*a", b"&a"),
     *(b"a: 1\na: 2\n", b"a: 1\n---\nb: 2\n", b"\ta: 1", b"? [a]\n: 1", b"0x_", b"2001-99-99", b"!!int x", b"!!bool x"),
     *(b"!!timestamp x", b"!!float x", b"!!binary x", b"!!set [1]", b"!!omap x", b"!unknown 1", b"{[1]: 2}", b"<<: 3"),
     *(b"{}", b"[]", b"null", b"NaN", b"1e999", b"9" * 5000, b"%YAML 9.9\n---\na", b"a: b: c", b"'", b"a: &x {<<: *x}"),
     BOMB,
+    MANY_KEYS,
 )
 texts = st.sampled_from(TEXTS)
 scalars = st.one_of(
@@ -57,19 +60,39 @@ def _places(value: Any, inside: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [place for key in keys for place in ((*inside, key), *_places(value[key], (*inside, key)))]
 
 
+def _inside(document: Any, way: Iterable[Any]) -> Any:
+    for step in way:
+        document = document[step]
+    return document
+
+
+def _multiply(owner: Any, key: Any, times: int) -> None:
+    """Put an entry of a dictionary or list into it that many times, up to a few megabytes in all."""
+    times = min(times, 4_000_000 // len(repr(owner[key])))
+    if isinstance(owner, dict):
+        owner |= {f"{key}{k}": owner[key] for k in range(times)}
+    else:
+        owner.extend([owner[key]] * times)
+
+
 @st.composite
-def _documents(draw: DrawFn, valid: Any) -> Any:
-    """A nested document with one to three changes: entries dropped, renamed, twice, of another type, elsewhere."""
+def _documents(draw: DrawFn, valid: Any, most: int = 1000) -> Any:
+    """
+    A nested document with one to three changes: entries dropped, renamed, twice, of another type, elsewhere, or once up
+    to ``most`` times.
+    """
     document = deepcopy(valid)
+    if draw(st.integers(0, 19)) == 0:
+        *way, key = draw(st.sampled_from(_places(document)))
+        _multiply(_inside(document, way), key, draw(st.sampled_from([10, 100, most])))
+        return document
     for _ in range(draw(st.integers(1, 3))):
         places = _places(document)
         change = draw(st.sampled_from(["retype", "retype", "retype", "drop", "rename", "wrap", "repeat", "replace"]))
         if change == "replace" or not places:
             return deepcopy(draw(odd_values))
         *way, key = draw(st.sampled_from(places))
-        owner = document
-        for step in way:
-            owner = owner[step]
+        owner = _inside(document, way)
         if change == "drop":
             del owner[key]
         elif change == "wrap":
@@ -166,17 +189,63 @@ def _saved_models(valid: bytes) -> SearchStrategy[bytes]:
     )
 
 
+PART = {"type": "Box", "low": -1.0, "high": 1.0, "shape": [3], "dtype": "float32"}
+PARTS = [PART, {"type": "Discrete", "n": 2, "start": 0}, {"type": "MultiBinary", "n": 2}]
+counts = st.sampled_from([1, 2, 20, 1000, 60_000])
+
+
+@st.composite
+def _large_exports(draw: DrawFn, valid: bytes) -> bytes:
+    """The settings of an export with many keys, policies or layers."""
+    content = json.loads(valid)
+    parts = dict.fromkeys(map(str, range(draw(counts))), draw(st.sampled_from(PARTS)))
+    content["observation_space"] = {"type": "Dict", "spaces": parts}
+    content["settings"]["policy_class"] = {"$class": "stable_baselines3.MultiInputActorCriticPolicy"}
+    content["settings"]["policy_kwargs"] = {"net_arch": [1] * draw(counts)}
+    content["settings"]["n_policies"] = draw(counts)
+    return _to_json(content)
+
+
+def _tensors(valid: bytes) -> SearchStrategy[bytes]:
+    """A safetensors file with changes to the names and shapes of its tensors."""
+    length = int.from_bytes(valid[:8], "little")
+    header, data = json.loads(valid[8 : 8 + length]), valid[8 + length :]
+
+    def pack(document: Any) -> bytes:
+        text = _to_json(document)
+        return len(text).to_bytes(8, "little") + text + data
+
+    return _documents(header, 30_000).map(pack)
+
+
+shapes = st.lists(st.sampled_from([0, 1, 2, 3, 2**20, 2**26, 2**30, 2**34, 2**62]), max_size=3).map(tuple)
+arrays = st.tuples(shapes, st.sampled_from([b"", bytes(16), bytes(48), bytes(2**20)]))
+
+
+def array_file(content: dict[str, tuple[tuple[int, ...], bytes]]) -> bytes:
+    """An ``.npz`` file of float64 arrays, from the shapes that they are said to have and the bytes that they have."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, (shape, data) in content.items():
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+            archive.writestr(f"{name}.npy", header.getvalue() + data)
+    return buffer.getvalue()
+
+
 def damaged_files(name: str, valid: bytes) -> SearchStrategy[bytes | NoFile]:
     """Damage to the bytes of a file, and to what they mean if its name says how to read it."""
     by_meaning = {
         ".yml": lambda: _documents(yaml.unsafe_load(valid)).map(to_yaml),
-        ".json": lambda: _documents(json.loads(valid)).map(_to_json),
+        ".json": lambda: _documents(json.loads(valid), 50_000).map(_to_json),
+        ".safetensors": lambda: _tensors(valid),
+        ".npz": lambda: st.fixed_dictionaries(dict.fromkeys(("timesteps", "results"), arrays)).map(array_file),
         ".csv": lambda: _tables(valid),
         ".zip": lambda: _bytes(valid) if "checkpoint" in name else _saved_models(valid),
     }.get(Path(name).suffix, lambda: _bytes(valid))()
     return st.one_of(
         by_meaning,
-        by_meaning,
+        _large_exports(valid) if name.endswith("config.json") else by_meaning,
         _bytes(valid),
         st.sampled_from(TRICKS),
         st.one_of(st.binary(max_size=64), st.just(valid), st.sampled_from(NoFile)),

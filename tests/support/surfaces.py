@@ -16,7 +16,7 @@ import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from stat import S_ISDIR
@@ -34,10 +34,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_mdpo import MDPO
 from sb3_mdpo.cli.main import main, make_parser
 from sb3_mdpo.envs import TexturedGridVecEnv
+from sb3_mdpo.utils.terminal import CODE
 from sb3_mdpo.zoo.__main__ import main as zoo
 from sb3_mdpo.zoo.hook import install
 from sb3_mdpo.zoo.hyperparams import distill_coef_schedule, preprocess_hyperparams
 from tests.support.inputs import NoFile, argument_lists, damaged_files, devices, numbers, odd_values, paths, words
+from tests.support.resources import Usage, measuring
 from tests.support.workspace import (
     CHECKPOINT,
     GRID,
@@ -54,7 +56,8 @@ from tests.support.workspace import (
 Input = bytes | NoFile | list[str] | dict[str, Any]
 MESSAGE = re.compile(r"(sb3-mdpo|python -m sb3_mdpo\.zoo)( [\w-]+){0,2}: \S.*")
 LONGEST_MESSAGE = 1200  # characters
-SECONDS = 60.0
+# What an input may take: processor time, memory beyond what was used before, and time until it is ended
+SECONDS, MEBIBYTES, HANGS = 20.0, 1024, 60.0
 
 
 class WorkBegins(Exception):
@@ -82,6 +85,7 @@ class Surface:
 class Outcome:
     kind: Literal["accepted", "refused", "finding"]
     message: str = ""  # what was said, or what is wrong
+    usage: Usage = field(default_factory=Usage, compare=False)
 
 
 # The environments of all models in the workspace, the zoo's own programs, processes and clusters
@@ -137,7 +141,13 @@ class Workspace:
                 path.write_bytes(value)
             elif value is NoFile.FOLDER:
                 path.mkdir()
-        before, outcome, after = self.snapshot(), _run(surface, value), self.snapshot()
+        before = self.snapshot()
+        with measuring() as usage:
+            outcome = _run(surface, value)
+        after = self.snapshot()
+        if usage.seconds > SECONDS or usage.mebibytes > MEBIBYTES:
+            took = f"takes {usage.seconds:.0f} seconds and {usage.mebibytes} MiB"
+            outcome = Outcome("finding", f"{took}: {outcome.message}")
         if outcome.kind == "refused" and surface.file is not None and not _names(outcome.message, surface.file):
             outcome = Outcome("finding", f"does not name {surface.file}: {outcome.message}")
         if outcome.kind == "refused" and after != before:
@@ -145,7 +155,7 @@ class Workspace:
             outcome = Outcome("finding", f"changed {', '.join(changed)} though it said: {outcome.message}")
         if after != self.pristine:
             self.reset()
-        return outcome
+        return replace(outcome, usage=usage)
 
 
 def _names(message: str, file: str) -> bool:
@@ -157,7 +167,7 @@ def _names(message: str, file: str) -> bool:
 def _run(surface: Surface, value: Input) -> Outcome:
     said = io.StringIO()
     try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(said), _time_limit(SECONDS):
+        with redirect_stdout(io.StringIO()), redirect_stderr(said), _time_limit(HANGS):
             surface.feed(value)
     except WorkBegins:
         return Outcome("accepted")
@@ -175,7 +185,8 @@ def _run(surface: Surface, value: Input) -> Outcome:
 
 def _of_command(said: str) -> Outcome:
     # Progress bars end with a line of their own
-    *before, message = [line for line in said.split("\n") if line and "\r" not in line] or [""]
+    lines = [line for line in said.split("\n") if line and "\r" not in line and not line.endswith(CODE)]
+    *before, message = lines or [""]
     if not MESSAGE.fullmatch(message):
         return Outcome("finding", f"no message at the end of {said[-300:]!r}")
     if before and not before[0].startswith("usage: "):

@@ -1,6 +1,7 @@
 """The data of a report, read from the folder of a study or of a run."""
 
 import json
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from sb3_mdpo.zoo.run import Run, read_run
 # Method name of a run outside a study
 ONE_RUN = "this run"
 SMOOTHING = 100  # episodes, as in SB3's own statistics
+LARGEST_ARRAYS = 2**28  # bytes of evaluations: 33 million episodes
+# NumPy raises a MemoryError for an array that is said to be larger than the machine
+_ERRORS = (AssertionError, IndexError, MemoryError, OverflowError, TypeError, pd.errors.DataError)
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def _readable(what: object) -> Iterator[None]:
     """The readers of SB3 and NumPy raise many types of errors for a damaged file."""
     try:
         yield
-    except (*ZIP_ERRORS, AssertionError, IndexError, OverflowError, TypeError, pd.errors.DataError) as error:
+    except (*ZIP_ERRORS, *_ERRORS) as error:
         raise ValueError(
             f"{what} cannot be read ({type(error).__name__}: {error}): move it away to see the rest."
         ) from error
@@ -152,6 +156,19 @@ def _monitored(folder: Path) -> pd.DataFrame:
     return pd.concat(tables).sort_values("t", ignore_index=True)
 
 
+def _evaluated(path: Path) -> pd.DataFrame:
+    """Mean returns of SB3's ``EvalCallback``; the zip archive says how much memory its arrays take."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > LARGEST_ARRAYS:
+        raise ValueError(f"its arrays have {size} bytes, more than {LARGEST_ARRAYS}")
+    with np.load(path) as file:
+        timesteps, returns = file["timesteps"], file["results"]
+    if len(timesteps) != len(returns):  # of which there can be billions that are empty
+        raise ValueError(f"it has {len(timesteps)} timesteps and results of {len(returns)} evaluations")
+    return pd.DataFrame({"timesteps": timesteps, "mean_return": returns.mean(axis=1)})
+
+
 def _logged_returns(folder: Path) -> pd.DataFrame | None:
     """Returns that the zoo logs for any environment."""
     series = {}
@@ -165,9 +182,8 @@ def _logged_returns(folder: Path) -> pd.DataFrame | None:
             ).dropna()
     path = folder / "evaluations.npz"
     if path.is_file():
-        with _readable(path), np.load(path) as file:
-            means = file["results"].mean(axis=1)
-            series["evaluations during training"] = pd.DataFrame({"timesteps": file["timesteps"], "mean_return": means})
+        with _readable(path):
+            series["evaluations during training"] = _evaluated(path)
     if not series:
         return None
     return pd.concat([rows.assign(series=name) for name, rows in series.items()], ignore_index=True)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import safetensors.torch
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import GymEnv
@@ -16,8 +15,16 @@ from sb3_mdpo._version import __version__
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.persistence.export.encoding import FIXED, RUNTIME_SETTINGS, SETTINGS, check_settings, decode
 from sb3_mdpo.persistence.export.format import CONFIG, EXPORT_VERSION, MOST_CONFIG_BYTES, TENSORS
-from sb3_mdpo.persistence.export.spaces import decode_space
-from sb3_mdpo.persistence.export.weights import OPTIMIZER, WEIGHTS, Tensors, check_weights, load_optimizer, load_weights
+from sb3_mdpo.persistence.export.spaces import check_parts, decode_space
+from sb3_mdpo.persistence.export.weights import (
+    OPTIMIZER,
+    WEIGHTS,
+    Tensors,
+    check_weights,
+    load_optimizer,
+    load_weights,
+    read_tensors,
+)
 from sb3_mdpo.utils.terminal import one_line
 
 Model = TypeVar("Model", bound=MutualOnPolicyAlgorithm)
@@ -61,7 +68,8 @@ def _read(path: Path, algorithm: str, custom_objects: Mapping[str, type]) -> Exp
         raise ValueError("its action space is a dictionary")
     settings = decode(content["settings"], custom_objects)
     check_settings(settings)
-    tensors = _read_tensors(path / TENSORS)
+    check_parts(observation_space, settings["n_policies"])
+    tensors = read_tensors(_existing(path / TENSORS).read_bytes())
     weights, optimizer = (
         {name: tensor for name, tensor in tensors.items() if name.startswith(kind)} for kind in (WEIGHTS, OPTIMIZER)
     )
@@ -80,13 +88,6 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{CONFIG} is not JSON ({error})") from error
     return content
-
-
-def _read_tensors(path: Path) -> Tensors:
-    try:
-        return safetensors.torch.load(_existing(path).read_bytes())
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise ValueError(f"{TENSORS} is not a safetensors file ({error})") from error
 
 
 def _existing(path: Path) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from sb3_mdpo.persistence.export.format import MOST_SPACE_ELEMENTS
+from sb3_mdpo.persistence.export.format import MOST_PARTS, MOST_SPACE_ELEMENTS
 
 _DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -53,12 +53,25 @@ def decode_space(value: Any) -> spaces.Space[Any]:
             return _decode(value, MOST_SPACE_ELEMENTS)
         parts: OrderedDict[str, spaces.Space[Any]] = OrderedDict()  # of which Gymnasium keeps the order
         left = MOST_SPACE_ELEMENTS
+        _check_number(len(value["spaces"]), 1)
         for key, part in value["spaces"].items():
             parts[key] = _decode(part, left)
             left -= _size(parts[key])
         return spaces.Dict(parts)
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
         raise ValueError(f"it describes a space that exports do not have ({error})") from error
+
+
+def check_parts(observation_space: spaces.Space[Any], n_policies: int) -> None:
+    """A ``ValueError`` if the policies would have too many layers for the parts of observations."""
+    _check_number(len(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else 1, n_policies)
+
+
+def _check_number(parts: int, n_policies: int) -> None:
+    if parts * n_policies > MOST_PARTS:
+        raise ValueError(
+            f"{parts} part(s) of observations times {n_policies} policies are more than the {MOST_PARTS} of an export"
+        )
 
 
 def _decode(value: Any, most: int) -> spaces.Space[Any]:
@@ -68,7 +81,10 @@ def _decode(value: Any, most: int) -> spaces.Space[Any]:
     if kind == "MultiDiscrete":
         nvec, start = (np.array(value[name], np.int64) for name in ("nvec", "start"))
         _limited(sum(nvec.ravel().tolist()), most)
-        return spaces.MultiDiscrete(nvec, _dtype(value["dtype"]), start=start)
+        space = spaces.MultiDiscrete(nvec, _dtype(value["dtype"]), start=start)
+        if np.any(space.nvec != nvec) or np.any(space.start != start):  # Gymnasium lets them overflow
+            raise ValueError(f"the counts or the start of a space in it do not fit its data type {space.dtype}")
+        return space
     if kind == "MultiBinary":
         n = value["n"]
         _shape(n if isinstance(n, list) else [n], most)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import safetensors.torch
 import torch as th
 from gymnasium import spaces
 from torch import nn
@@ -9,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from sb3_mdpo.common.distributions import distribution_checks
 from sb3_mdpo.common.policies import MutualPolicy
-from sb3_mdpo.persistence.export.format import MOST_TENSOR_ELEMENTS
+from sb3_mdpo.persistence.export.format import MOST_HEADER_BYTES, MOST_TENSOR_ELEMENTS, TENSORS
 
 Tensors = dict[str, th.Tensor]
 WEIGHTS, OPTIMIZER = "policy.", "optimizer."
@@ -29,6 +30,28 @@ def weights_of(policy: nn.Module) -> Tensors:
         if not isinstance(value, th.Tensor):
             raise ValueError(f"The policy's {name} is not a tensor: an export cannot hold it.")
     return {f"{WEIGHTS}{name}": state[name] for name in dict.fromkeys(_unique_names(policy).values())}
+
+
+def write_tensors(tensors: Tensors) -> bytes:
+    """The content of a safetensors file. A ``ValueError`` if :func:`read_tensors` would refuse it."""
+    content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    _check_header(content)
+    return content
+
+
+def read_tensors(content: bytes) -> Tensors:
+    """The tensors in the content of a safetensors file."""
+    _check_header(content)
+    try:
+        return safetensors.torch.load(content)
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise ValueError(f"{TENSORS} is not a safetensors file ({error})") from error
+
+
+def _check_header(content: bytes) -> None:
+    length = min(int.from_bytes(content[:8], "little"), len(content) - 8)
+    if length > MOST_HEADER_BYTES:
+        raise ValueError(f"{TENSORS} is not of an export: its header has {length} bytes, more than {MOST_HEADER_BYTES}")
 
 
 def load_weights(policy: nn.Module, tensors: Tensors) -> None:
@@ -63,8 +86,6 @@ def check_weights(
     tensors: Tensors,
 ) -> None:
     """Build the network on PyTorch's meta device, where tensors have shapes but take no memory, and compare."""
-    if settings["n_policies"] > len(tensors):
-        raise ValueError(f"{settings['n_policies']} policies have more than {len(tensors)} tensors")
     with distribution_checks(False), th.device("meta"), _OnlyShapes(len(tensors)):
         policy = MutualPolicy(
             observation_space,
