@@ -205,6 +205,14 @@ class MDPO(MutualOnPolicyAlgorithm):
             if self.env is not None:
                 self._check_rollout()
 
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        if policy_name not in self.policy_aliases and "Lstm" in policy_name:
+            raise ValueError(
+                f"policy={policy_name!r} is recurrent, which members cannot be: use RecurrentPPO of sb3-contrib, or one "
+                f"of {', '.join(self.policy_aliases)}."
+            )
+        return super()._get_policy_from_name(policy_name)
+
     def _member_class(
         self, policy: str | type[ActorCriticPolicy] | Sequence[str | type[ActorCriticPolicy]]
     ) -> str | MemberClass:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
@@ -61,9 +62,14 @@ def check_members(n_policies: int, policy_class: MemberClass, policy_kwargs: dic
 
 def _check_member(member_class: type, member_kwargs: dict[str, Any], observation_space: spaces.Space[Any]) -> None:
     if not (isinstance(member_class, type) and issubclass(member_class, ActorCriticPolicy)):
-        raise TypeError(f"policy={member_class!r} must be a subclass of ActorCriticPolicy, the class of the members.")
+        hint = " For action masks use MaskablePPO of sb3-contrib." if _is_maskable(member_class) else ""
+        raise TypeError(
+            f"policy={member_class!r} must be a subclass of ActorCriticPolicy, the class of the members.{hint}"
+        )
     if issubclass(member_class, RecurrentActorCriticPolicy):
-        raise TypeError(f"policy={member_class.__name__} is recurrent, which MDPO's members cannot be.")
+        raise TypeError(
+            f"policy={member_class.__name__} is recurrent, which members cannot be: use RecurrentPPO of sb3-contrib."
+        )
     if "features_extractor_class" in member_kwargs:
         return
     if issubclass(member_class, (ActorCriticCnnPolicy, ImpalaCnnPolicy)):
@@ -78,6 +84,10 @@ def _check_member(member_class: type, member_kwargs: dict[str, Any], observation
         raise ValueError(
             f"MlpPolicy needs vectors, but the observation space is {observation_space}: use MultiInputPolicy."
         )
+
+
+def _is_maskable(member_class: Any) -> bool:
+    return isinstance(member_class, type) and issubclass(member_class, MaskableActorCriticPolicy)
 
 
 def _check_observations(space: spaces.Space[Any]) -> None:

@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -61,12 +62,20 @@ def test_numpy_integers_are_integers():
     [
         ({"policy": RecurrentActorCriticPolicy}, "RecurrentActorCriticPolicy is recurrent"),
         ({"policy": QPolicy}, "must be a subclass of ActorCriticPolicy"),
+        ({"policy": MaskableActorCriticPolicy}, "For action masks use MaskablePPO of sb3-contrib"),
         ({"rollout_buffer_class": RolloutBuffer}, "must be a subclass of MutualRolloutBuffer"),
     ],
 )
 def test_wrong_classes_are_refused(kwargs, message):
     with pytest.raises(TypeError, match=message):
         make(**kwargs)
+
+
+def test_names_of_recurrent_policies_are_refused_with_what_to_use():
+    with pytest.raises(
+        ValueError, match="'MlpLstmPolicy' is recurrent.* use RecurrentPPO of sb3-contrib, or one of Mlp"
+    ):
+        make(policy="MlpLstmPolicy")
 
 
 def test_image_policies_take_floats_when_told_so():

@@ -105,6 +105,16 @@ def test_files_of_baselines_are_for_mdpo_as_well(tmp_path):
     assert model.policy.optimizer.defaults["weight_decay"] == 1e-4
 
 
+def test_installed_files_are_found_by_name_unless_there_is_one_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert experiment(tmp_path, "procgen-coinrun-v0", config="ppo_l2.yml").config == str(
+        hyperparams_folder() / "ppo_l2.yml"
+    )
+    (tmp_path / "ppo_l2.yml").write_text("CartPole-v1: {}")
+    assert experiment(tmp_path, "CartPole-v1", config="ppo_l2.yml").config == "ppo_l2.yml"
+    assert experiment(tmp_path, "CartPole-v1", config="other.yml").config == "other.yml"
+
+
 @pytest.mark.parametrize("eval_env_kwargs", [None, {"num_levels": 5}])
 def test_evaluation_is_on_unseen_levels_or_those_that_are_given(tmp_path, eval_env_kwargs):
     kwargs = {"env_kwargs": {"num_levels": 9, "start_level": 4}, "eval_env_kwargs": eval_env_kwargs}
