@@ -208,8 +208,8 @@ class MDPO(MutualOnPolicyAlgorithm):
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         if policy_name not in self.policy_aliases and "Lstm" in policy_name:
             raise ValueError(
-                f"policy={policy_name!r} is recurrent, which members cannot be: use RecurrentPPO of sb3-contrib, or one "
-                f"of {', '.join(self.policy_aliases)}."
+                f"policy={policy_name!r} is recurrent, which members cannot be: use RecurrentPPO of sb3-contrib, or "
+                f"one of {', '.join(self.policy_aliases)}."
             )
         return super()._get_policy_from_name(policy_name)
 
