@@ -309,6 +309,31 @@ def test_processes_end_when_torchrun_is_killed_and_nothing_resumes_beside_them(a
     assert_same_runs(alone[0], tmp_path)
 
 
+def test_a_single_process_ends_when_torchrun_is_killed(tmp_path: Path) -> None:
+    rank = """
+import os, signal
+from pathlib import Path
+from sb3_mdpo.distributed import process_group
+with process_group():
+    Path("unfinished").write_text(str(os.getpid()))
+    Path("unfinished").rename("pid")
+    while True:
+        signal.pause()
+"""
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {rank!r}])"
+    env = os.environ | {"PYTHONPATH": str(ROOT), "TORCHELASTIC_RUN_ID": "7"}
+    process = subprocess.Popen([sys.executable, "-c", launcher], cwd=tmp_path, env=env)
+    wait_until(lambda: (tmp_path / "pid").exists() or process.poll() is not None, TIMEOUT)
+    process.kill()
+    process.wait()
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        wait_until(lambda: not lives(pid))
+    finally:
+        if lives(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
 BEGUN = Path("here/mdpo/Env_1")
 
 
