@@ -103,10 +103,11 @@ class ResumableCheckpointCallback(BaseCallback):
         self.folder = from_first(self._find_folder)
         self._settings = _settings(self.model)  # before callbacks change them
         self._until_end.close()  # PPO does not report the error that ended an earlier training
+        self._training = None
+        self._reset()
         with ExitStack() as stack:
             stack.enter_context(locked(self.folder))
             self._training = Training(self.model, callbacks, without=self)  # type: ignore[arg-type] # PPO or MDPO
-            self._reset()
             self._resume()
             if self.handle_signals:
                 self._signals.install()
