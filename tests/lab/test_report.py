@@ -222,9 +222,9 @@ def test_published_curves_are_drawn_as_far_as_the_study_reaches(browser, tmp_pat
     path = report(write_study(tmp_path / "study", results), tmp_path / "report.html", "--figures", str(tmp_path / "f"))
     names = ["ppo (MDPO paper)", "mdpo (MDPO paper)", "ppo (Procgen authors)"]
     with open_page(browser, path) as page:
-        published = [trace for trace in traces(page, "chart-curves-0") if trace["name"] in names]
+        published = [trace for trace in traces(page, "chart-curves-0") if trace["name"].split(", ")[0] in names]
         assert [(trace["name"], trace["dash"]) for trace in published] == [
-            (name, dash) for name in names for dash in ("dot", "dashdot")
+            each for name in names for each in ((name, "dot"), (f"{name}, training", "dashdot"))
         ]
         ends = {trace["name"]: (trace["x"][-1], trace["y"][-1]) for trace in published if trace["dash"] == "dot"}
         # ppo of the study has one policy; mdpo's two policies made 2,000,000 steps each
@@ -246,6 +246,7 @@ def test_published_curves_are_drawn_as_far_as_the_study_reaches(browser, tmp_pat
             *((names[0], "ppo", 0.09), (names[2], "ppo", 0.25), (names[1], "mdpo", 0.11)),
             *((names[0], "ppo_2x_data", 0.11), (names[2], "ppo_2x_data", 0.22)),
         }
+        assert sorted(page.locator("#chart-games .legendtext").all_text_contents()) == sorted(names)
         page.locator("#chart-curves-0 .updatemenu-header").click()
         page.locator("#chart-curves-0 .updatemenu-dropdown-button", has_text="steps per policy").click()
         page.locator("#chart-curves-0 .xtitle", has_text="steps per policy").wait_for()

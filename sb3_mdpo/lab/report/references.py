@@ -19,6 +19,7 @@ STYLES = {
     (PROCGEN_AUTHORS, "ppo"): Style("#555555", "pentagon", "p"),
 }
 RETURNS: dict[str, Dash] = {"unseen_return": "dot", "training_return": "dashdot"}
+TOOLTIPS = {"unseen_return": "unseen", "training_return": "training", "gap": "gap"}
 
 
 def published_method(method: str) -> str:
@@ -60,7 +61,8 @@ def _references(curves: pd.DataFrame, task: Task, **columns: Dash) -> Iterator[L
         name = published_name(source, method)
         for column, dash in columns.items():
             if rows[column].notna().any():
-                yield Line(rows.assign(estimate=rows[column]), STYLES[source, method], name, name, dash)
+                label = f"{name}, {TOOLTIPS[column]}"
+                yield Line(rows.assign(estimate=rows[column]), STYLES[source, method], name, label, dash)
 
 
 def published_returns(finals: pd.DataFrame) -> pd.DataFrame:

@@ -92,6 +92,7 @@ def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
     members = with_interval(members.fillna({"unseen_return_std": 0}), "unseen_return")
     every = tasks(members)
     figure = interval_plot({task_name(*task): of_task for task, of_task in every.items()}, data.styles)
+    in_legend: set[str] = set()
     for place, of_task in enumerate(every.values(), start=1):
         for (source, method), style in STYLES.items():
             marked = of_task[(of_task["method"].map(published_method) == method) & of_task[source].notna()]
@@ -105,11 +106,13 @@ def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
                 marker={"color": style.color, "symbol": f"{style.symbol}-open", "size": 12},
                 name=name,
                 hovertemplate=f"{name}: %{{x}}<extra></extra>",
-                showlegend=False,
+                legendgroup=name,
+                showlegend=name not in in_legend,
                 row=place,
                 col=1,
             )
-    return figure
+            in_legend.add(name)
+    return figure.update_layout(height=figure.layout.height + 30 * len(in_legend))
 
 
 def aggregates(data: ReportData) -> dict[str, Any] | None:
