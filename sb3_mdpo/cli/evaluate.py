@@ -13,10 +13,16 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", metavar="ID", help="environment of a saved model; not needed for a run")
     parser.add_argument("--levels", type=int, help="number of training levels (default: the run's)")
     parser.add_argument("--start-level", type=int, help="first training level (default: the run's, or 0)")
-    parser.add_argument("--episodes", type=int, default=128, help="per policy and set of levels (default: 128)")
+    parser.add_argument("--episodes", type=int, help="per policy and set of levels (default: 128)")
     parser.add_argument("--n-envs", type=int, help="environments to evaluate in (default: 32, or one per episode)")
     parser.add_argument("--seed", type=int, default=0, help="seed of environments and actions (default: 0)")
     parser.add_argument("--deterministic", action="store_true", help="take the most probable actions")
+    parser.add_argument(
+        "--protocol",
+        choices=["fixed", "authors"],
+        default="fixed",
+        help="authors: the first 10 episodes to finish in 4 environments with seed 42, as in the paper's code",
+    )
     parser.add_argument("--load-best", action="store_true", help="evaluate a run's best_model.zip")
     parser.add_argument("--device", default="auto", help="PyTorch device (default: auto)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the results, as .csv or .json")
@@ -56,6 +62,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             args.n_envs,
             make_env=trained.make_env,
             progress_bar=True,
+            protocol=args.protocol,
         )
     print(result.to_text())
     if args.output is not None:

@@ -6,9 +6,9 @@ from sb3_mdpo.utils.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization as evaluate_generalization
+    from sb3_mdpo.lab.generalization.published import reference_curves as reference_curves
     from sb3_mdpo.lab.generalization.results import GeneralizationResult as GeneralizationResult
     from sb3_mdpo.lab.generalization.scores import normalized_score as normalized_score
-    from sb3_mdpo.lab.generalization.scores import paper_returns as paper_returns
     from sb3_mdpo.lab.generalization.trained import TrainedModel as TrainedModel
     from sb3_mdpo.lab.generalization.trained import open_trained as open_trained
     from sb3_mdpo.lab.perturbations.images import image_perturbations as image_perturbations
@@ -28,9 +28,9 @@ _MODULES = {
     "measure_robustness": "sb3_mdpo.lab.robustness.measure",
     "normalized_score": "sb3_mdpo.lab.generalization.scores",
     "open_trained": "sb3_mdpo.lab.generalization.trained",
-    "paper_returns": "sb3_mdpo.lab.generalization.scores",
     "read_results": "sb3_mdpo.lab.statistics.results",
     "read_study": "sb3_mdpo.lab.study.config",
+    "reference_curves": "sb3_mdpo.lab.generalization.published",
     "run_study": "sb3_mdpo.lab.study.study",
     "study_status": "sb3_mdpo.lab.study.study",
 }

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import procgen
 import pytest
 import torch as th
 import yaml
@@ -16,7 +17,8 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, StopTrainingOnRewardThreshold
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.callbacks import BudgetCallback, GeneralizationEvalCallback
@@ -164,6 +166,81 @@ def test_members_and_ensemble_meet_the_same_levels(model):
         assert (policy.kl is None) == (policy.policy == "ensemble")
 
 
+class Clockwork(VecEnv):
+    """Environment k ends its episodes after ``lengths[k]`` steps with the return k."""
+
+    lengths = (1, 25, 25, 25)
+
+    def __init__(self, n_envs: int, seed: int, **env_kwargs) -> None:
+        like = levels(n_envs)
+        super().__init__(n_envs, like.observation_space, like.action_space)
+        like.close()
+
+    def reset(self):
+        self.ages = np.zeros(self.num_envs, dtype=int)
+        return self._observe()
+
+    def _observe(self):
+        return np.zeros((self.num_envs, 64, 64, 3), dtype=np.uint8)
+
+    def step_async(self, actions):
+        self.ages += 1
+
+    def step_wait(self):
+        dones = self.ages == self.lengths
+        self.ages[dones] = 0
+        infos = [{"episode": {"r": float(k), "l": length}} for k, length in enumerate(self.lengths)]
+        return self._observe(), np.zeros(self.num_envs), dones, infos
+
+    def close(self):
+        pass
+
+    def get_attr(self, attr_name, indices=None):
+        raise AttributeError(attr_name)
+
+    def set_attr(self, attr_name, value, indices=None):
+        raise AttributeError(attr_name)
+
+    def env_method(self, method_name, *args, indices=None, **kwargs):
+        raise AttributeError(method_name)
+
+    def env_is_wrapped(self, wrapper_class, indices=None):
+        return [wrapper_class is Monitor] * self.num_envs
+
+
+def test_the_authors_protocol_favours_short_episodes(model):
+    authors = evaluated(model, None, make_env=Clockwork, protocol="authors")
+    assert (authors.protocol, authors.episodes, authors.n_envs) == ("authors", 10, 4)
+    for policy in authors.policies:
+        assert policy.training.returns == policy.unseen.returns == (0.0,) * 10
+        assert (policy.kl is None) == (policy.policy == "ensemble")
+    (fixed, *_) = evaluated(model, 12, n_envs=4, make_env=Clockwork).policies
+    assert sorted(fixed.unseen.returns) == [0.0] * 3 + [1.0] * 3 + [2.0] * 3 + [3.0] * 3
+    assert authors.to_text().splitlines()[1] == (
+        "the authors' protocol: the first 10 episodes in 4 environments, sampled actions"
+    )
+
+
+def test_the_authors_protocol_counts_all_episodes_that_end_with_the_tenth(model):
+    class Together(Clockwork):
+        lengths = (2, 2, 2, 2)
+
+    policy = evaluated(model, None, make_env=Together, protocol="authors").policies[0]
+    assert policy.unseen.returns == (0.0, 1.0, 2.0, 3.0) * 3
+
+
+def test_the_authors_protocol_plays_the_levels_of_their_code(model):
+    LevelsSeen.asked = []
+    evaluated(model, None, seed=5, make_env=LevelsSeen, protocol="authors")
+    assert [asked[:2] for asked in LevelsSeen.asked] == [(4, 42)] * 8  # made anew for each policy and set of levels
+    theirs = procgen.ProcgenGym3Env(num=4, env_name="starpilot", rand_seed=42, distribution_mode="easy")
+    first = [info["level_seed"] for info in theirs.get_info()]
+    theirs.close()
+    for *_, played in LevelsSeen.asked[1::2]:
+        assert any(played)
+        assert all(one[0] == level for one, level in zip(played, first, strict=True) if one)
+
+
 def test_evaluation_repeats_itself_and_disturbs_nothing():
     model = small()
     model.policy.set_training_mode(True)
@@ -229,6 +306,11 @@ def test_models_that_see_more_than_the_bare_environments(tmp_path):
         ({"episodes": 4, "n_envs": 5}, "use 1 to 4 environments"),
         ({"n_envs": 0}, "0 environments"),
         ({"seed": -1}, "seed=-1"),
+        ({"protocol": "paper"}, "protocol='paper' is unknown: use 'fixed' or 'authors'"),
+        ({"protocol": "authors"}, "leave out episodes, n_envs and deterministic"),
+        ({"protocol": "authors", "episodes": 10, "n_envs": 8}, "10 episodes in 4 environments"),
+        ({"protocol": "authors", "episodes": None, "deterministic": True}, "with sampled actions"),
+        ({"protocol": "authors", "episodes": None, "seed": -1}, "seed=-1"),
         ({"start_level": -1}, "start_level=-1"),
     ],
 )
@@ -488,7 +570,7 @@ def test_command_evaluates_a_run(run, tmp_path, capsys):
     written = json.loads((tmp_path / "out" / "r.json").read_text())
     assert written["settings"] == {
         "model": str(run), "env_id": ENV_ID, "train_levels": 20, "start_level": 3,
-        "episodes": 2, "n_envs": 2, "seed": 4, "deterministic": False,
+        "episodes": 2, "n_envs": 2, "seed": 4, "deterministic": False, "protocol": "fixed",
     }  # fmt: skip
     assert printed.startswith(f"{ENV_ID}: training levels 3 to 22,")
     assert max(map(len, printed.splitlines())) <= 80
@@ -498,6 +580,14 @@ def test_command_evaluates_a_run(run, tmp_path, capsys):
         assert np.mean(policy["unseen_returns"]) == policy["unseen_return"]
         assert policy["gap"] == policy["training_return"] - policy["unseen_return"]
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_command_follows_the_authors_protocol(run, tmp_path, capsys):
+    evaluate(run, "--protocol", "authors", "-o", tmp_path / "r.json")
+    assert "the first 10 episodes in 4 environments" in capsys.readouterr().out
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert (written["settings"]["protocol"], written["settings"]["episodes"]) == ("authors", 10)
+    assert all(10 <= len(policy["unseen_returns"]) < 14 for policy in written["policies"])
 
 
 def test_command_evaluates_the_best_model_and_saved_files(run, tmp_path, capsys):

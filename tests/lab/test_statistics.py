@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rliable import metrics
 
-from sb3_mdpo.lab import paper_returns
-from sb3_mdpo.lab.generalization.scores import paper_return
 from sb3_mdpo.lab.statistics import aggregates
 from sb3_mdpo.lab.statistics.aggregates import (
     aggregate_scores,
@@ -234,19 +232,6 @@ ONE_SEED = matrices(mdpo=MATRIX[:1], ppo=MATRIX[:1])
 def test_what_has_no_answer_is_refused(message, compute):
     with pytest.raises(ValueError, match=message):
         compute()
-
-
-def test_paper_returns_are_those_of_its_protocol_only():
-    returns = paper_returns()
-    assert set(returns) == {"ppo", "ppo_l2", "ppo_dropout", "mdpo"}
-    assert {len(games) for games in returns.values()} == {8}
-    assert returns["ppo"]["fruitbot"] == -0.4
-    assert paper_return(BIGFISH, 500, 0, "mdpo") == returns["mdpo"]["bigfish"] == 15.6
-    assert paper_return("procgen-bigfish-v0", 500, 0, "ppo") == 0.3
-    assert paper_return(BIGFISH, 500, 0, "independent") is None
-    others = ("procgen-bigfish-easy-v0", 500, 0), ("procgen-maze-hard-v0", 500, 0), ("CartPole-v1", 500, 0)
-    for task in ((BIGFISH, 200, 0), (BIGFISH, 500, 7), *others):
-        assert paper_return(*task, "mdpo") is None
 
 
 def test_tasks_have_names():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from numbers import Integral
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import torch as th
@@ -26,7 +26,11 @@ from sb3_mdpo.mdpo.losses import distillation_kl
 from sb3_mdpo.utils.random_state import undisturbed
 
 MakeEnv = Callable[..., VecEnv]
+Protocol = Literal["fixed", "authors"]
+EPISODES: Final = 128
 MAX_ENVS: Final = 32
+# Environments, their seed, and episodes of the paper's authors (main.py and agent.py of their code)
+AUTHORS_ENVS, AUTHORS_SEED, AUTHORS_EPISODES = 4, 42, 10
 # Observations of each policy for the KL between policies
 KL_OBSERVATIONS: Final = 256
 
@@ -82,6 +86,24 @@ def check_episodes(episodes: int, n_envs: int | None, seed: int) -> int:
     return n_envs
 
 
+def check_protocol(
+    protocol: str, episodes: int | None, n_envs: int | None, seed: int, deterministic: bool
+) -> tuple[int, int]:
+    """Return the numbers of episodes and environments; raise ValueError if they do not fit the protocol."""
+    if protocol not in get_args(Protocol):
+        raise ValueError(f"protocol={protocol!r} is unknown: use {' or '.join(map(repr, get_args(Protocol)))}.")
+    if protocol == "fixed":
+        episodes = EPISODES if episodes is None else episodes
+        return episodes, check_episodes(episodes, n_envs, seed)
+    if episodes not in (None, AUTHORS_EPISODES) or n_envs not in (None, AUTHORS_ENVS) or deterministic:
+        raise ValueError(
+            f"The authors' protocol is {AUTHORS_EPISODES} episodes in {AUTHORS_ENVS} environments with sampled "
+            "actions: leave out episodes, n_envs and deterministic."
+        )
+    check_seed(seed)
+    return AUTHORS_EPISODES, AUTHORS_ENVS
+
+
 def check_seed(seed: int) -> None:
     """Raise ValueError if the seed is out of range."""
     if not 0 <= seed < SEED_RANGE:
@@ -92,7 +114,7 @@ def evaluate_generalization(
     model: OnPolicyAlgorithm,
     env_id: str,
     train_levels: int,
-    episodes: int = 128,
+    episodes: int | None = None,
     seed: int = 0,
     deterministic: bool = False,
     start_level: int = 0,
@@ -100,44 +122,52 @@ def evaluate_generalization(
     env_kwargs: dict[str, Any] | None = None,
     make_env: MakeEnv | None = None,
     progress_bar: bool = False,
+    protocol: Protocol = "fixed",
 ) -> GeneralizationResult:
     """
     Evaluate every member and the ensemble on training levels and on unseen levels.
 
-    Each environment plays a fixed number of episodes, as in SB3's ``evaluate_policy``, so that short episodes are not
-    overrepresented. All policies play the same levels, with independent samples of actions. The model and the global
-    random generators are not changed.
+    By default each environment plays a fixed number of episodes, as in SB3's ``evaluate_policy``, so that short
+    episodes are not overrepresented. All policies play the same levels, with independent samples of actions. The model
+    and the global random generators are not changed.
 
     :param model: MDPO or SB3's PPO
     :param env_id: Gymnasium id of an environment that :func:`~sb3_mdpo.envs.native.has_levels`
     :param train_levels: number of levels that the model was trained on
-    :param episodes: episodes per policy and set of levels
-    :param seed: seed of the environments and of the sampling of actions
+    :param episodes: episodes per policy and set of levels, None for 128 (10 with the authors' protocol)
+    :param seed: seed of the environments (with the authors' protocol always 42) and of the sampling of actions
     :param deterministic: whether to take the most probable actions; the paper samples
     :param start_level: first level of the training
-    :param n_envs: number of environments, None for one per episode but at most 32
+    :param n_envs: number of environments, None for one per episode but at most 32 (4 with the authors' protocol)
     :param env_kwargs: further arguments of the environments, e.g. ``use_backgrounds``
     :param make_env: called with ``n_envs``, ``seed`` and the environments' arguments as keywords; needed for a model
         trained with wrappers such as frame stacking, e.g.
         :meth:`~sb3_mdpo.lab.generalization.trained.TrainedModel.make_env`. None for the native environments
     :param progress_bar: whether to show a progress bar
+    :param protocol: ``"fixed"``, or ``"authors"`` for numbers that are comparable with the paper's: the first 10
+        episodes to finish (and others that finish in the same step) in 4 environments with seed 42, made anew for each
+        policy. This favours short episodes, and always plays the same few levels
     :return: returns, scores, gaps and the KL between members
     :raises ValueError: if there are no levels to choose from, a number is out of range, or the environments' spaces
         differ from the model's
     """
     train_levels = check_levels(env_id, train_levels)
-    n_envs = check_episodes(episodes, n_envs, seed)
+    n_episodes, n_envs = check_protocol(protocol, episodes, n_envs, seed, deterministic)
+    env_seed = AUTHORS_SEED if protocol == "authors" else seed
     make_env = make_env or partial(make_levels, env_id)
     on_training = {**(env_kwargs or {}), "num_levels": train_levels, "start_level": start_level}
     policies = all_policies(model)
     training, unseen, observations = {}, {}, {}
-    with tqdm(total=2 * len(policies) * episodes, unit="episodes", disable=not progress_bar) as bar:
+    with tqdm(total=2 * len(policies) * n_episodes, unit="episodes", disable=not progress_bar) as bar:
 
         def play(policy: BasePolicy, kwargs: dict[str, Any]) -> tuple[LevelsResult, NDArray[Any]]:
-            env = model._wrap_env(make_env(n_envs, seed, **kwargs), monitor_wrapper=False)
+            env = model._wrap_env(make_env(n_envs, env_seed, **kwargs), monitor_wrapper=False)
             with closing(env):
                 _check_spaces(model, env, env_id)
-                returns, success_rate, sample = _play(policy, env, episodes, seed, deterministic, bar)
+                if protocol == "authors":
+                    returns, success_rate, sample = _play_first(policy, env, n_episodes, seed, bar)
+                else:
+                    returns, success_rate, sample = _play(policy, env, n_episodes, seed, deterministic, bar)
             score = normalized_score(float(np.mean(returns)), env_id)
             return LevelsResult(tuple(returns), success_rate, score), sample
 
@@ -150,7 +180,9 @@ def evaluate_generalization(
         # The policies of on-policy algorithms are actor-critics
         kls = kl_from_peers(members_of(model), observations)  # type: ignore[arg-type]
     results = tuple(PolicyResult(name, training[name], unseen[name], kls.get(name)) for name in policies)
-    return GeneralizationResult(env_id, train_levels, start_level, episodes, n_envs, seed, deterministic, results)
+    return GeneralizationResult(
+        env_id, train_levels, start_level, n_episodes, n_envs, seed, deterministic, results, protocol
+    )
 
 
 def _play(
@@ -171,6 +203,28 @@ def _play(
     )
     success_rate = float(np.mean(successes)) if successes else None
     return np.asarray(returns, dtype=float).tolist(), success_rate, np.stack(sample.kept)
+
+
+def _play_first(
+    policy: BasePolicy, env: VecEnv, episodes: int, seed: int, bar: tqdm
+) -> tuple[list[float], float | None, NDArray[Any]]:
+    """As :func:`_play`, but until this many episodes have finished in any of the environments, as the authors do."""
+    returns: list[float] = []
+    successes: list[bool] = []
+    sample = ObservationSample(KL_OBSERVATIONS, seed)
+    observations: Any = env.reset()
+    while len(returns) < episodes:
+        for observation in observations:
+            sample.add(observation)
+        actions, _ = policy.predict(observations, deterministic=False)
+        observations, _, dones, infos = env.step(actions)
+        for done, info in zip(dones, infos, strict=True):
+            if done:
+                bar.update()
+                returns.append(float(info["episode"]["r"]))
+                if "is_success" in info:
+                    successes.append(bool(info["is_success"]))
+    return returns, float(np.mean(successes)) if successes else None, np.stack(sample.kept)
 
 
 def _check_spaces(model: OnPolicyAlgorithm, env: VecEnv, env_id: str) -> None:

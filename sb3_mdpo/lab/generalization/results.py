@@ -100,6 +100,7 @@ class GeneralizationResult:
     :param seed: seed of environments and actions
     :param deterministic: whether the most probable actions were taken
     :param policies: results of the members and, if there are several, of the ensemble
+    :param protocol: ``"fixed"`` or ``"authors"``, see :func:`~sb3_mdpo.lab.evaluate_generalization`
     """
 
     env_id: str
@@ -110,6 +111,7 @@ class GeneralizationResult:
     seed: int
     deterministic: bool
     policies: tuple[PolicyResult, ...]
+    protocol: str = "fixed"
 
     @property
     def members(self) -> tuple[PolicyResult, ...]:
@@ -119,11 +121,13 @@ class GeneralizationResult:
     def to_text(self) -> str:
         """A table of at most 80 columns."""
         last = self.start_level + self.train_levels - 1
-        lines = (
-            f"{self.env_id}: training levels {self.start_level} to {last}, and unseen levels",
-            f"{self.episodes} episodes each, in {self.n_envs} environments with seed {self.seed}, "
-            f"{'most probable' if self.deterministic else 'sampled'} actions",
-        )
+        actions = f"{'most probable' if self.deterministic else 'sampled'} actions"
+        played = f"{self.episodes} episodes each, in {self.n_envs} environments with seed {self.seed}, {actions}"
+        if self.protocol == "authors":
+            played = (
+                f"the authors' protocol: the first {self.episodes} episodes in {self.n_envs} environments, {actions}"
+            )
+        lines = (f"{self.env_id}: training levels {self.start_level} to {last}, and unseen levels", played)
         rows = [row for policy in self.policies for row in _text_rows(policy)]
         return "\n".join((*lines, "", text_table(HEADER, rows, left=(0, 1))))
 

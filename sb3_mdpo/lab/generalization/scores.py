@@ -1,6 +1,7 @@
-"""Scores that are comparable between games, and the returns that the paper reports."""
+"""Scores that are comparable between games."""
 
 import csv
+from functools import cache
 from importlib.resources import files
 
 import gymnasium as gym
@@ -24,7 +25,7 @@ def score_range(env_id: str) -> tuple[float, float] | None:
     game, mode = kwargs["env_name"], kwargs["distribution_mode"]
     if mode not in ("easy", "hard"):
         return None
-    row = next(row for row in _read("procgen_score_ranges.csv") if row["game"] == game)
+    row = _procgen_ranges()[game]
     return float(row[f"{mode}_min"]), float(row[f"{mode}_max"])
 
 
@@ -39,30 +40,7 @@ def normalized_score(mean_return: float, env_id: str) -> float | None:
     return None if limits is None else (mean_return - limits[0]) / (limits[1] - limits[0])
 
 
-def paper_returns() -> dict[str, dict[str, float]]:
-    """
-    Test returns of the MDPO paper (arXiv 2501.02481): hard mode, 500 training levels, at the end of training, read off
-    the curves of its figure.
-
-    :return: mean return on unseen levels by method (``ppo``, ``ppo_l2``, ``ppo_dropout``, ``mdpo``) and game
-    """
-    rows = _read("test_return_hard500.csv")
-    return {method: {row["game"]: float(row[method]) for row in rows} for method in rows[0] if method != "game"}
-
-
-def paper_return(env_id: str, num_levels: int, start_level: int, method: str) -> float | None:
-    """
-    The return on unseen levels that the paper (arXiv 2501.02481) reports for this method in this setting: Procgen hard,
-    500 training levels, 5e7 steps per policy; read off its figure: approximate, 3 seeds, 8 of the 16 games.
-    """
-    if (num_levels, start_level) != (500, 0) or not is_procgen(env_id):
-        return None
-    kwargs = gym.spec(env_id).kwargs
-    if kwargs["distribution_mode"] != "hard":
-        return None
-    return paper_returns().get(method, {}).get(kwargs["env_name"])
-
-
-def _read(name: str) -> list[dict[str, str]]:
-    text = (files("sb3_mdpo.lab.generalization") / "data" / name).read_text()
-    return list(csv.DictReader(text.splitlines()))
+@cache
+def _procgen_ranges() -> dict[str, dict[str, str]]:
+    text = (files("sb3_mdpo.lab.generalization") / "data" / "procgen_score_ranges.csv").read_text()
+    return {row["game"]: row for row in csv.DictReader(text.splitlines())}

@@ -49,12 +49,12 @@ def line_chart(lines: Iterable[Line], title: str, axes: Mapping[str, str] = AXES
         figure.add_scatter(
             x=values[first][-1],
             y=line.rows["estimate"].tolist(),
-            name=method if line.solid else label,
+            name=method if line.in_legend else label,
             mode="lines+markers" if line.marked else "lines",
             line={"color": line.style.color, "dash": line.dash, "width": 2 if line.solid else 1.5},
             marker={"symbol": line.style.symbol, "size": 6},
             legendgroup=method,
-            showlegend=line.solid,
+            showlegend=line.in_legend,
             hovertemplate=f"{label}: %{{y:.3f}} at %{{x:,}}<extra></extra>",
         )
     figure.update_xaxes(title=axes[first])

@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 from rliable import plot_utils
 
 from sb3_mdpo.lab.report.data import ReportData
-from sb3_mdpo.lab.report.lines import Line, Task, learning_lines, method_lines, tasks, with_interval
+from sb3_mdpo.lab.report.lines import Line, Task, method_lines
+from sb3_mdpo.lab.report.references import task_lines
 from sb3_mdpo.lab.statistics.results import task_name
 from sb3_mdpo.utils.atomic import replacing
 
 COLUMNS = 3
 STEPS = "environment steps in total"
-DASHES = {"solid": "-", "dash": "--", "dot": ":"}
+DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
 
 def write_figures(data: ReportData, folder: Path) -> list[Path]:
@@ -54,11 +55,12 @@ def _draw(axis: Axes, lines: Iterable[Line], ylabel: str, x: str = "timesteps", 
     dashes = set()
     for line in lines:
         color, dash, marker = line.style.color, DASHES[line.dash], line.style.marker if line.marked else None
-        label = line.method if line.solid else None
+        label = line.method if line.in_legend else None
         axis.plot(line.rows[x], line.rows["estimate"], dash, color=color, marker=marker, markersize=3, label=label)
-        axis.fill_between(line.band[x], line.band["low"], line.band["high"], color=color, alpha=0.15, linewidth=0)
+        if not (band := line.band).empty:
+            axis.fill_between(band[x], band["low"], band["high"], color=color, alpha=0.15, linewidth=0)
         dashes.add(line.dash)
-    for dash, label in (("dash", "on training levels"), ("dot", "the paper's, read off its figure")):
+    for dash, label in (("dash", "on training levels"), ("dashdot", "published, on training levels")):
         if dash in dashes:
             axis.plot([], [], DASHES[dash], color="gray", label=label)
     axis.set(xlabel=xlabel, ylabel=ylabel)
@@ -81,15 +83,10 @@ def _panels(lines: dict[Task, list[Line]], ylabel: str) -> Figure:
     return figure
 
 
-def _learning(data: ReportData) -> Figure:
-    lines = {task: list(learning_lines(data, rows, task)) for task, rows in tasks(data.curves).items()}
-    return _panels(lines, "return")
-
-
 def _measure(measure: str, label: str) -> Callable[[ReportData], Figure | None]:
     def draw(data: ReportData) -> Figure | None:
-        every = tasks(with_interval(data.curves, measure))
-        return _panels({task: method_lines(data, rows) for task, rows in every.items()}, label) if every else None
+        lines = task_lines(data, measure)
+        return _panels(lines, label) if lines else None
 
     return draw
 
@@ -146,7 +143,7 @@ def _improvement(data: ReportData) -> Figure | None:
 
 
 FIGURES: dict[str, Callable[[ReportData], Figure | None]] = {
-    "learning_curves": _learning,
+    "learning_curves": _measure("return", "return"),
     "aggregates": _aggregates,
     "probability_of_improvement": _improvement,
     "performance_profiles": _profiles,

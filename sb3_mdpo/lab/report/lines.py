@@ -6,12 +6,12 @@ from typing import Literal
 
 import pandas as pd
 
-from sb3_mdpo.lab.generalization.scores import paper_return
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.method_style import Style
 from sb3_mdpo.lab.statistics.results import TASK
 
 Task = tuple[str, int, int]
+Dash = Literal["solid", "dash", "dot", "dashdot"]
 MARKED = 40  # longer lines are drawn without markers
 
 
@@ -26,15 +26,20 @@ class Line:
     style: Style
     method: str
     label: str
-    dash: Literal["solid", "dash", "dot"] = "solid"
+    dash: Dash = "solid"
 
     @property
     def solid(self) -> bool:
         return self.dash == "solid"
 
     @property
+    def in_legend(self) -> bool:
+        """Once per method, and per published curve."""
+        return self.dash in ("solid", "dot")
+
+    @property
     def marked(self) -> bool:
-        return self.solid and len(self.rows) <= MARKED
+        return self.in_legend and len(self.rows) <= MARKED
 
     @property
     def band(self) -> pd.DataFrame:
@@ -60,13 +65,9 @@ def method_lines(data: ReportData, table: pd.DataFrame) -> list[Line]:
     return [Line(rows, data.styles[method], method, method) for method, rows in every if not rows.empty]
 
 
-def learning_lines(data: ReportData, curves: pd.DataFrame, task: Task) -> Iterator[Line]:
-    """For each method of a task its returns on unseen levels, on training levels and, if published, in the paper."""
+def learning_lines(data: ReportData, curves: pd.DataFrame) -> Iterator[Line]:
+    """For each method of a task its returns on unseen levels and on training levels."""
     for unseen in method_lines(data, with_interval(curves, "unseen_return")):
         rows, style, method = unseen.rows, unseen.style, unseen.method
         yield Line(rows, style, method, f"{method}, unseen")
         yield Line(rows.assign(estimate=rows["training_return"]), style, method, f"{method}, training", "dash")
-        reported = paper_return(*task, method)
-        if reported is not None:
-            ends = rows.iloc[[0, -1]].assign(estimate=reported)
-            yield Line(ends, style, method, f"{method}, the paper's, read off its figure", "dot")

@@ -5,15 +5,14 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from sb3_mdpo.lab.generalization.scores import paper_return
 from sb3_mdpo.lab.report.charts import interval_plot, line_chart, text
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.formatting import intervals, numbers, plus_minus, task_names
-from sb3_mdpo.lab.report.lines import learning_lines, method_lines, tasks, with_interval
+from sb3_mdpo.lab.report.lines import method_lines, tasks, with_interval
+from sb3_mdpo.lab.report.references import STYLES, published_method, published_name, published_returns, task_lines
 from sb3_mdpo.lab.statistics.results import TASK, task_name
 from sb3_mdpo.lab.statistics.scores import MEMBERS, task_table
 
-PAPER = "the paper's (read off its figure)"
 MEASURED = {
     "unseen return": "unseen_return",
     "unseen score": "unseen_normalized",
@@ -27,11 +26,11 @@ MEASURED = {
 def curves(data: ReportData) -> dict[str, Any] | None:
     """Learning curves of each task, or of a run without evaluations what the zoo logged."""
     if data.results is None:
-        return None if data.training is None else {"charts": {}, "has_paper": False, "logged": _logged(data.training)}
-    lines = {task: list(learning_lines(data, rows, task)) for task, rows in tasks(data.curves).items()}
+        return None if data.training is None else {"charts": {}, "published": False, "logged": _logged(data.training)}
+    lines = task_lines(data, "return")
     return {
         "charts": {task_name(*task): line_chart(of_task, "return") for task, of_task in lines.items()},
-        "has_paper": any(line.dash == "dot" for of_task in lines.values() for line in of_task),
+        "published": any(line.dash == "dot" for of_task in lines.values() for line in of_task),
         "logged": None,
     }
 
@@ -45,8 +44,8 @@ def _logged(training: pd.DataFrame) -> go.Figure:
 
 
 def _measure_charts(data: ReportData, measure: str, title: str) -> dict[str, go.Figure]:
-    every = tasks(with_interval(data.curves, measure))
-    return {task_name(*task): line_chart(method_lines(data, rows), title) for task, rows in every.items()}
+    every = task_lines(data, measure)
+    return {task_name(*task): line_chart(lines, title) for task, lines in every.items()}
 
 
 def gap(data: ReportData) -> dict[str, Any] | None:
@@ -70,19 +69,22 @@ def distillation(data: ReportData) -> dict[str, Any] | None:
 
 
 def games(data: ReportData) -> dict[str, Any] | None:
-    """Mean and standard deviation over seeds of each task, and the paper's returns."""
+    """Mean and standard deviation over seeds of each task, and the published returns at the same number of steps."""
     if data.results is None:
         return None
     rows = task_table(data.scores)
-    rows["paper"] = [paper_return(*row) for row in rows[[*TASK, "method"]].itertuples(index=False, name=None)]
-    rows["paper"] = rows["paper"].astype(float).where(rows["policies"] == MEMBERS)
+    steps = data.curves.groupby([*TASK, "method"])["timesteps_per_policy"].max().reset_index()
+    rows = rows.merge(steps, how="left", on=[*TASK, "method"])
+    published = published_returns(rows).where(rows["policies"] == MEMBERS)
     cells = rows[["method", "policies"]].assign(seeds=rows["n_seeds"])
     cells.insert(0, "environment", task_names(rows))
     for title, column in MEASURED.items():
         cells[title] = plus_minus(rows, column)
-    cells[PAPER] = numbers(rows["paper"])
-    has_paper = bool(rows["paper"].notna().any())
-    return {"cells": cells.loc[:, (cells != "").any()], "has_paper": has_paper, "chart": _returns(data, rows)}
+    for source in published:
+        cells[f"{source}, unseen return"] = numbers(published[source])
+    chart = _returns(data, rows.join(published))
+    anything = bool(published.notna().any(axis=None))
+    return {"cells": cells.loc[:, (cells != "").any()], "published": anything, "chart": chart}
 
 
 def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
@@ -90,20 +92,27 @@ def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
     members = with_interval(members.fillna({"unseen_return_std": 0}), "unseen_return")
     every = tasks(members)
     figure = interval_plot({task_name(*task): of_task for task, of_task in every.items()}, data.styles)
+    in_legend: set[str] = set()
     for place, of_task in enumerate(every.values(), start=1):
-        for row in of_task[of_task["paper"].notna()].itertuples():
-            name = text(f"{row.method}, {PAPER}")
+        for (source, method), style in STYLES.items():
+            marked = of_task[(of_task["method"].map(published_method) == method) & of_task[source].notna()]
+            if marked.empty:
+                continue
+            name = text(published_name(source, method))
             figure.add_scatter(
-                x=[row.paper],
-                y=[text(row.method)],
-                marker={"color": data.styles[row.method].color, "symbol": "star-open", "size": 12},
+                x=marked[source].tolist(),
+                y=[text(own) for own in marked["method"]],
+                mode="markers",
+                marker={"color": style.color, "symbol": f"{style.symbol}-open", "size": 12},
                 name=name,
                 hovertemplate=f"{name}: %{{x}}<extra></extra>",
-                showlegend=False,
+                legendgroup=name,
+                showlegend=name not in in_legend,
                 row=place,
                 col=1,
             )
-    return figure
+            in_legend.add(name)
+    return figure.update_layout(height=figure.layout.height + 30 * len(in_legend))
 
 
 def aggregates(data: ReportData) -> dict[str, Any] | None:
