@@ -36,7 +36,7 @@ from sb3_mdpo.common.ranks import Ranks, current_ranks
 from sb3_mdpo.common.save_util import check_saved_model, loading
 from sb3_mdpo.utils.atomic import replacing
 
-TOLD = ("episode", "is_success")  # what infos tell of an episode
+TOLD = {"episode", "is_success"}  # what infos tell of an episode
 SelfMutual = TypeVar("SelfMutual", bound="MutualOnPolicyAlgorithm")
 
 
@@ -176,8 +176,10 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         envs_per_member = len(infos) // self.n_policies
         ended = []
         for idx, info in enumerate(infos):
+            if TOLD.isdisjoint(info):
+                continue
             done = dones is not None and dones[idx]
-            told = {key: info[key] for key in (TOLD if done else TOLD[:1]) if info.get(key) is not None}
+            told = {key: info[key] for key in (TOLD if done else {"episode"}) if info.get(key) is not None}
             if told:
                 ended.append((idx // envs_per_member, told))
         self._ended.append(ended)

@@ -157,8 +157,8 @@ def test_without_the_hook_mdpo_is_unknown_and_the_module_brings_it_back(workdir)
     assert "invalid choice: 'mdpo'" in refused.stderr
     module = [sys.executable, "-m", "sb3_mdpo.zoo"]
     started(*module, *TRAIN, *TINY, "--eval-freq", "-1", "-f", "explicit", cwd=workdir, **no_hook)
-    video = ["record_video", "--algo", "mdpo", "--env", ENV_ID, "-f", "explicit", "-n", "5"]
-    started(*module, *video, cwd=workdir, **no_hook)
+    video = f"python -m sb3_mdpo.zoo record_video --algo mdpo --env {ENV_ID} -f explicit -n 5"
+    command(*video.split(), cwd=workdir)
     assert list((workdir / "explicit").rglob("*.mp4"))
 
 
