@@ -53,7 +53,7 @@ PARTS = [
     Part("CUDA graph, vectors", gpu_timings.graph_of_vectors, 60),
     Part("CUDA graph, images", gpu_timings.graph_of_images, 90),
     Part("torch.compile of the update, vectors", gpu_timings.compiled_vectors, 120),
-    Part("MDPO(compile=True), images", gpu_timings.compiled_extractors, 150),
+    Part("MDPO(compile=True), images", gpu_timings.compiled_update, 150),
     Part("iterations and overlap", gpu_timings.iterations, 160),
     Part("memory of an update", gpu_timings.memory, 45),
     Part("rollouts on host and device", gpu_timings.rollouts_on_host, 80),

@@ -172,7 +172,7 @@ def compiled_vectors(setup: Setup) -> Iterator[Row]:
     return compare_steps(setup, _vectors, "compiled")
 
 
-def compiled_extractors(setup: Setup) -> Iterator[Row]:
+def compiled_update(setup: Setup) -> Iterator[Row]:
     """``MDPO(compile=True)`` and without, in turn."""
     without_tf32()
     what = "update with compile=True"

@@ -1,6 +1,5 @@
 """What SB3's action distributions lack: actions that do not start at 0, a KL that stays finite, mixtures."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -110,8 +109,8 @@ def is_valid(distributions: Sequence[Distribution]) -> bool:
         parts: Any = distribution.distribution
         for part in parts if isinstance(parts, list) else [parts]:
             parameters += [part.loc, part.scale] if isinstance(part, th.distributions.Normal) else [part.logits]
-    sums = [parameter.sum() for parameter in parameters]  # NaN if any of them is
-    return not math.isnan((sums[0] if len(sums) == 1 else th.stack(sums).sum()).item())
+    flat = [parameter.flatten() for parameter in parameters]
+    return not bool((flat[0] if len(flat) == 1 else th.cat(flat)).isnan().any())
 
 
 def kl_divergence(p: Distribution, q: Distribution) -> th.Tensor:

@@ -123,6 +123,7 @@ class MutualPolicy(BasePolicy):
     """
 
     members: Sequence[ActorCriticPolicy]  # a ModuleList, which does not know what it holds
+    stacked: bool  # whether the members act and learn in one batched pass
 
     def __init__(
         self,
@@ -160,10 +161,9 @@ class MutualPolicy(BasePolicy):
             del member.optimizer  # only the common one may step
         self.members = nn.ModuleList(members)  # type: ignore[assignment]
         kwargs = self.optimizer_kwargs
-        if self.optimizer_class in (th.optim.Adam, th.optim.AdamW):  # the same numbers in fewer calls, also on a CPU
-            kwargs = {"foreach": None if kwargs.get("fused") else True} | kwargs
+        if self.optimizer_class in (th.optim.Adam, th.optim.AdamW) and not kwargs.get("fused"):
+            kwargs = {"foreach": True} | kwargs  # the same numbers in fewer calls, also on a CPU
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **kwargs)  # type: ignore[call-arg]
-        self.stacked = False
         self.stack_if_possible()
 
     def __getattr__(self, name: str) -> Any:
@@ -289,14 +289,18 @@ class MutualPolicy(BasePolicy):
         return mixture_mode(distributions) if deterministic else mixture_sample(distributions)
 
 
-def _values_and_distribution(member: ActorCriticPolicy, obs: PyTorchObs) -> tuple[th.Tensor, Distribution]:
-    """The first half of SB3's ``ActorCriticPolicy.forward()``, before it samples."""
+def latents(member: ActorCriticPolicy, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
+    """What the action network and the value network of a policy get, as in SB3's ``ActorCriticPolicy.forward()``."""
     features = member.extract_features(obs)
     if member.share_features_extractor:
         latent_pi, latent_vf = member.mlp_extractor(features)
-    else:
-        latent_pi = member.mlp_extractor.forward_actor(features[0])
-        latent_vf = member.mlp_extractor.forward_critic(features[1])
+        return latent_pi, latent_vf
+    return member.mlp_extractor.forward_actor(features[0]), member.mlp_extractor.forward_critic(features[1])
+
+
+def _values_and_distribution(member: ActorCriticPolicy, obs: PyTorchObs) -> tuple[th.Tensor, Distribution]:
+    """The first half of SB3's ``ActorCriticPolicy.forward()``, before it samples."""
+    latent_pi, latent_vf = latents(member, obs)
     return member.value_net(latent_vf), member._get_action_dist_from_latent(latent_pi)
 
 

@@ -288,7 +288,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         step = partial(
             minibatch_step,
             self.policy,
-            settings=settings,
+            settings=settings.as_tensors(self.device) if self.compile else settings,
             max_grad_norm=self.max_grad_norm,
             detach_peers=self.detach_peers,
             target_kl=self.target_kl,

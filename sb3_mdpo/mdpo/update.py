@@ -191,7 +191,7 @@ def minibatch_step(
     :param policy: members and optimizer
     :param minibatch: samples of all members, each tensor of shape ``(n_policies, B, ...)``
     :param peers: for each member, the indices of the peers in its distillation term
-    :param settings: coefficients and clip ranges
+    :param settings: coefficients and clip ranges, with ``compile`` as tensors
     :param active: indices of the members that still learn in this update; may lose some
     :param max_grad_norm: largest gradient norm per member
     :param detach_peers: whether the KL's gradient stops at the peers (Deep Mutual Learning)
@@ -207,8 +207,6 @@ def minibatch_step(
         minibatch = minibatch._replace(advantages=ranks.normalize(minibatch.advantages))
     no_gradient = detach_peers or not settings.distills
     joint, single = (compiled(all_terms), compiled(member_term)) if compile else (all_terms, member_term)
-    if compile:
-        settings = settings.as_tensors(policy.device)
     all_peers = all(len(one) == policy.n_policies - 1 for one in peers)
     if policy.stacked and all_peers and target_kl is None and chunk_size is None and len(active) == policy.n_policies:
         losses, metrics[:, :-1] = joint(policy, minibatch, no_gradient, settings)

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
+from sb3_mdpo.common.policies import latents
 from sb3_mdpo.common.precision import resolve_precision
 from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.utils.optional_dependencies import need
@@ -96,12 +97,7 @@ class DeployedPolicy(nn.Module):
         return self._most_probable(answers), value, answers
 
     def _member(self, member: ActorCriticPolicy, observation: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        features = member.extract_features(observation)
-        if member.share_features_extractor:
-            latent_pi, latent_vf = member.mlp_extractor(features)
-        else:
-            latent_pi = member.mlp_extractor.forward_actor(features[0])
-            latent_vf = member.mlp_extractor.forward_critic(features[1])
+        latent_pi, latent_vf = latents(member, observation)
         answer: th.Tensor = member.action_net(latent_pi)
         if isinstance(self.action_space, spaces.Box):
             answer = th.tanh(answer) if self.squash_output else answer

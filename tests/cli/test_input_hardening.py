@@ -327,10 +327,11 @@ def test_harness_knows_a_finding(surface, kind, message, workspace):
     assert workspace.snapshot() == workspace.pristine
 
 
-@pytest.mark.parametrize(("limit", "value"), [("SECONDS", 0.0), ("MEBIBYTES", 32)])
+ONLY_LINUX = pytest.mark.skipif(not RESET.exists(), reason="only Linux counts the memory of a part")
+
+
+@pytest.mark.parametrize(("limit", "value"), [("SECONDS", 0.0), pytest.param("MEBIBYTES", 32, marks=ONLY_LINUX)])
 def test_harness_knows_what_takes_too_much(limit, value, workspace, monkeypatch):
-    if limit == "MEBIBYTES" and not RESET.exists():
-        pytest.skip("only Linux counts the memory of a part")
     surface = Surface("64 MiB", lambda _: bytearray(2**26))
     assert workspace.try_input(surface, b"").kind == "accepted"
     monkeypatch.setattr(f"tests.support.surfaces.{limit}", value)

@@ -132,7 +132,7 @@ def test_a_compiled_update_is_an_eager_one():
             member.action_net.weight *= 1 + 20 * k
     for part in (0.1, 0.5, 0.9):
         settings = replace(SETTINGS, clip_range=0.02 * part, clip_range_vf=part, distill_coef=part)
-        metrics, gradients = step(model, True, settings, compile=True)
+        metrics, gradients = step(model, True, settings.as_tensors(model.device), compile=True)
         expected, expected_gradients = step(model, True, settings)
         th.testing.assert_close(metrics, expected, rtol=1e-4, atol=1e-5)
         th.testing.assert_close(gradients, expected_gradients, rtol=1e-3, atol=1e-5)

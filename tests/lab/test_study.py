@@ -474,7 +474,7 @@ WATCHDOG = [sys.executable, "-m", "sb3_mdpo.lab.study.parent_watchdog"]
 def test_a_watched_command_ends_when_its_parent_is_killed(tmp_path):
     watched = [*WATCHDOG, "sleep", "300"]
     popen = f"subprocess.Popen({watched}, stdin=subprocess.PIPE, cwd={str(tmp_path)!r}, start_new_session=True)"
-    owner = subprocess.Popen([sys.executable, "-c", f"import subprocess, time; {popen}; time.sleep(300)"])
+    owner = subprocess.Popen([sys.executable, "-c", f"import signal, subprocess; {popen}; signal.pause()"])
     wait_until(lambda: len(processes_in(tmp_path)) == 2)
     owner.kill()
     owner.wait()

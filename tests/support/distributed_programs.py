@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from copy import deepcopy
 from functools import partial
@@ -113,7 +114,7 @@ class OnEveryRank(BaseCallback):
 class Hang(OnEveryRank):
     def act(self) -> None:
         print("hanging", flush=True)
-        time.sleep(3600)
+        threading.Event().wait()  # for nothing
 
 
 class Poison(OnEveryRank):
