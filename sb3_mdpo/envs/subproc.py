@@ -12,7 +12,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 class MonitoredSubprocVecEnv(SubprocVecEnv):
     """
     SB3's ``SubprocVecEnv``, which writes the episodes that ``Monitor`` counts in the other processes to one file. This
-    process has the file open, so it can restore the lines of an interrupted training.
+    process has the file open, so it can restore the lines of an interrupted training. SB3's ``VecMonitor`` would count
+    what the wrappers above ``Monitor`` make of rewards and episodes: on Atari, clipped rewards and single lives.
 
     :param env_fns: functions that make environments with ``Monitor``, without a file
     :param start_method: as in ``SubprocVecEnv``
