@@ -506,6 +506,15 @@ def test_callbacks_of_evaluations_can_stop_the_training(tmp_path):
     assert model.num_timesteps == 4  # by the evaluation before the first step
 
 
+def test_last_evaluation_with_more_episodes(tmp_path):
+    model = small(PPO).learn(128, callback=callback(tmp_path, final_episodes=4))
+    rows = read_table(tmp_path / "generalization.csv")
+    assert [row["episodes"] for row in rows] == [2, 2, 4]
+    assert rows[-1]["timesteps"] == model.num_timesteps
+    with pytest.raises(ValueError, match="2 environments for 1 episodes|evaluate at least 2"):
+        GeneralizationEvalCallback(64, episodes=2, final_episodes=1)
+
+
 def test_callback_without_what_it_needs(tmp_path):
     def learn(env, *others: BaseCallback, log_path=tmp_path, **kwargs) -> None:
         small(env=env).learn(1, callback=[callback(log_path, **kwargs), *others])

@@ -179,6 +179,16 @@ def test_methods_are_evaluated_after_the_same_steps_per_policy():
         assert freq == 500 * run.hyperparams.get("n_policies", 2), run.name
 
 
+def test_the_last_evaluation_can_have_more_episodes():
+    (run,) = minimal(evaluation={"episodes": 8, "final_episodes": 64})
+    arguments = run.hyperparams["callback"][-1][CALLBACK]
+    assert (arguments["episodes"], arguments["final_episodes"]) == (8, 64)
+    (run,) = minimal()
+    assert "final_episodes" not in run.hyperparams["callback"][-1][CALLBACK]
+    with pytest.raises(ValueError, match="4 episodes must be at least 2, and no less than n_envs"):
+        minimal(evaluation={"episodes": 8, "n_envs": 8, "final_episodes": 4})
+
+
 def test_levels_and_other_callbacks_reach_the_run():
     hyperparams = {"callback": "sb3_mdpo.callbacks.HParamCallback"}
     (run,) = minimal(hyperparams=hyperparams, num_levels=7, start_level=3)

@@ -35,6 +35,7 @@ class GeneralizationEvalCallback(EventCallback):
         (SB3's ``EvalCallback`` counts calls of ``step()``); evaluations are after the first update at or past each
         multiple
     :param episodes: episodes per policy and set of levels
+    :param final_episodes: as ``episodes``, in the evaluation at the end of training; None for as many
     :param n_envs: number of environments, None for one per episode but at most 32
     :param seed: seed of every evaluation
     :param deterministic: whether to take the most probable actions; the paper samples
@@ -69,6 +70,7 @@ class GeneralizationEvalCallback(EventCallback):
         callback_on_new_best: BaseCallback | None = None,
         callback_after_eval: BaseCallback | None = None,
         verbose: int = 1,
+        final_episodes: int | None = None,
     ) -> None:
         super().__init__(callback_after_eval, verbose)
         if eval_freq < 1:
@@ -76,6 +78,8 @@ class GeneralizationEvalCallback(EventCallback):
         self.eval_freq = eval_freq
         self.episodes = episodes
         self.n_envs = check_episodes(episodes, n_envs, seed)
+        self.final_episodes = episodes if final_episodes is None else final_episodes
+        check_episodes(self.final_episodes, self.n_envs, seed)
         self.seed = seed
         self.deterministic = deterministic
         self.env_id = env_id
@@ -141,7 +145,7 @@ class GeneralizationEvalCallback(EventCallback):
     def _on_rollout_start(self) -> None:
         before, now = self._evaluated_at, self.model.num_timesteps
         if before is None or now // self.eval_freq > before // self.eval_freq:
-            self._evaluate()
+            self._evaluate(self.episodes)
 
     def _on_step(self) -> bool:
         return self._continue
@@ -150,16 +154,16 @@ class GeneralizationEvalCallback(EventCallback):
         if not self._meter.running:  # the zoo ends its first callback twice, and also if training could not start
             return
         if self._evaluated_at != self.model.num_timesteps:
-            self._evaluate()
+            self._evaluate(self.final_episodes)
         self._meter.stop()
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, episodes: int) -> None:
         budget = self._meter.read()
         result = evaluate_generalization(
             self.model,  # type: ignore[arg-type]
             self._env_id,
             self._train_levels,
-            self.episodes,
+            episodes,
             self.seed,
             self.deterministic,
             self._start_level,

@@ -119,14 +119,16 @@ class EvaluationSettings(_Keys):
 
     freq: Positive | None = Field(default=None, description="environment steps of mdpo in all; default: training / 20")
     episodes: Positive = Field(default=256, description="episodes per policy and set of levels")
+    final_episodes: Positive | None = Field(default=None, description="at the end of training; default: episodes")
     n_envs: Positive | None = Field(default=None, description="environments; default: as many as episodes, 32 at most")
     deterministic: bool = Field(default=False, description="the most probable actions instead of sampled ones")
 
     @model_validator(mode="after")
     def _check(self) -> "EvaluationSettings":
-        if self.episodes < max(2, self.n_envs or 0):
+        fewest = min(self.episodes, self.final_episodes or self.episodes)
+        if fewest < max(2, self.n_envs or 0):
             raise ValueError(
-                f"{self.episodes} episodes must be at least 2, and no less than n_envs ({self.n_envs}): each "
+                f"{fewest} episodes must be at least 2, and no less than n_envs ({self.n_envs}): each "
                 "environment plays one"
             )
         return self

@@ -86,6 +86,8 @@ def _hyperparams(
     evaluation = vars(study.evaluation) | {"eval_freq": freq, "env_id": env_id, "start_level": study.start_level}
     evaluation["train_levels"] = train_levels
     del evaluation["freq"]
+    if evaluation["final_episodes"] is None:
+        del evaluation["final_episodes"]  # as in runs of earlier versions, which must stay complete
     callback = hyperparams.get("callback") or []
     others = callback if isinstance(callback, list) else [callback]
     hyperparams["callback"] = [*others, {CALLBACK: evaluation}]
