@@ -137,8 +137,9 @@ class MutualPolicy(BasePolicy):
         member_kwargs: Sequence[dict[str, Any]] | None = None,
         **common_kwargs: Any,
     ) -> None:
+        sde = {"use_sde": use_sde} if use_sde else {}  # policies for discrete actions only need not have it
         members = [
-            cls(observation_space, action_space, lr_schedule, use_sde=use_sde, **kwargs)
+            cls(observation_space, action_space, lr_schedule, **sde, **kwargs)
             for cls, kwargs in each_member(member_class, n_policies, member_kwargs, common_kwargs)
         ]
         check_agreement(members)
@@ -262,6 +263,23 @@ class MutualPolicy(BasePolicy):
         else:
             groups = obs.tensor_split(self.n_policies)
         return list(zip(self.members, groups, strict=True))
+
+    def evaluate_member(self, k: int, samples: Any) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
+        """
+        :param k: a member's index
+        :param samples: of its own rollouts
+        :return: its values, shape ``(B, 1)``, the log probabilities of the actions taken and the entropy; its
+            distribution object is that of these samples
+        """
+        return self.members[k].evaluate_actions(samples.observations, samples.actions)
+
+    def peer_distribution(self, j: int, samples: Any) -> Distribution:
+        """
+        :param j: a member's index
+        :param samples: of another member's rollouts
+        :return: the action distribution of member ``j`` in their states
+        """
+        return self.members[j].get_distribution(samples.observations)
 
     def reset_noise(self, n_envs: int | None = None) -> None:
         """

@@ -20,7 +20,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_mdpo.common.arguments import check_ranges
-from sb3_mdpo.common.buffers import MutualRolloutBuffer
+from sb3_mdpo.common.buffers import MutualRolloutBuffer, of_member
 from sb3_mdpo.common.distributions import distribution_checks
 from sb3_mdpo.common.env_copies import copies_of
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
@@ -36,7 +36,7 @@ from sb3_mdpo.common.precision import accelerate, automatic_chunk_size, keep_fre
 from sb3_mdpo.common.save_util import FORMAT_VERSION
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.metrics import UpdateHistory, check_update, explained_variance
-from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated
+from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated, n_samples
 from sb3_mdpo.mdpo.validation import check_arguments, check_members, check_normalization, check_rollout
 from sb3_mdpo.persistence.ppo_conversion import member_to_ppo, ppo_to_member
 
@@ -309,7 +309,7 @@ class MDPO(MutualOnPolicyAlgorithm):
                     metrics = step(minibatch, peers, active=active)
                     history.append(epoch, metrics, took_part, frozenset(active))
                     passes = n_differentiated(peers, took_part, frozenset(active), constant_peers)
-                    self.trained_samples += passes * minibatch.actions.shape[1] * self.ranks.size
+                    self.trained_samples += passes * n_samples(of_member(minibatch, 0)) * self.ranks.size
                     if not active:
                         break
                 self._n_updates += 1
