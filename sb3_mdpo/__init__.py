@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from sb3_mdpo.common.torch_layers import ImpalaCNN as ImpalaCNN
     from sb3_mdpo.common.torch_layers import StridedCNN as StridedCNN
     from sb3_mdpo.mdpo import MDPO as MDPO
+    from sb3_mdpo.mdpo_mask import MaskableMDPO as MaskableMDPO
+    from sb3_mdpo.mdpo_recurrent import RecurrentMDPO as RecurrentMDPO
+    from sb3_mdpo.mdpo_recurrent.policies import ImpalaCnnLstmPolicy as ImpalaCnnLstmPolicy
 
 _MODULES = {
     "MDPO": "sb3_mdpo.mdpo",
+    "MaskableMDPO": "sb3_mdpo.mdpo_mask",
+    "RecurrentMDPO": "sb3_mdpo.mdpo_recurrent",
+    "ImpalaCnnLstmPolicy": "sb3_mdpo.mdpo_recurrent.policies",
     "ImpalaCNN": "sb3_mdpo.common.torch_layers",
     "ImpalaCnnPolicy": "sb3_mdpo.common.policies",
     "MutualPolicy": "sb3_mdpo.common.policies",

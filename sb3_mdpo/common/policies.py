@@ -198,7 +198,7 @@ class MutualPolicy(BasePolicy):
         )
 
     def forward(
-        self, obs: PyTorchObs, deterministic: bool = False, check_finite: bool = False
+        self, obs: PyTorchObs, deterministic: bool = False, check_finite: bool = False, **inputs: Any
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
         Every member acts in its own group of environments.
@@ -207,19 +207,22 @@ class MutualPolicy(BasePolicy):
         :param deterministic: whether to take the mode of the distributions instead of a sample
         :param check_finite: whether the distributions are checked before they are sampled, which can crash an
             accelerator otherwise; the host waits for the device once
+        :param inputs: what members take besides observations, by name; first axis the environments
         :return: actions, values and log probabilities, in the order of the environments
         :raises ValueError: if ``check_finite`` is set and a distribution is not finite
         """
         if any(type(member).forward is not ActorCriticPolicy.forward for member in self.members):
             with distribution_checks(check_finite):
-                outputs = [member(group, deterministic) for member, group in self._with_groups(obs)]
+                outputs = [
+                    member(group, deterministic, **own) for member, group, own in self._with_groups(obs, inputs)
+                ]
             actions, values, log_probs = (th.cat(parts) for parts in zip(*outputs, strict=True))
             return actions, values, log_probs
         with distribution_checks(False):
             if self.stacked:
                 evaluated = [values_and_distribution(self.members, obs)]
             else:
-                evaluated = [_values_and_distribution(member, group) for member, group in self._with_groups(obs)]
+                evaluated = [_values_and_distribution(member, group) for member, group, _ in self._with_groups(obs)]
             if check_finite and not is_valid([distribution for _, distribution in evaluated]):
                 raise ValueError("An action distribution is not finite.")
             samples = [distribution.get_actions(deterministic) for _, distribution in evaluated]
@@ -232,7 +235,7 @@ class MutualPolicy(BasePolicy):
         :param obs: observations of all environments, one contiguous group of equal size per member
         :return: each member's values of its own group, in the order of the environments
         """
-        return th.cat([member.predict_values(group) for member, group in self._with_groups(obs)])
+        return th.cat([member.predict_values(group) for member, group, _ in self._with_groups(obs)])
 
     def environment_actions(self, actions: NDArray[Any]) -> NDArray[Any]:
         """
@@ -246,23 +249,28 @@ class MutualPolicy(BasePolicy):
             return unscaled
         return np.clip(actions, self.action_space.low, self.action_space.high)
 
-    def own_distributions(self, obs: PyTorchObs) -> list[Distribution]:
+    def own_distributions(self, obs: PyTorchObs, **inputs: Any) -> list[Distribution]:
         """
         :param obs: observations of all environments, one contiguous group of equal size per member
+        :param inputs: as in :meth:`forward`
         :return: each member's action distribution on its own group
         """
-        return [member.get_distribution(group) for member, group in self._with_groups(obs)]
+        return [member.get_distribution(group, **own) for member, group, own in self._with_groups(obs, inputs)]
 
-    def _with_groups(self, obs: PyTorchObs) -> list[tuple[ActorCriticPolicy, PyTorchObs]]:
+    def _with_groups(
+        self, obs: PyTorchObs, inputs: dict[str, Any] | None = None
+    ) -> list[tuple[ActorCriticPolicy, PyTorchObs, dict[str, Any]]]:
         groups: Sequence[PyTorchObs]
         if self.n_policies == 1:
-            return [(self.members[0], obs)]
+            return [(self.members[0], obs, inputs or {})]
         if isinstance(obs, dict):
             split = {key: part.tensor_split(self.n_policies) for key, part in obs.items()}
             groups = [{key: parts[k] for key, parts in split.items()} for k in range(self.n_policies)]
         else:
             groups = obs.tensor_split(self.n_policies)
-        return list(zip(self.members, groups, strict=True))
+        shares = {name: np.split(data, self.n_policies) for name, data in (inputs or {}).items()}
+        own = [{name: parts[k] for name, parts in shares.items()} for k in range(self.n_policies)]
+        return list(zip(self.members, groups, own, strict=True))
 
     def evaluate_member(self, k: int, samples: Any) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
         """
@@ -291,19 +299,20 @@ class MutualPolicy(BasePolicy):
         for member in self.members:
             member.reset_noise(max(n_envs // self.n_policies, 1))
 
-    def get_distributions(self, obs: PyTorchObs) -> list[Distribution]:
+    def get_distributions(self, obs: PyTorchObs, **inputs: Any) -> list[Distribution]:
         """
         :param obs: observations, batch size ``B``
+        :param inputs: as in :meth:`forward`
         :return: every member's action distribution on all of them
         """
-        return [member.get_distribution(obs) for member in self.members]
+        return [member.get_distribution(obs, **inputs) for member in self.members]
 
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False, **inputs: Any) -> th.Tensor:
         check_predict_with(self.predict_with, self.n_policies)
         if self.predict_with != "ensemble":
-            actions: th.Tensor = self.members[self.predict_with]._predict(observation, deterministic)
+            actions: th.Tensor = self.members[self.predict_with]._predict(observation, deterministic, **inputs)
             return actions
-        distributions = self.get_distributions(observation)
+        distributions = self.get_distributions(observation, **inputs)
         return mixture_mode(distributions) if deterministic else mixture_sample(distributions)
 
 

@@ -1,5 +1,6 @@
 """Mutual Distillation Policy Optimization."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import BufferedIOBase
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import gymnasium as gym
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
@@ -122,6 +124,16 @@ class MDPO(MutualOnPolicyAlgorithm):
         "StridedCnnPolicy": StridedCnnPolicy,
     }
     policy_class: MemberClass  # type: ignore[assignment]
+    #: What members must be, and the classes that hold them and their rollouts
+    member_base: ClassVar[type[BasePolicy]] = ActorCriticPolicy
+    mutual_policy_class: ClassVar[type[MutualPolicy]] = MutualPolicy
+    default_buffer_class: ClassVar[type[MutualRolloutBuffer]] = MutualRolloutBuffer
+    supported_action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (
+        spaces.Box,
+        spaces.Discrete,
+        spaces.MultiDiscrete,
+        spaces.MultiBinary,
+    )
 
     def __init__(
         self,
@@ -198,7 +210,7 @@ class MDPO(MutualOnPolicyAlgorithm):
             device=device,
             seed=seed,
             _init_setup_model=False,
-            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+            supported_action_spaces=self.supported_action_spaces,
         )
         if _init_setup_model:
             self._setup_model()
@@ -208,8 +220,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         if policy_name not in self.policy_aliases and "Lstm" in policy_name:
             raise ValueError(
-                f"policy={policy_name!r} is recurrent, which members cannot be: use RecurrentPPO of sb3-contrib, or "
-                f"one of {', '.join(self.policy_aliases)}."
+                f"policy={policy_name!r} is recurrent: use RecurrentMDPO, or one of {', '.join(self.policy_aliases)}."
             )
         return super()._get_policy_from_name(policy_name)
 
@@ -223,7 +234,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     def _setup_model(self) -> None:
         self.format_version = FORMAT_VERSION
         check_members(self.n_policies, self.policy_class, self.policy_kwargs)
-        check_arguments(vars(self), self.each_member(), self.observation_space)
+        check_arguments(vars(self), self.each_member(), self.observation_space, self.member_base)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         settings: dict[str, Any] = {
@@ -233,10 +244,10 @@ class MDPO(MutualOnPolicyAlgorithm):
             "n_envs": self.n_envs,
             "n_policies": self.n_policies,
         }
-        self.rollout_buffer = (self.rollout_buffer_class or MutualRolloutBuffer)(  # type: ignore[call-arg, assignment]
+        self.rollout_buffer = (self.rollout_buffer_class or self.default_buffer_class)(  # type: ignore[call-arg, assignment]
             self.n_steps, self.observation_space, self.action_space, **settings | self.rollout_buffer_kwargs
         )
-        self.policy = MutualPolicy(
+        self.policy = self.mutual_policy_class(
             self.observation_space,
             self.action_space,
             self.lr_schedule,
@@ -382,6 +393,8 @@ class MDPO(MutualOnPolicyAlgorithm):
         :raises NonFiniteError: if ``check_finite`` is set and NaN or infinity occurs
         """
         self._check_rollout()
+        if self.member_base is ActorCriticPolicy and self.env is not None and is_masking_supported(self.env):
+            warnings.warn("The environments have action_masks(), which MDPO ignores: use MaskableMDPO.", stacklevel=2)
         keep_freed_memory(self.policy)
         return super().learn(
             total_timesteps=total_timesteps,

@@ -16,7 +16,8 @@ from sb3_mdpo.utils.yaml_files import read_mapping, read_text
 from sb3_mdpo.zoo.hook import install
 
 ARGS, CONFIG, COMMAND = "args.yml", "config.yml", "command.txt"
-ALGOS = ("mdpo", "ppo")
+OURS = ("mdpo", "maskable_mdpo", "recurrent_mdpo")  # names in the zoo
+ALGOS = (*OURS, "ppo")
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,17 @@ from sb3_mdpo.common.save_util import read_plain_settings
 from sb3_mdpo.envs.native import make_levels
 from sb3_mdpo.lab.generalization.evaluation import check_has_levels
 from sb3_mdpo.mdpo import MDPO
+from sb3_mdpo.mdpo_mask import MaskableMDPO
+from sb3_mdpo.mdpo_recurrent import RecurrentMDPO
 from sb3_mdpo.persistence.ppo_conversion import load_ppo
 from sb3_mdpo.zoo.run import Run, read_run
 
-LOADERS: dict[str, Callable[..., OnPolicyAlgorithm]] = {"mdpo": MDPO.load, "ppo": load_ppo}
+LOADERS: dict[str, Callable[..., OnPolicyAlgorithm]] = {
+    "mdpo": MDPO.load,
+    "maskable_mdpo": MaskableMDPO.load,
+    "recurrent_mdpo": RecurrentMDPO.load,
+    "ppo": load_ppo,
+}
 
 
 @dataclass(frozen=True)
