@@ -255,7 +255,7 @@ class MutualRolloutBuffer(BaseBuffer):
         return memory.transpose(0, 1).reshape(self.n_policies, -1, *memory.shape[2:])
 
     def _get_samples(self, batch_inds: Any, env: VecNormalize | None = None) -> RolloutBufferSamples:  # type: ignore[override]
-        return self._gather(batch_inds, self.device)
+        return self._gather(batch_inds, self.device)  # type: ignore[no-any-return]
 
     def _gather(self, index: th.Tensor, device: th.device | str) -> Any:
         def gather(memory: th.Tensor) -> th.Tensor:

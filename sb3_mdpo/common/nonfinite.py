@@ -149,9 +149,7 @@ def _members_of(environments: Sequence[int], n_envs: int, n_policies: int) -> li
 
 
 @contextmanager
-def acting(
-    policy: MutualPolicy, observations: EnvArrays, num_timesteps: int, inputs: dict[str, Any]
-) -> Iterator[None]:
+def acting(policy: MutualPolicy, observations: EnvArrays, num_timesteps: int, inputs: dict[str, Any]) -> Iterator[None]:
     """
     Context in which the members act, whose error for an invalid distribution is replaced by one that names the cause.
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from io import BufferedIOBase
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -52,6 +52,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     policy: MutualPolicy  # type: ignore[assignment]
     rollout_buffer: MutualRolloutBuffer  # type: ignore[assignment]
     policy_class: MemberClass  # type: ignore[assignment]
+    algorithm: ClassVar[str] = "mdpo"  # name in the zoo and in saved models
     n_policies: int
     precision: str
     compile: bool
@@ -351,7 +352,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         :raises ValueError: if the file is damaged, not MDPO's or of a newer format, or if ``env`` or a setting does
             not match the model
         """
-        n_policies = check_saved_model(path, kwargs)
+        n_policies = check_saved_model(path, kwargs, cls.algorithm)
         if "policy_kwargs" in kwargs:
             kwargs["policy_kwargs"] = common_policy_kwargs(kwargs["policy_kwargs"])
         with loading(path):

@@ -8,6 +8,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from numpy.typing import NDArray
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -100,6 +101,31 @@ class StridedCnnPolicy(ImpalaCnnPolicy):
         )
 
 
+class ImpalaCnnLstmPolicy(ImpalaCnnPolicy, RecurrentActorCriticPolicy):
+    """
+    The paper's encoder, an LSTM, and one linear layer each for actor and critic. The encoder keeps PyTorch's default
+    initialisation (:class:`~sb3_mdpo.ImpalaCnnPolicy`). It also works with sb3-contrib's ``RecurrentPPO``.
+
+    :param observation_space: image space
+    :param action_space: action space
+    :param lr_schedule: learning rate schedule
+    :param features_extractor_class: the encoder
+    :param kwargs: all other arguments of ``RecurrentActorCriticPolicy``; no layers after the LSTM by default
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        features_extractor_class: type[BaseFeaturesExtractor] = ImpalaCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
+        )
+
+
 class MutualPolicy(BasePolicy):
     """
     Two or more actor-critic members that share nothing but one optimizer.
@@ -137,7 +163,7 @@ class MutualPolicy(BasePolicy):
         member_kwargs: Sequence[dict[str, Any]] | None = None,
         **common_kwargs: Any,
     ) -> None:
-        sde = {"use_sde": use_sde} if use_sde else {}  # policies for discrete actions only need not have it
+        sde: dict[str, Any] = {"use_sde": use_sde} if use_sde else {}  # maskable policies have no such argument
         members = [
             cls(observation_space, action_space, lr_schedule, **sde, **kwargs)
             for cls, kwargs in each_member(member_class, n_policies, member_kwargs, common_kwargs)
@@ -213,9 +239,7 @@ class MutualPolicy(BasePolicy):
         """
         if any(type(member).forward is not ActorCriticPolicy.forward for member in self.members):
             with distribution_checks(check_finite):
-                outputs = [
-                    member(group, deterministic, **own) for member, group, own in self._with_groups(obs, inputs)
-                ]
+                outputs = [member(group, deterministic, **own) for member, group, own in self._with_groups(obs, inputs)]
             actions, values, log_probs = (th.cat(parts) for parts in zip(*outputs, strict=True))
             return actions, values, log_probs
         with distribution_checks(False):

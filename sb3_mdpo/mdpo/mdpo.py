@@ -232,7 +232,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         return [self._get_policy_from_name(one) if isinstance(one, str) else one for one in policy]  # type: ignore[misc]
 
     def _setup_model(self) -> None:
-        self.format_version = FORMAT_VERSION
+        self.format_version, self.saved_by = FORMAT_VERSION, self.algorithm
         check_members(self.n_policies, self.policy_class, self.policy_kwargs)
         check_arguments(vars(self), self.each_member(), self.observation_space, self.member_base)
         self._setup_lr_schedule()

@@ -207,7 +207,7 @@ def minibatch_step(
     ``target_kl`` is set.
 
     :param policy: members and optimizer
-    :param minibatch: samples of all members, each tensor of shape ``(n_policies, B, ...)``, or a list with those of each
+    :param minibatch: samples of all members, each tensor of shape ``(n_policies, B, ...)``, or a list by member
     :param peers: for each member, the indices of the peers in its distillation term
     :param settings: coefficients and clip ranges, with ``compile`` as tensors
     :param active: indices of the members that still learn in this update; may lose some
@@ -227,7 +227,7 @@ def minibatch_step(
     joint, single = (compiled(all_terms), compiled(member_term)) if compile else (all_terms, member_term)
     all_peers = all(len(one) == policy.n_policies - 1 for one in peers)
     if policy.stacked and all_peers and target_kl is None and chunk_size is None and len(active) == policy.n_policies:
-        losses, metrics[:, :-1] = joint(policy, minibatch, no_gradient, settings)
+        losses, metrics[:, :-1] = joint(policy, minibatch, no_gradient, settings)  # type: ignore[arg-type]
         losses.mean().backward()  # type: ignore[no-untyped-call]
         return _optimizer_step(policy, metrics, active, max_grad_norm, ranks)
     for k in sorted(active):

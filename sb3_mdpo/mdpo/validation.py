@@ -18,7 +18,6 @@ from sb3_mdpo.common.policies import ImpalaCnnPolicy, MemberClass, check_predict
 from sb3_mdpo.common.ranks import Ranks
 from sb3_mdpo.envs.vec_normalize import MutualVecNormalize
 
-
 # What members are, and the algorithm that trains them
 ALGORITHMS: dict[type[BasePolicy], str] = {
     ActorCriticPolicy: "MDPO",

@@ -19,7 +19,8 @@ def mask_sizes(action_space: spaces.Space[Any]) -> list[int]:
     if isinstance(action_space, spaces.MultiDiscrete):
         return [int(n) for n in action_space.nvec]
     assert isinstance(action_space, spaces.MultiBinary)
-    return [2] * int(action_space.n)
+    assert isinstance(action_space.n, int)  # contrib's distributions check it
+    return [2] * action_space.n
 
 
 def check_masks(masks: NDArray[Any], n_envs: int, action_space: spaces.Space[Any]) -> NDArray[np.bool_]:

@@ -41,6 +41,7 @@ class MaskableMDPO(MDPO):
         "CnnPolicy": MaskableActorCriticCnnPolicy,
         "MultiInputPolicy": MaskableMultiInputActorCriticPolicy,
     }
+    algorithm = "maskable_mdpo"
     member_base = MaskableActorCriticPolicy
     mutual_policy_class = MaskableMutualPolicy
     default_buffer_class = MaskableMutualRolloutBuffer
@@ -59,14 +60,6 @@ class MaskableMDPO(MDPO):
         if not self.use_masking:
             return {}
         return {"action_masks": check_masks(get_action_masks(env), env.num_envs, self.action_space)}
-
-    def _check_rollout(self) -> None:
-        super()._check_rollout()
-        if self.use_masking and self.env is not None and not is_masking_supported(self.env):
-            raise ValueError(
-                "The environments have no action_masks(): add the method, wrap them in sb3_contrib's ActionMasker, or "
-                "train with MDPO, or with learn(..., use_masking=False)."
-            )
 
     def predict(  # type: ignore[override]
         self,
@@ -112,5 +105,10 @@ class MaskableMDPO(MDPO):
         :raises ValueError: as MDPO, or if the environments have no masks, masks of another shape, or masks that allow
             no action
         """
+        if use_masking and self.env is not None and not is_masking_supported(self.env):
+            raise ValueError(
+                "The environments have no action_masks(): add the method, wrap them in sb3_contrib's ActionMasker, or "
+                "train with MDPO, or with learn(..., use_masking=False)."
+            )
         self.use_masking = use_masking
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)

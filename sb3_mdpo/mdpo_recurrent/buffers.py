@@ -64,7 +64,7 @@ class RecurrentSamples(NamedTuple):
                 return {key: cut(part) for key, part in memory.items()}
             return memory.unflatten(0, (n_seq, -1))[rows, : max(lengths)].flatten(0, 1)
 
-        def states(pair: Hidden) -> Hidden:
+        def states(pair: tuple[th.Tensor, ...]) -> Hidden:
             return pair[0][:, rows].contiguous(), pair[1][:, rows].contiguous()
 
         own = {name: cut(getattr(self, name)) for name in SAMPLES}
@@ -154,6 +154,8 @@ class RecurrentMutualRolloutBuffer(MutualRolloutBuffer):
             else gather(self.observations)
         )
         actions = gather(self.actions)
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = actions.flatten()
         actors = [to_lstm(part) for part in states(self.inputs["pi_states"]).unbind(1)]
         counts = None
         if self.peer_burn_in is not None:
@@ -161,8 +163,11 @@ class RecurrentMutualRolloutBuffer(MutualRolloutBuffer):
             counts = th.as_tensor((known & valid).flatten()).to(device)
         return RecurrentSamples(
             observations,
-            actions.flatten() if isinstance(self.action_space, spaces.Discrete) else actions,
-            *map(gather, (self.values, self.log_probs, self.advantages, self.returns)),
+            actions,
+            old_values=gather(self.values),
+            old_log_prob=gather(self.log_probs),
+            advantages=gather(self.advantages),
+            returns=gather(self.returns),
             lstm_states=RNNStates(actors[k], to_lstm(states(self.inputs["vf_states"]))),
             episode_starts=th.zeros(len(mask), device=device),
             mask=mask,

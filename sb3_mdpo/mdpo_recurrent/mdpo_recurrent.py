@@ -15,9 +15,10 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_mdpo.common.policies import ImpalaCnnLstmPolicy
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.mdpo_recurrent.buffers import RecurrentMutualRolloutBuffer
-from sb3_mdpo.mdpo_recurrent.policies import ImpalaCnnLstmPolicy, LstmStates, RecurrentMutualPolicy, to_lstm
+from sb3_mdpo.mdpo_recurrent.policies import LstmStates, RecurrentMutualPolicy, rows_of, to_lstm
 
 
 class RecurrentMDPO(MDPO):
@@ -49,6 +50,7 @@ class RecurrentMDPO(MDPO):
         "MultiInputLstmPolicy": RecurrentMultiInputActorCriticPolicy,
         "ImpalaCnnLstmPolicy": ImpalaCnnLstmPolicy,
     }
+    algorithm = "recurrent_mdpo"
     member_base = RecurrentActorCriticPolicy
     mutual_policy_class = RecurrentMutualPolicy
     default_buffer_class = RecurrentMutualRolloutBuffer
@@ -68,7 +70,9 @@ class RecurrentMDPO(MDPO):
         **kwargs: Any,
     ) -> None:
         if peer_burn_in is not None:
-            kwargs["rollout_buffer_kwargs"] = {"peer_burn_in": peer_burn_in} | (kwargs.get("rollout_buffer_kwargs") or {})
+            kwargs["rollout_buffer_kwargs"] = {"peer_burn_in": peer_burn_in} | (
+                kwargs.get("rollout_buffer_kwargs") or {}
+            )
         super().__init__(policy, env, learning_rate, n_steps, batch_size, *args, **kwargs)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
@@ -114,14 +118,9 @@ class RecurrentMDPO(MDPO):
         starts = th.as_tensor(dones, dtype=th.float32, device=self.device)
         size = len(dones) // self.n_policies
         groups = [list(range(k * size, (k + 1) * size)) for k in range(self.n_policies)]
-        parts = obs.items() if isinstance(obs, dict) else [("", obs)]
-        values = []
-        for k, envs in enumerate(groups):
-            of_group: Any = {key: part[envs] for key, part in parts}
-            values.append(self._values(k, of_group if isinstance(obs, dict) else of_group[""], envs, starts[envs]))
-        return th.cat(values)
+        return th.cat([self._values(k, rows_of(obs, envs), envs, starts[envs]) for k, envs in enumerate(groups)])
 
-    def _values(self, k: int, obs: PyTorchObs, envs: list[int], starts: th.Tensor) -> th.Tensor:
+    def _values(self, k: int, obs: Any, envs: list[int], starts: th.Tensor) -> th.Tensor:
         assert self._last_lstm_states is not None
         return self.policy.members[k].predict_values(obs, to_lstm(self._last_lstm_states.vf[envs]), starts)
 

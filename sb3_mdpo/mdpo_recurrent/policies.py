@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch as th
-from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.distributions import Distribution
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_mdpo.common.distributions import distribution_checks, mixture_mode, mixture_sample
-from sb3_mdpo.common.policies import ImpalaCnnPolicy, MutualPolicy, check_predict_with
-from sb3_mdpo.common.torch_layers import ImpalaCNN
+from sb3_mdpo.common.policies import MutualPolicy, check_predict_with
 
 Hidden = tuple[th.Tensor, th.Tensor]  # hidden and cell states as nn.LSTM takes them: (n_layers, batch, hidden size)
 
@@ -40,33 +37,9 @@ def from_lstm(states: tuple[th.Tensor, ...]) -> th.Tensor:
     return th.stack(states).permute(2, 0, 1, 3)
 
 
-def _take(obs: PyTorchObs, index: slice | th.Tensor) -> Any:
+def rows_of(obs: PyTorchObs, index: slice | th.Tensor | list[int]) -> Any:
+    """Observations of some environments."""
     return {key: part[index] for key, part in obs.items()} if isinstance(obs, dict) else obs[index]
-
-
-class ImpalaCnnLstmPolicy(ImpalaCnnPolicy, RecurrentActorCriticPolicy):
-    """
-    The paper's encoder, an LSTM, and one linear layer each for actor and critic. The encoder keeps PyTorch's default
-    initialisation (:class:`~sb3_mdpo.ImpalaCnnPolicy`). It also works with sb3-contrib's ``RecurrentPPO``.
-
-    :param observation_space: image space
-    :param action_space: action space
-    :param lr_schedule: learning rate schedule
-    :param features_extractor_class: the encoder
-    :param kwargs: all other arguments of ``RecurrentActorCriticPolicy``; no layers after the LSTM by default
-    """
-
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Space[Any],
-        lr_schedule: Schedule,
-        features_extractor_class: type[BaseFeaturesExtractor] = ImpalaCNN,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
-        )
 
 
 class RecurrentMutualPolicy(MutualPolicy):
@@ -126,13 +99,13 @@ class RecurrentMutualPolicy(MutualPolicy):
             for k, member in enumerate(self.members):
                 own = slice(k * size, (k + 1) * size)
                 rnn_states = RNNStates(to_lstm(states.pi[own, k]), to_lstm(states.vf[own]))
-                *output, new = member(_take(obs, own), rnn_states, episode_starts[own])
+                *output, new = member(rows_of(obs, own), rnn_states, episode_starts[own])
                 outputs.append(output)
                 after.pi[own, k], after.vf[own] = from_lstm(new.pi), from_lstm(new.vf)
                 if self.follows_peers and self.n_policies > 1:
                     others = th.cat([th.arange(k * size), th.arange((k + 1) * size, n_envs)]).to(self.device)
                     _, followed = member.get_distribution(
-                        _take(obs, others), to_lstm(states.pi[others, k]), episode_starts[others]
+                        rows_of(obs, others), to_lstm(states.pi[others, k]), episode_starts[others]
                     )
                     after.pi[others, k] = from_lstm(followed)
         actions, values, log_probs = (th.cat(parts) for parts in zip(*outputs, strict=True))
@@ -147,7 +120,7 @@ class RecurrentMutualPolicy(MutualPolicy):
         size = len(pi) // self.n_policies
         groups = [slice(k * size, (k + 1) * size) for k in range(self.n_policies)]
         return [
-            member.get_distribution(_take(obs, own), to_lstm(pi[own, k]), starts[own])[0]
+            member.get_distribution(rows_of(obs, own), to_lstm(pi[own, k]), starts[own])[0]
             for k, (member, own) in enumerate(zip(self.members, groups, strict=True))
         ]
 
@@ -180,4 +153,3 @@ class RecurrentMutualPolicy(MutualPolicy):
         else:
             actions = mixture_mode(distributions) if deterministic else mixture_sample(distributions)
         return actions, (hidden, cell)
-

@@ -19,10 +19,17 @@ class MaskableTrialEvalCallback(TrialEvalCallback, MaskableEvalCallback):  # typ
 class PlayedMaskableMDPO(MaskableMDPO):
     """:class:`~sb3_mdpo.MaskableMDPO` that takes masks from the environments it plays in, if none are passed."""
 
-    def predict(self, observation: Any, *args: Any, action_masks: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+    def predict(  # type: ignore[override]
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+        action_masks: Any = None,
+    ) -> Any:
         if action_masks is None and _played:
             action_masks = get_action_masks(_played[-1])
-        return super().predict(observation, *args, action_masks=action_masks, **kwargs)
+        return super().predict(observation, state, episode_start, deterministic, action_masks)
 
 
 def play_in(env: VecEnv) -> VecEnv:
@@ -32,4 +39,4 @@ def play_in(env: VecEnv) -> VecEnv:
 
 
 #: Names in ``rl_zoo3.exp_manager`` and what replaces them for this algorithm
-CALLBACKS = {"EvalCallback": MaskableEvalCallback, "TrialEvalCallback": MaskableTrialEvalCallback}
+CALLBACKS: dict[str, Any] = {"EvalCallback": MaskableEvalCallback, "TrialEvalCallback": MaskableTrialEvalCallback}

@@ -88,8 +88,7 @@ def extend_train(train: Any) -> None:
 
 def register_search(hyperparams_opt: Any) -> None:
     """Register the search spaces in ``rl_zoo3.hyperparams_opt``."""
-    from sb3_mdpo.zoo.hyperparams import convert_mdpo_params, sample_mdpo_params
-    from sb3_mdpo.zoo.run import OURS
+    from sb3_mdpo.zoo.hyperparams import OURS, convert_mdpo_params, sample_mdpo_params
 
     hyperparams_opt.HYPERPARAMS_SAMPLER |= dict.fromkeys(OURS, sample_mdpo_params)
     hyperparams_opt.HYPERPARAMS_CONVERTER |= dict.fromkeys(OURS, convert_mdpo_params)
@@ -182,7 +181,7 @@ def _writing_episodes_here(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _adapt_experiment(arguments: dict[str, Any]) -> None:
-    from sb3_mdpo.zoo.run import OURS
+    from sb3_mdpo.zoo.hyperparams import OURS
 
     if arguments["algo"] in OURS and not arguments["config"]:
         arguments["config"] = str(hyperparams_folder() / f"{arguments['algo']}.yml")

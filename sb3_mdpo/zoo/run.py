@@ -14,9 +14,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_mdpo.utils.yaml_files import read_mapping, read_text
 from sb3_mdpo.zoo.hook import install
+from sb3_mdpo.zoo.hyperparams import OURS
 
 ARGS, CONFIG, COMMAND = "args.yml", "config.yml", "command.txt"
-OURS = ("mdpo", "maskable_mdpo", "recurrent_mdpo")  # names in the zoo
 ALGOS = (*OURS, "ppo")
 
 

@@ -60,9 +60,15 @@ def test_numpy_integers_are_integers():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"policy": RecurrentActorCriticPolicy}, "must be a subclass of ActorCriticPolicy, or RecurrentMDPO for these members"),
+        (
+            {"policy": RecurrentActorCriticPolicy},
+            "must be a subclass of ActorCriticPolicy, or RecurrentMDPO for these members",
+        ),
         ({"policy": QPolicy}, "must be a subclass of ActorCriticPolicy"),
-        ({"policy": MaskableActorCriticPolicy}, "must be a subclass of ActorCriticPolicy, or MaskableMDPO for these members"),
+        (
+            {"policy": MaskableActorCriticPolicy},
+            "must be a subclass of ActorCriticPolicy, or MaskableMDPO for these members",
+        ),
         ({"rollout_buffer_class": RolloutBuffer}, "must be a subclass of MutualRolloutBuffer"),
     ],
 )

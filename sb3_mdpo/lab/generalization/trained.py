@@ -93,7 +93,7 @@ def open_trained(
         settings = read_plain_settings(path)
         if not {"n_epochs", "clip_range"} <= settings.keys():
             raise ValueError(f"{path} was not saved by MDPO or PPO: use a model of one of them.")
-        algo = "mdpo" if "n_policies" in settings else "ppo"
+        algo = str(settings.get("saved_by", "mdpo")) if "n_policies" in settings else "ppo"
         model_path = path
         env_kwargs: dict[str, Any] = {}
     else:
