@@ -12,6 +12,7 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3 import PPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
     ActorCriticPolicy,
@@ -124,8 +125,9 @@ class MDPO(MutualOnPolicyAlgorithm):
         "StridedCnnPolicy": StridedCnnPolicy,
     }
     policy_class: MemberClass  # type: ignore[assignment]
-    #: What members must be, and the classes that hold them and their rollouts
+    # What members must be, what trains one of them alone, and the classes that hold them and their rollouts
     member_base: ClassVar[type[BasePolicy]] = ActorCriticPolicy
+    ppo_class: ClassVar[type[OnPolicyAlgorithm]] = PPO
     mutual_policy_class: ClassVar[type[MutualPolicy]] = MutualPolicy
     default_buffer_class: ClassVar[type[MutualRolloutBuffer]] = MutualRolloutBuffer
     supported_action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (
@@ -405,9 +407,11 @@ class MDPO(MutualOnPolicyAlgorithm):
             progress_bar=progress_bar,
         )
 
-    def to_ppo(self, member: int = 0) -> PPO:
+    def to_ppo(self, member: int = 0) -> Any:
         """
-        A member as a plain SB3 model that saves, loads, predicts and learns by itself.
+        A member as a plain PPO model of SB3 that saves, loads, predicts and learns by itself; of
+        :class:`~sb3_mdpo.MaskableMDPO` and :class:`~sb3_mdpo.RecurrentMDPO` as sb3-contrib's ``MaskablePPO`` and
+        ``RecurrentPPO``.
 
         It has a copy of the member's weights and the settings that PPO shares with MDPO. Its optimizer starts anew,
         because the moments here belong to a mean over members. Give it an environment with ``set_env()``, with as many
@@ -417,9 +421,9 @@ class MDPO(MutualOnPolicyAlgorithm):
         :return: the PPO model
         :raises ValueError: if there is no such member, or the action space does not start at 0
         """
-        return member_to_ppo(self, member)
+        return member_to_ppo(self, member, self.ppo_class)
 
-    def load_ppo(self, member: int, ppo: PPO | str | Path | BufferedIOBase) -> None:
+    def load_ppo(self, member: int, ppo: OnPolicyAlgorithm | str | Path | BufferedIOBase) -> None:
         """
         Give a member the weights of a PPO model; the optimizer forgets the member's moments.
 
@@ -427,7 +431,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         :param ppo: model, or the path or file of a saved one
         :raises ValueError: if there is no such member, or the PPO model has other spaces or another network
         """
-        ppo_to_member(self, member, ppo)
+        ppo_to_member(self, member, ppo, self.ppo_class)
 
     def export(self, path: str | Path, include_optimizer: bool = False) -> None:
         """

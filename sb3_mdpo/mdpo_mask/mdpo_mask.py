@@ -5,6 +5,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.policies import (
     MaskableActorCriticCnnPolicy,
     MaskableActorCriticPolicy,
@@ -42,6 +43,7 @@ class MaskableMDPO(MDPO):
         "MultiInputPolicy": MaskableMultiInputActorCriticPolicy,
     }
     algorithm = "maskable_mdpo"
+    ppo_class = MaskablePPO
     member_base = MaskableActorCriticPolicy
     mutual_policy_class = MaskableMutualPolicy
     default_buffer_class = MaskableMutualRolloutBuffer

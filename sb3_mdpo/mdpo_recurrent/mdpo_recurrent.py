@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import torch as th
 from numpy.typing import NDArray
+from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.policies import (
     RecurrentActorCriticCnnPolicy,
     RecurrentActorCriticPolicy,
@@ -51,6 +52,7 @@ class RecurrentMDPO(MDPO):
         "ImpalaCnnLstmPolicy": ImpalaCnnLstmPolicy,
     }
     algorithm = "recurrent_mdpo"
+    ppo_class = RecurrentPPO
     member_base = RecurrentActorCriticPolicy
     mutual_policy_class = RecurrentMutualPolicy
     default_buffer_class = RecurrentMutualRolloutBuffer

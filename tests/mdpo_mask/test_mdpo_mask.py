@@ -156,6 +156,18 @@ def test_saving_and_loading(tmp_path):
         MDPO.load(tmp_path / "model.zip")
 
 
+def test_a_member_as_a_model_of_contrib(tmp_path):
+    model = masked().learn(64)
+    ppo = model.to_ppo(1)
+    assert type(ppo) is MaskablePPO
+    assert_same_parameters(ppo.policy, model.policy.members[1])
+    ppo.set_env(make_vec_env(ENVS["discrete"], 2))
+    ppo.learn(64)
+    ppo.save(tmp_path / "ppo.zip")
+    model.load_ppo(0, tmp_path / "ppo.zip")
+    assert_same_parameters(model.policy.members[0], ppo.policy)
+
+
 def test_export_without_code(tmp_path):
     model = masked("multi_discrete").learn(64)
     model.export(tmp_path / "export")

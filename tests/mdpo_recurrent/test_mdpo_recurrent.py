@@ -254,6 +254,18 @@ def test_saving_loading_and_export(tmp_path):
         MDPO.load(tmp_path / "model.zip")
 
 
+def test_a_member_as_a_model_of_contrib(tmp_path):
+    model = tiny().learn(128)
+    ppo = model.to_ppo(1)
+    assert type(ppo) is RecurrentPPO
+    assert_same_parameters(ppo.policy, model.policy.members[1])
+    ppo.set_env(make_vec_env("CartPole-v1", 2))
+    ppo.learn(64)
+    ppo.save(tmp_path / "ppo.zip")
+    model.load_ppo(0, tmp_path / "ppo.zip")
+    assert_same_parameters(model.policy.members[0], ppo.policy)
+
+
 def test_images_dictionaries_and_continuous_actions():
     kwargs = TINY | {"policy_kwargs": {"lstm_hidden_size": 8}}
     env = make_vec_env(BrightSideEnv, 2)
