@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_mdpo.common.policies import ImpalaCnnLstmPolicy
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.mdpo_recurrent.buffers import RecurrentMutualRolloutBuffer
-from sb3_mdpo.mdpo_recurrent.policies import LstmStates, RecurrentMutualPolicy, rows_of, to_lstm
+from sb3_mdpo.mdpo_recurrent.policies import LstmStates, RecurrentMutualPolicy, to_lstm
 
 
 class RecurrentMDPO(MDPO):
@@ -108,23 +108,19 @@ class RecurrentMDPO(MDPO):
 
     def _act(self, obs: PyTorchObs, inputs: dict[str, Any]) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         starts = th.as_tensor(self._last_episode_starts, dtype=th.float32, device=self.device)
-        before = LstmStates(inputs["pi_states"], inputs["vf_states"])
-        *outputs, self._last_lstm_states = self.policy.act(obs, before, starts, self.check_finite)
-        actions, values, log_probs = outputs
+        outputs = self.policy(obs, check_finite=self.check_finite, episode_starts=starts, **inputs)
+        actions, values, log_probs, self._last_lstm_states = outputs
         return actions, values, log_probs
 
-    def _values_of_member(self, k: int, obs: PyTorchObs, envs: list[int]) -> th.Tensor:
-        return self._values(k, obs, envs, th.zeros(len(envs), device=self.device))
+    def _values_of_member(self, k: int, obs: Any, envs: list[int]) -> th.Tensor:
+        assert self._last_lstm_states is not None
+        states, starts = to_lstm(self._last_lstm_states.vf[envs]), th.zeros(len(envs), device=self.device)
+        return self.policy.members[k].predict_values(obs, states, starts)
 
     def _last_values(self, obs: PyTorchObs, dones: NDArray[Any]) -> th.Tensor:
-        starts = th.as_tensor(dones, dtype=th.float32, device=self.device)
-        size = len(dones) // self.n_policies
-        groups = [list(range(k * size, (k + 1) * size)) for k in range(self.n_policies)]
-        return th.cat([self._values(k, rows_of(obs, envs), envs, starts[envs]) for k, envs in enumerate(groups)])
-
-    def _values(self, k: int, obs: Any, envs: list[int], starts: th.Tensor) -> th.Tensor:
         assert self._last_lstm_states is not None
-        return self.policy.members[k].predict_values(obs, to_lstm(self._last_lstm_states.vf[envs]), starts)
+        starts = th.as_tensor(dones, dtype=th.float32, device=self.device)
+        return self.policy.predict_values(obs, self._last_lstm_states.vf, starts)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_last_lstm_states"]

@@ -78,50 +78,71 @@ class RecurrentMutualPolicy(MutualPolicy):
         pi = th.zeros((n_envs, self.n_policies, *shape), device=self.device)
         return LstmStates(pi, th.zeros((n_envs, *shape), device=self.device))
 
-    def act(
-        self, obs: PyTorchObs, states: LstmStates, episode_starts: th.Tensor, check_finite: bool
+    def forward(  # type: ignore[override]
+        self,
+        obs: PyTorchObs,
+        deterministic: bool = False,
+        check_finite: bool = False,
+        *,
+        pi_states: th.Tensor,
+        vf_states: th.Tensor,
+        episode_starts: th.Tensor,
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor, LstmStates]:
         """
         Every member acts in its own group of environments, and its actor follows those of its peers.
 
         :param obs: observations of all environments, one contiguous group of equal size per member
-        :param states: states before
-        :param episode_starts: 1 if an observation is an episode's first, shape ``(n_envs,)``
+        :param deterministic: whether to take the mode of the distributions instead of a sample
         :param check_finite: whether the distributions are checked before they are sampled
+        :param pi_states: states before, as in :class:`LstmStates`
+        :param vf_states: states before, as in :class:`LstmStates`
+        :param episode_starts: 1 if an observation is an episode's first, shape ``(n_envs,)``
         :return: actions, values, log probabilities, and the states after
         :raises ValueError: if ``check_finite`` is set and a distribution is not finite
         """
-        after = LstmStates(states.pi.clone(), states.vf.clone())
+        after = LstmStates(pi_states.clone(), vf_states.clone())
         outputs = []
-        n_envs = len(episode_starts)
-        size = n_envs // self.n_policies
         with distribution_checks(check_finite):
-            for k, member in enumerate(self.members):
-                own = slice(k * size, (k + 1) * size)
-                rnn_states = RNNStates(to_lstm(states.pi[own, k]), to_lstm(states.vf[own]))
-                *output, new = member(rows_of(obs, own), rnn_states, episode_starts[own])
+            for k, (member, own) in enumerate(zip(self.members, self._groups(len(episode_starts)), strict=True)):
+                states = RNNStates(to_lstm(pi_states[own, k]), to_lstm(vf_states[own]))
+                *output, new = member(rows_of(obs, own), states, episode_starts[own], deterministic)
                 outputs.append(output)
                 after.pi[own, k], after.vf[own] = from_lstm(new.pi), from_lstm(new.vf)
                 if self.follows_peers and self.n_policies > 1:
-                    others = th.cat([th.arange(k * size), th.arange((k + 1) * size, n_envs)]).to(self.device)
+                    is_other = th.ones(len(episode_starts), dtype=th.bool)
+                    is_other[own] = False
+                    others = is_other.nonzero().flatten().to(self.device)
                     _, followed = member.get_distribution(
-                        rows_of(obs, others), to_lstm(states.pi[others, k]), episode_starts[others]
+                        rows_of(obs, others), to_lstm(pi_states[others, k]), episode_starts[others]
                     )
                     after.pi[others, k] = from_lstm(followed)
         actions, values, log_probs = (th.cat(parts) for parts in zip(*outputs, strict=True))
         return actions, values, log_probs, after
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Use :meth:`act`, which takes and returns states."""
-        raise NotImplementedError("Recurrent members act with states: use act().")
+    def predict_values(  # type: ignore[override]
+        self, obs: PyTorchObs, vf_states: th.Tensor, episode_starts: th.Tensor
+    ) -> th.Tensor:
+        """
+        :param obs: observations of all environments, one contiguous group of equal size per member
+        :param vf_states: as in :class:`LstmStates`
+        :param episode_starts: 1 if an observation is an episode's first, shape ``(n_envs,)``
+        :return: each member's values of its own group, in the order of the environments
+        """
+        parts = [
+            member.predict_values(rows_of(obs, own), to_lstm(vf_states[own]), episode_starts[own])
+            for member, own in zip(self.members, self._groups(len(episode_starts)), strict=True)
+        ]
+        return th.cat(parts)
+
+    def _groups(self, n_envs: int) -> list[slice]:
+        size = n_envs // self.n_policies
+        return [slice(k * size, (k + 1) * size) for k in range(self.n_policies)]
 
     def own_distributions(self, obs: PyTorchObs, **inputs: Any) -> list[Distribution]:
         pi, starts = inputs["pi_states"], th.zeros(len(inputs["pi_states"]), device=self.device)
-        size = len(pi) // self.n_policies
-        groups = [slice(k * size, (k + 1) * size) for k in range(self.n_policies)]
         return [
             member.get_distribution(rows_of(obs, own), to_lstm(pi[own, k]), starts[own])[0]
-            for k, (member, own) in enumerate(zip(self.members, groups, strict=True))
+            for k, (member, own) in enumerate(zip(self.members, self._groups(len(pi)), strict=True))
         ]
 
     def evaluate_member(self, k: int, samples: Any) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:

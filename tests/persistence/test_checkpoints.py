@@ -20,6 +20,7 @@ import pytest
 import rl_zoo3.train
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -35,7 +36,7 @@ from stable_baselines3.common.vec_env import (
     is_vecenv_wrapped,
 )
 
-from sb3_mdpo import MDPO
+from sb3_mdpo import MDPO, MaskableMDPO, RecurrentMDPO
 from sb3_mdpo.callbacks import BudgetCallback, HParamCallback, ResumableCheckpointCallback
 from sb3_mdpo.envs import ProcgenVecEnv, TexturedGridVecEnv
 from sb3_mdpo.persistence.checkpoints import callback
@@ -82,6 +83,11 @@ def monitored(env: VecEnv, folder: Path) -> VecEnv:
 
 def cartpoles(folder: Path, n_envs: int = 4) -> VecEnv:
     return VecNormalize(registered("CartPole-v1", n_envs, 3)(folder))
+
+
+def masked(folder: Path) -> VecEnv:
+    make = partial(InvalidActionEnvDiscrete, dim=5, n_invalid_actions=2, ep_length=7)
+    return make_vec_env(make, 4, seed=4, monitor_dir=str(folder))
 
 
 def images(folder: Path) -> VecEnv:
@@ -176,6 +182,11 @@ TRAININGS: dict[str, tuple[MakeEnv, dict[str, Any]]] = {
     "grids": (grids, STRIDED),
     "single grids": (registered("TexturedGrid-v0", 4, 9), STRIDED),
     "schedules": (cartpoles, {"learning_rate": lambda progress: 1e-3 * progress, "target_kl": 1e-4}),
+    "masks": (masked, {"algorithm": MaskableMDPO, "eval_freq": 0}),
+    "memory": (
+        cartpoles,
+        {"algorithm": RecurrentMDPO, "policy": "MlpLstmPolicy", "policy_kwargs": {"lstm_hidden_size": 4}},
+    ),
     "PPO": (cartpoles, {"algorithm": PPO}),
 }
 

@@ -13,6 +13,7 @@ RUNS = {
     "train_cartpole.py": ("--n-timesteps 512", "ensemble: mean return"),
     "train_procgen.py": ("--n-timesteps 512 --n-envs 8 --episodes 2", "policy 1 on unseen levels: mean return"),
     "custom_policy.py": ("--n-timesteps 1536", "policy_2/"),
+    "masks_and_memory.py": ("--n-timesteps 1024", "with memory, policy 1: mean return"),
     "compare_with_ppo.py": ("--n-timesteps 512", "MDPO: 256 steps per policy"),
 }
 
