@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from sb3_mdpo import MDPO
+from sb3_mdpo import MDPO, MaskableMDPO, RecurrentMDPO
 from sb3_mdpo.zoo.hyperparams import convert_mdpo_params, sample_mdpo_params
 from tests.support.commands import run
 
@@ -114,6 +114,48 @@ def test_all_procgen_ids_run_natively_whatever_the_file_or_the_kind_of_vec_env(w
     folder = workdir / "subproc" / algo / f"{env_id}_1"
     assert [path.name for path in folder.glob("*monitor.csv")] == ["monitor.csv"]
     assert "native_vec_env" in (folder / env_id / "config.yml").read_text()
+
+
+MASKED = """
+import gymnasium as gym
+from sb3_contrib.common.envs import InvalidActionEnvDiscrete
+
+gym.register("Masked-v0", lambda **kwargs: InvalidActionEnvDiscrete(dim=20, n_invalid_actions=15, ep_length=20))
+"""
+
+
+ZOO = (sys.executable, "-m", "sb3_mdpo.zoo")
+
+
+def test_masks_reach_training_evaluations_enjoy_and_search(tmp_path):
+    """The environment raises an error at an action that is not allowed, which 15 of 20 are not."""
+    (tmp_path / "masked_envs.py").write_text(MASKED)
+    about = ["--algo", "maskable_mdpo", "--env", "Masked-v0", "--gym-packages", "masked_envs", "--num-threads", "1"]
+    tiny = ["-params", "n_envs:4", "n_steps:32", "batch_size:32", "n_epochs:1"]
+    evaluation = ["--eval-freq", "64", "--eval-episodes", "2", "--n-eval-envs", "1"]
+    with_module = {"cwd": tmp_path, "PYTHONPATH": str(tmp_path)}
+    started(*ZOO, "train", *about, "-n", "256", *tiny, *evaluation, **with_module)
+    run_folder = tmp_path / "logs" / "maskable_mdpo" / "Masked-v0_1"
+    assert MaskableMDPO.load(run_folder / "Masked-v0.zip").num_timesteps == 256
+    assert np.load(run_folder / "evaluations.npz")["timesteps"].tolist() == [64, 128, 192, 256]
+    output = started(*ZOO, "enjoy", *about, "-f", "logs", "--no-render", "-n", "60", **with_module).stdout
+    assert "3 Episodes" in output
+    search = ["-optimize", "--n-trials", "1", "--n-evaluations", "1", "--n-startup-trials", "1", "--n-jobs", "1"]
+    started(*ZOO, "train", *about, "-n", "128", *search, "--eval-episodes", "1", **with_module)
+
+
+def test_recurrent_members_train_and_enjoy(workdir):
+    about = ["--algo", "recurrent_mdpo", "--env", "CartPoleNoVel-v1", "--device", "cpu", "--num-threads", "1"]
+    tiny = ["-params", "n_envs:4", "n_epochs:1", "batch_size:32"]
+    evaluation = ["--eval-freq", "64", "--eval-episodes", "2", "--n-eval-envs", "1"]
+    command("rl_zoo3", "train", *about, "-n", "128", *tiny, *evaluation, cwd=workdir)
+    run_folder = workdir / "logs" / "recurrent_mdpo" / "CartPoleNoVel-v1_1"
+    model = RecurrentMDPO.load(run_folder / "CartPoleNoVel-v1.zip")
+    assert model.policy.hidden_size == 64  # of recurrent_mdpo.yml
+    assert (
+        "Mean reward"
+        in command("rl_zoo3", "enjoy", *about, "-f", "logs", "--no-render", "-n", "60", cwd=workdir).stdout
+    )
 
 
 def test_vec_env_subproc_on_other_environments(workdir):
