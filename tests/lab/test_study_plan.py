@@ -60,6 +60,10 @@ def test_costs_by_hand():
         variant(distill_coef="lin_1.0", n_timesteps=576),
         variant(distill_coef="warmup_1.0_0.5"),
         variant(n_timesteps=96, n_steps=16, batch_size=64),
+        variant("stable_baselines3.PPO"),
+        variant("stable_baselines3.A2C"),
+        variant("sb3_contrib.TRPO", n_critic_updates=3),
+        variant("tests.support.studies.OwnPPO", n_epochs=3),
     ],
     ids=str,
 )
