@@ -26,6 +26,7 @@ from sb3_mdpo.common.env_copies import copies_of
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.common.policies import (
     ImpalaCnnPolicy,
+    ImpoolaCnnPolicy,
     MemberClass,
     MutualPolicy,
     PredictWith,
@@ -54,7 +55,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     takes the clipped one. ``num_timesteps`` counts the environment steps of all policies together.
 
     :param policy: class of the members or its alias (MlpPolicy, CnnPolicy, MultiInputPolicy,
-        ImpalaCnnPolicy, StridedCnnPolicy); or a list with one for each member
+        ImpalaCnnPolicy, ImpoolaCnnPolicy, StridedCnnPolicy); or a list with one for each member
     :param env: environments to learn from; environment ``i`` of ``n_envs`` belongs to member
         ``i // (n_envs / n_policies)``. Of an id, a class, a function that makes an environment or a single environment
         with a ``spec``, as many are made as there are policies, here and in ``load()`` and ``set_env()``
@@ -119,6 +120,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         "CnnPolicy": ActorCriticCnnPolicy,
         "MultiInputPolicy": MultiInputActorCriticPolicy,
         "ImpalaCnnPolicy": ImpalaCnnPolicy,
+        "ImpoolaCnnPolicy": ImpoolaCnnPolicy,
         "StridedCnnPolicy": StridedCnnPolicy,
     }
     policy_class: MemberClass  # type: ignore[assignment]
