@@ -51,7 +51,13 @@ def _adapt_test_env(arguments: dict[str, Any]) -> None:
     if is_native(arguments["env_id"]):
         from stable_baselines3.common.vec_env import DummyVecEnv
 
-        arguments["hyperparams"] = NATIVE | (arguments["hyperparams"] or {})
+        from sb3_mdpo.zoo.hyperparams import with_level_shares
+
+        hyperparams = NATIVE | (arguments["hyperparams"] or {})
+        # These environments belong to no policy
+        arguments["hyperparams"] = hyperparams | {
+            "vec_env_wrapper": with_level_shares(hyperparams["vec_env_wrapper"], 1)
+        }
         arguments["vec_env_cls"] = DummyVecEnv  # for the environments that the native engine replaces
 
 

@@ -46,9 +46,10 @@ def minimal(**changes) -> list[PlannedRun]:
     return plan_runs(parse_study(MINIMAL | changes, "x"))
 
 
+NATIVE = "sb3_mdpo.envs.native_vec_env"
 BASE = {
     "policy": "ImpalaCnnPolicy", "n_envs": 12, "n_timesteps": 1200, "n_policies": 2, "distill_coef": 0.7, "gamma": 0.9,
-    "n_epochs": 3, "ent_coef": 0.01,
+    "n_epochs": 3, "ent_coef": 0.01, "vec_env_wrapper": NATIVE,
 }  # fmt: skip
 ALONE = {"n_envs": 6, "n_timesteps": 600, "n_policies": 1}
 WIDE = {"channels": [32, 64, 64], "features_dim": 512}
@@ -59,6 +60,7 @@ CHANGES = {
     "independent_2x_entropy": {"distill_coef": 0.0, "ent_coef": 0.02},
     "mdpo_detached": {"detach_peers": True},
     "mdpo_half": {"n_timesteps": 600},
+    "leep": {"distill_mode": "max", "vec_env_wrapper": [{NATIVE: {"level_shares": "per_policy"}}]},
     "ppo": ALONE,
     "ppo_2x_data": ALONE | {"n_timesteps": 1200},
     "ppo_l2": ALONE | {"policy_kwargs": {"optimizer_kwargs": {"eps": 1e-5, "weight_decay": 1e-4}}},
@@ -104,7 +106,15 @@ def test_sb3s_ppo_has_the_settings_of_its_file(env_id):
 def test_other_algorithms_have_the_arguments_that_they_know():
     base = BASE | {"n_steps": 8, "callback": ["sb3_mdpo.callbacks.ResumableCheckpointCallback", "a.B"]}
     policy = "sb3_mdpo.common.policies.ImpalaCnnPolicy"
-    known = {"policy": policy, "n_envs": 6, "n_timesteps": 600, "gamma": 0.9, "n_steps": 8, "ent_coef": 0.01}
+    known = {
+        "policy": policy,
+        "vec_env_wrapper": NATIVE,
+        "n_envs": 6,
+        "n_timesteps": 600,
+        "gamma": 0.9,
+        "n_steps": 8,
+        "ent_coef": 0.01,
+    }
     assert adapted_hyperparams("stable_baselines3.A2C", base) == known | {"callback": ["a.B"]}
     assert adapted_hyperparams(OWN, base) == known | {"n_epochs": 3, "callback": base["callback"]}
     assert adapted_hyperparams("sb3_mdpo.MDPO", base) == base
@@ -155,6 +165,14 @@ def test_twice_an_entropy_bonus_of_zero_is_refused():
     del base["ent_coef"]  # the default
     with pytest.raises(ValueError, match="ent_coef is 0"):
         METHODS["independent_2x_entropy"](base)
+
+
+def test_leep_divides_levels_in_the_native_engine_only():
+    wrappers = ["a.B", {NATIVE: {"num_threads": 2}}]
+    adapted = METHODS["leep"](BASE | {"vec_env_wrapper": wrappers})["vec_env_wrapper"]
+    assert adapted == ["a.B", {NATIVE: {"num_threads": 2, "level_shares": "per_policy"}}]
+    with pytest.raises(ValueError, match=r"vec_env_wrapper has no sb3_mdpo.envs.native_vec_env, which divides levels"):
+        METHODS["leep"](BASE | {"vec_env_wrapper": "a.B"})
 
 
 def test_what_the_file_says_of_the_network_stays():

@@ -56,6 +56,7 @@ def test_costs_by_hand():
         variant("ppo"),
         variant(n_policies=3),
         variant(n_policies=3, distill_mode="random"),
+        variant(n_policies=3, distill_mode="max"),
         variant(distill_coef="lin_1.0"),
         variant(distill_coef="lin_1.0", n_timesteps=576),
         variant(distill_coef="warmup_1.0_0.5"),

@@ -17,6 +17,7 @@ Hyperparams = dict[str, Any]
 # As in hyperparams/ppo_l2.yml and ppo_dropout.yml, which cite the sources
 WEIGHT_DECAY = 1e-4
 DROPOUT = 0.1
+ENGINE, PER_POLICY = "sb3_mdpo.envs.native_vec_env", "per_policy"
 ADAM = {"eps": 1e-5}  # the default of SB3's policies, which optimizer_kwargs replace
 
 
@@ -94,6 +95,21 @@ def _half(hyperparams: Hyperparams) -> Hyperparams:
     return hyperparams | {"n_timesteps": int(hyperparams["n_timesteps"]) // n_policies(hyperparams)}
 
 
+def _leep(hyperparams: Hyperparams) -> Hyperparams:
+    """Each policy on its own share of the levels, drawn towards the normalised maximum of all."""
+    wrappers = hyperparams.get("vec_env_wrapper") or []
+    wrappers = wrappers if isinstance(wrappers, list) else [wrappers]
+    divided = [_dividing(one) for one in wrappers]
+    if divided == wrappers:
+        raise ValueError(f"vec_env_wrapper has no {ENGINE}, which divides levels among policies: add it.")
+    return hyperparams | {"distill_mode": "max", "vec_env_wrapper": divided}
+
+
+def _dividing(wrapper: Any) -> Any:
+    arguments = wrapper.get(ENGINE) if isinstance(wrapper, dict) else {} if wrapper == ENGINE else None
+    return wrapper if arguments is None else {ENGINE: arguments | {"level_shares": PER_POLICY}}
+
+
 def alone(hyperparams: Hyperparams) -> Hyperparams:
     """One member's share of the environments and steps, in as many minibatches of the same size."""
     for key in ("policy", "policy_kwargs"):
@@ -169,6 +185,7 @@ METHODS: dict[str, Callable[[Hyperparams], Hyperparams]] = {
     "independent_2x_entropy": _independent_2x_entropy,
     "mdpo_detached": lambda hyperparams: hyperparams | {"detach_peers": True},  # no gradient of the KL to the peer
     "mdpo_half": _half,
+    "leep": _leep,
     "ppo": _ppo,
     "ppo_l2": _ppo_l2,
     "ppo_dropout": _ppo_dropout,

@@ -71,7 +71,7 @@ def kind_of(run: PlannedRun) -> str:
 
 def _teachers(run: PlannedRun, members: int) -> int:
     """Peers of a member in a minibatch that receive a gradient of its KL."""
-    if run.setting("detach_peers"):
+    if run.setting("detach_peers") or run.setting("distill_mode") == "max":
         return 0
     return 1 if run.setting("distill_mode") == "random" else members - 1
 
