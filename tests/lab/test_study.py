@@ -477,9 +477,10 @@ def test_another_study_of_the_same_name_is_refused(copied, tmp_path, capsys, cha
     file = write(tmp_path / "tiny.yml", **changes)
     assert study_command("run", file, "-o", copied) == 2
     error = capsys.readouterr().err
-    (first, *_) = plan_runs(read_study(file))
-    assert f"{copied} holds 2 complete runs of another study ({GRID}_8_mdpo_0, ...) and none of this one" in error
-    assert f"({first.name}, ...): give this study another name or folder (-o), or keep a run of that one" in error
+    planned_runs = plan_runs(read_study(file))
+    there, here = f"{GRID}_8_mdpo_0, 2 in all", f"{planned_runs[0].name}, {len(planned_runs)} in all"
+    assert f"{copied} holds the complete runs of another study ({there}) and none of this one ({here})" in error
+    assert f"give this study another name or folder (-o), or keep a run of that one ({copied}/study.yml)." in error
     assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
 
 

@@ -20,7 +20,7 @@ from sb3_mdpo.utils.yaml_files import read_mapping
 
 State = Literal["done", "running", "interrupted", "failed", "missing", "damaged"]
 LOG, LOCK, CLAIMS = "run.log", ".lock", ".claims"
-RESULTS = "results.csv"
+RESULTS, COPY = "results.csv", "study.yml"
 RUN_COLUMNS = ("study", "env_id", "num_levels", "start_level", "method", "seed", "run")
 
 
@@ -105,8 +105,9 @@ class StudyFolder:
         there = sorted(conf.parent.name for conf in self.path.glob(f"*/{CONF}"))
         if there and not {run.name for run in runs} & set(there):
             raise ValueError(
-                f"{self.path} holds {len(there)} complete runs of another study ({there[0]}, ...) and none of this one "
-                f"({runs[0].name}, ...): give this study another name or folder (-o), or keep a run of that one."
+                f"{self.path} holds the complete runs of another study ({there[0]}, {len(there)} in all) and none of "
+                f"this one ({runs[0].name}, {len(runs)} in all): give this study another name or folder (-o), or keep "
+                f"a run of that one ({self.path / COPY})."
             )
 
     def _check_settings(self, run: PlannedRun) -> None:

@@ -11,13 +11,12 @@ from typing import get_args
 from tqdm import tqdm
 
 from sb3_mdpo.lab.study.config import Study
-from sb3_mdpo.lab.study.folder import LOG, State, StudyFolder
+from sb3_mdpo.lab.study.folder import COPY, LOG, State, StudyFolder
 from sb3_mdpo.lab.study.runner import Engine, run_all
 from sb3_mdpo.lab.study.runs import PlannedRun, plan_runs
 from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.utils.terminal import text_table
 
-COPY = "study.yml"
 STATES: tuple[State, ...] = get_args(State)
 Part = tuple[int, int]  # 2, 3: the second of three
 
