@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # importing typing would double what the start-up hook co
 if TYPE_CHECKING:
     from sb3_mdpo.common.buffers import MutualRolloutBuffer as MutualRolloutBuffer
     from sb3_mdpo.common.nonfinite import NonFiniteError as NonFiniteError
+    from sb3_mdpo.common.policies import ImpalaCnnLstmPolicy as ImpalaCnnLstmPolicy
     from sb3_mdpo.common.policies import ImpalaCnnPolicy as ImpalaCnnPolicy
     from sb3_mdpo.common.policies import ImpoolaCnnPolicy as ImpoolaCnnPolicy
     from sb3_mdpo.common.policies import MutualPolicy as MutualPolicy
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
     from sb3_mdpo.common.torch_layers import ImpoolaCNN as ImpoolaCNN
     from sb3_mdpo.common.torch_layers import StridedCNN as StridedCNN
     from sb3_mdpo.mdpo import MDPO as MDPO
+    from sb3_mdpo.mdpo_mask import MaskableMDPO as MaskableMDPO
+    from sb3_mdpo.mdpo_recurrent import RecurrentMDPO as RecurrentMDPO
 
 _MODULES = {
     "MDPO": "sb3_mdpo.mdpo",
+    "MaskableMDPO": "sb3_mdpo.mdpo_mask",
+    "RecurrentMDPO": "sb3_mdpo.mdpo_recurrent",
+    "ImpalaCnnLstmPolicy": "sb3_mdpo.common.policies",
     "ImpalaCNN": "sb3_mdpo.common.torch_layers",
     "ImpalaCnnPolicy": "sb3_mdpo.common.policies",
     "ImpoolaCNN": "sb3_mdpo.common.torch_layers",

@@ -1,7 +1,7 @@
 """The rollout buffer of MDPO: one for all environments, sampled per member."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -92,6 +92,8 @@ class MutualRolloutBuffer(BaseBuffer):
     :param n_policies: number of members
     """
 
+    #: Types of the samples, of plain and of dictionary observations
+    samples_classes: ClassVar[tuple[type[Any], type[Any]]] = (RolloutBufferSamples, DictRolloutBufferSamples)
     observations: TensorOrDict
     actions: th.Tensor
     rewards: th.Tensor
@@ -100,6 +102,7 @@ class MutualRolloutBuffer(BaseBuffer):
     log_probs: th.Tensor
     advantages: th.Tensor
     returns: th.Tensor
+    inputs: dict[str, th.Tensor]  #: what the policy takes besides observations, by name
 
     def __init__(
         self,
@@ -133,18 +136,22 @@ class MutualRolloutBuffer(BaseBuffer):
             self._allocated = True
         super().reset()
 
-    def _allocate(self) -> None:
-        def zeros(shape: tuple[int, ...], dtype: th.dtype) -> th.Tensor:
-            memory = th.zeros((self.n_envs, self.buffer_size, *shape), dtype=dtype, device=self.device)
-            return memory.transpose(0, 1)
+    def _zeros(self, shape: tuple[int, ...], dtype: th.dtype) -> th.Tensor:
+        memory = th.zeros((self.n_envs, self.buffer_size, *shape), dtype=dtype, device=self.device)
+        return memory.transpose(0, 1)
 
+    def _allocate_inputs(self) -> dict[str, th.Tensor]:
+        """Memory of what :meth:`add` gets besides observations, by name, in the order of the samples' fields."""
+        return {}
+
+    def _allocate(self) -> None:
         def observation_memory(space: spaces.Space[Any], shape: tuple[int, ...]) -> th.Tensor:
             dtype = th.as_tensor(np.empty(0, dtype=space.dtype)).dtype
             if len(shape) != 3:
-                return zeros(shape, dtype)
+                return self._zeros(shape, dtype)
             # Images: the layout in which they arrive (SB3 transposes views) and convolutions are fastest
             channels, height, width = shape
-            return zeros((height, width, channels), dtype).permute(0, 1, 4, 2, 3)
+            return self._zeros((height, width, channels), dtype).permute(0, 1, 4, 2, 3)
 
         if isinstance(self.observation_space, spaces.Dict):
             shapes: dict[str, tuple[int, ...]] = self.obs_shape  # type: ignore[assignment]
@@ -155,9 +162,10 @@ class MutualRolloutBuffer(BaseBuffer):
             self.observations = observation_memory(self.observation_space, self.obs_shape)  # type: ignore[arg-type]
         # Categorical distributions want indices, all others floats
         is_discrete = isinstance(self.action_space, spaces.Discrete)
-        self.actions = zeros((self.action_dim,), th.int64 if is_discrete else th.float32)
+        self.actions = self._zeros((self.action_dim,), th.int64 if is_discrete else th.float32)
         for name in ("rewards", "episode_starts", "values", "log_probs", "advantages", "returns"):
-            setattr(self, name, zeros((), th.float32))
+            setattr(self, name, self._zeros((), th.float32))
+        self.inputs = self._allocate_inputs()
         # Rewards and episode starts come from the host: they are moved to the device together, at the end
         self._from_host = np.zeros((2, self.buffer_size, self.n_envs), dtype=np.float32)
 
@@ -169,6 +177,7 @@ class MutualRolloutBuffer(BaseBuffer):
         episode_start: NDArray[Any],
         value: th.Tensor,
         log_prob: th.Tensor,
+        **inputs: Any,
     ) -> None:
         """
         Append one step of all environments.
@@ -179,6 +188,7 @@ class MutualRolloutBuffer(BaseBuffer):
         :param episode_start: 1 if ``obs`` is an episode's first observation, shape ``(n_envs,)``
         :param value: values of ``obs``
         :param log_prob: log probabilities of ``action``
+        :param inputs: what the policy took besides observations, by name
         """
         if isinstance(self.observations, dict):
             for key, memory in self.observations.items():
@@ -187,6 +197,8 @@ class MutualRolloutBuffer(BaseBuffer):
             self._store(self.observations, obs)
         for memory, data in ((self.actions, action), (self.values, value), (self.log_probs, log_prob)):
             self._store(memory, data)
+        for name, data in inputs.items():
+            self._store(self.inputs[name], data)
         self._from_host[:, self.pos] = reward, episode_start
         self.pos += 1
         self.full = self.pos == self.buffer_size
@@ -243,43 +255,57 @@ class MutualRolloutBuffer(BaseBuffer):
         return memory.transpose(0, 1).reshape(self.n_policies, -1, *memory.shape[2:])
 
     def _get_samples(self, batch_inds: Any, env: VecNormalize | None = None) -> RolloutBufferSamples:  # type: ignore[override]
-        return self._gather(batch_inds, self.device)
+        return self._gather(batch_inds, self.device)  # type: ignore[no-any-return]
 
-    def _gather(self, index: th.Tensor, device: th.device | str) -> RolloutBufferSamples:
+    def _gather(self, index: th.Tensor, device: th.device | str) -> Any:
         def gather(memory: th.Tensor) -> th.Tensor:
-            rows = self.by_member(memory)
-            if rows.dim() == 5:  # images, whose rows are contiguous channels last
-                rows = rows.permute(0, 1, 3, 4, 2).index_select(1, index).permute(0, 1, 4, 2, 3)
-            else:
-                rows = rows.index_select(1, index)
-            return rows.to(device, non_blocking=True)
+            return rows_at(self.by_member(memory), index, device)
 
         actions = gather(self.actions)
         if isinstance(self.action_space, spaces.Discrete):
             actions = actions.flatten(1)
-        rest = (actions, *map(gather, (self.values, self.log_probs, self.advantages, self.returns)))
+        rest = map(gather, (self.values, self.log_probs, self.advantages, self.returns, *self.inputs.values()))
+        plain, dictionary = self.samples_classes
         if isinstance(self.observations, dict):
             observations = {key: gather(memory) for key, memory in self.observations.items()}
-            return DictRolloutBufferSamples(observations, *rest)  # type: ignore[return-value]
-        return RolloutBufferSamples(gather(self.observations), *rest)
+            return dictionary(observations, actions, *rest)
+        return plain(gather(self.observations), actions, *rest)
 
 
-def of_member(samples: RolloutBufferSamples, k: int) -> RolloutBufferSamples:
+def rows_at(rows: th.Tensor, index: th.Tensor, device: th.device | str) -> th.Tensor:
     """
-    :param samples: samples of all members, each tensor of shape ``(n_policies, B, ...)``
+    :param rows: samples of all members, shape ``(n_policies, samples, ...)``
+    :param index: which of each member
+    :param device: device of the result
+    :return: shape ``(n_policies, len(index), ...)``
+    """
+    if rows.dim() == 5:  # images, whose rows are contiguous channels last
+        rows = rows.permute(0, 1, 3, 4, 2).index_select(1, index).permute(0, 1, 4, 2, 3)
+    else:
+        rows = rows.index_select(1, index)
+    return rows.to(device, non_blocking=True)
+
+
+def of_member(samples: Any, k: int) -> Any:
+    """
+    :param samples: samples of all members, each tensor of shape ``(n_policies, B, ...)``, or a list with those of each
     :param k: a member's index
     :return: its samples, each tensor of shape ``(B, ...)``
     """
+    if isinstance(samples, list):
+        return samples[k]
     parts = ({key: part[k] for key, part in one.items()} if isinstance(one, dict) else one[k] for one in samples)
-    return type(samples)(*parts)  # type: ignore[arg-type]
+    return type(samples)(*parts)
 
 
-def normalize_advantages(advantages: th.Tensor) -> th.Tensor:
+def normalize_advantages(advantages: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
     """
     :param advantages: shape ``(B,)`` or ``(n_policies, B)``
+    :param mask: which of ``(B,)`` advantages are not padding, None if all
     :return: each row with mean 0 and standard deviation 1; a single advantage is returned unchanged (SB3 issue #325)
     """
-    if advantages.shape[-1] < 2:
+    real = advantages if mask is None else advantages[mask]
+    if real.shape[-1] < 2:
         return advantages
-    centered = advantages - advantages.mean(-1, keepdim=True)
-    return centered / (advantages.std(-1, keepdim=True) + 1e-8)
+    centered = advantages - real.mean(-1, keepdim=True)
+    return centered / (real.std(-1, keepdim=True) + 1e-8)

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.maskable.distributions import (
+    MaskableCategoricalDistribution,
+    MaskableMultiCategoricalDistribution,
+)
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
@@ -102,12 +106,23 @@ def with_start(distribution: Distribution, action_space: spaces.Space[Any]) -> D
     return OffsetMultiCategoricalDistribution(action_space.nvec.tolist(), action_space.start.tolist())
 
 
+CATEGORICAL = (CategoricalDistribution, MaskableCategoricalDistribution)
+MULTI_CATEGORICAL = (MultiCategoricalDistribution, MaskableMultiCategoricalDistribution)
+
+
+def dimensions(distribution: Distribution) -> list[Any]:
+    """The distributions of PyTorch in one of SB3 or sb3-contrib: one for each discrete dimension, or one in all."""
+    if isinstance(distribution, MaskableMultiCategoricalDistribution):
+        return list(distribution.distributions)
+    inner: Any = distribution.distribution
+    return list(inner) if isinstance(inner, list) else [inner]
+
+
 def is_valid(distributions: Sequence[Distribution]) -> bool:
     """Whether all can be sampled: no parameter is NaN. The host waits for the device once."""
     parameters: list[th.Tensor] = []
     for distribution in distributions:
-        parts: Any = distribution.distribution
-        for part in parts if isinstance(parts, list) else [parts]:
+        for part in dimensions(distribution):
             parameters += [part.loc, part.scale] if isinstance(part, th.distributions.Normal) else [part.logits]
     flat = [parameter.flatten() for parameter in parameters]
     return not bool((flat[0] if len(flat) == 1 else th.cat(flat)).isnan().any())
@@ -124,15 +139,13 @@ def kl_divergence(p: Distribution, q: Distribution) -> th.Tensor:
     :param q: distribution of the same kind and batch size
     :return: shape ``(B,)``
     """
-    mine: Any = p.distribution
-    its: Any = q.distribution
-    if isinstance(p, CategoricalDistribution):
-        return _categorical_kl(mine, its)
-    if isinstance(p, MultiCategoricalDistribution):
-        return th.stack([_categorical_kl(*pair) for pair in zip(mine, its, strict=True)], dim=1).sum(dim=1)
+    mine, its = dimensions(p), dimensions(q)
+    if isinstance(p, (*CATEGORICAL, *MULTI_CATEGORICAL)):
+        kls = [_categorical_kl(*pair) for pair in zip(mine, its, strict=True)]
+        return kls[0] if len(kls) == 1 else th.stack(kls, dim=1).sum(dim=1)
     if isinstance(p, BernoulliDistribution):
-        return _bernoulli_kl(mine.logits, its.logits).sum(dim=1)
-    return th.distributions.kl_divergence(mine, its).sum(dim=1)
+        return _bernoulli_kl(mine[0].logits, its[0].logits).sum(dim=1)
+    return th.distributions.kl_divergence(mine[0], its[0]).sum(dim=1)
 
 
 def _categorical_kl(p: th.distributions.Categorical, q: th.distributions.Categorical) -> th.Tensor:
@@ -167,14 +180,12 @@ def mixture_mode(distributions: Sequence[Distribution]) -> th.Tensor:
     :return: actions, shape ``(B, ...)``
     """
     first: Any = copy(distributions[0])
-    parts: list[Any] = [distribution.distribution for distribution in distributions]
-    if isinstance(first, CategoricalDistribution):
-        return first.proba_distribution(_mean_probs(parts).log()).mode()
-    if isinstance(first, MultiCategoricalDistribution):
-        dimensions = zip(*parts, strict=True)
-        return first.proba_distribution(th.cat([_mean_probs(group).log() for group in dimensions], dim=1)).mode()
+    parts = [dimensions(distribution) for distribution in distributions]
+    if isinstance(first, (*CATEGORICAL, *MULTI_CATEGORICAL)):
+        groups = zip(*parts, strict=True)
+        return first.proba_distribution(th.cat([_mean_probs(group).log() for group in groups], dim=1)).mode()  # type: ignore[no-any-return]
     if isinstance(first, BernoulliDistribution):
-        return first.proba_distribution(_mean_probs(parts).logit()).mode()
+        return first.proba_distribution(_mean_probs([part for (part,) in parts]).logit()).mode()  # type: ignore[no-any-return]
     return th.stack([distribution.mode() for distribution in distributions]).mean(0)
 
 

@@ -149,7 +149,7 @@ def _members_of(environments: Sequence[int], n_envs: int, n_policies: int) -> li
 
 
 @contextmanager
-def acting(policy: MutualPolicy, observations: EnvArrays, num_timesteps: int) -> Iterator[None]:
+def acting(policy: MutualPolicy, observations: EnvArrays, num_timesteps: int, inputs: dict[str, Any]) -> Iterator[None]:
     """
     Context in which the members act, whose error for an invalid distribution is replaced by one that names the cause.
 
@@ -158,7 +158,7 @@ def acting(policy: MutualPolicy, observations: EnvArrays, num_timesteps: int) ->
     try:
         yield
     except ValueError as error:
-        found = in_weights(policy, num_timesteps) or _in_distributions(policy, observations, num_timesteps)
+        found = in_weights(policy, num_timesteps) or _in_distributions(policy, observations, num_timesteps, inputs)
         if found is not None:
             raise found from error
         raise
@@ -172,9 +172,11 @@ def in_weights(policy: MutualPolicy, num_timesteps: int) -> NonFiniteError | Non
     return NonFiniteError("weights", members, num_timesteps) if members else None
 
 
-def _in_distributions(policy: MutualPolicy, observations: EnvArrays, num_timesteps: int) -> NonFiniteError | None:
+def _in_distributions(
+    policy: MutualPolicy, observations: EnvArrays, num_timesteps: int, inputs: dict[str, Any]
+) -> NonFiniteError | None:
     with th.no_grad(), distribution_checks(False):
-        distributions = policy.own_distributions(obs_as_tensor(observations, policy.device))  # type: ignore[arg-type]
+        distributions = policy.own_distributions(obs_as_tensor(observations, policy.device), **inputs)  # type: ignore[arg-type]
         # The mode's probability depends on all parameters of a distribution
         finite = th.cat([own.log_prob(own.mode()).isfinite() for own in distributions])
     if finite.all():

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from io import BufferedIOBase
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor, safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -45,12 +45,14 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
     Several policies learn side by side, each from its own group of environments.
 
     A subclass sets ``n_policies``, ``predict_with`` and optionally ``check_finite``, and implements ``train()``, which
-    adds the samples that went forward and backward through a network to ``trained_samples``.
+    adds the samples that went forward and backward through a network to ``trained_samples``. If its networks take more
+    than observations, it overrides :meth:`_policy_inputs` and, if they also return more, the methods after it.
     """
 
     policy: MutualPolicy  # type: ignore[assignment]
     rollout_buffer: MutualRolloutBuffer  # type: ignore[assignment]
     policy_class: MemberClass  # type: ignore[assignment]
+    algorithm: ClassVar[str] = "mdpo"  # name in the zoo and in saved models
     n_policies: int
     precision: str
     compile: bool
@@ -106,17 +108,18 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         if self.check_finite:
             self._check_observations(self._last_obs)
         if self.use_sde:
-            with self._acting():
+            with self._acting(self._policy_inputs(env)):
                 self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
 
         while n_steps < n_rollout_steps:
-            with self._acting():
+            inputs = self._policy_inputs(env)
+            with self._acting(inputs):
                 if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                     self.policy.reset_noise(env.num_envs)
                 with th.no_grad():
                     obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-                    action_tensor, values, log_probs = self.policy(obs_tensor, check_finite=self.check_finite)
+                    action_tensor, values, log_probs = self._act(obs_tensor, inputs)
             actions = action_tensor.cpu().numpy()
             clipped_actions = self.policy.environment_actions(actions)
 
@@ -132,7 +135,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
             n_steps += 1
 
             if dones.any():
-                rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy)
+                rewards = rewards + self.gamma * timeout_values(dones, infos, self.policy, self._values_of_member)
             rollout_buffer.add(
                 # Not through the device if rollouts stay on the host
                 obs_tensor if rollout_buffer.device == self.device else self._last_obs,  # type: ignore[arg-type]
@@ -141,12 +144,13 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
                 self._last_episode_starts,  # type: ignore[arg-type]
                 values,
                 log_probs,
+                **inputs,
             )
             self._last_obs = new_obs  # type: ignore[assignment]
             self._last_episode_starts = dones
 
         with th.no_grad():
-            values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
+            values = self._last_values(obs_as_tensor(new_obs, self.device), dones)  # type: ignore[arg-type]
         rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
         if self.check_finite:
             check_statistics(self._vec_normalize_env, self.n_policies, self.num_timesteps)
@@ -156,10 +160,27 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         callback.on_rollout_end()
         return True
 
-    def _acting(self) -> AbstractContextManager[None]:
+    def _policy_inputs(self, env: VecEnv) -> dict[str, Any]:
+        """What the policy and the buffer take besides observations in this step, by name."""
+        return {}
+
+    def _act(self, obs: PyTorchObs, inputs: dict[str, Any]) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """Actions, values and log probabilities of a step."""
+        outputs: tuple[th.Tensor, th.Tensor, th.Tensor] = self.policy(obs, check_finite=self.check_finite, **inputs)
+        return outputs
+
+    def _values_of_member(self, k: int, obs: PyTorchObs, envs: list[int]) -> th.Tensor:
+        """Values of the last observations of episodes in some of member k's environments, after a step."""
+        return self.policy.members[k].predict_values(obs)
+
+    def _last_values(self, obs: PyTorchObs, dones: NDArray[Any]) -> th.Tensor:
+        """Values of the observations after a rollout, in all environments."""
+        return self.policy.predict_values(obs)
+
+    def _acting(self, inputs: dict[str, Any]) -> AbstractContextManager[None]:
         if not self.check_finite:
             return nullcontext()
-        return acting(self.policy, self._last_obs, self.num_timesteps)  # type: ignore[arg-type]
+        return acting(self.policy, self._last_obs, self.num_timesteps, inputs)  # type: ignore[arg-type]
 
     def _check_observations(self, observations: EnvArrays) -> None:
         normalize = self._vec_normalize_env
@@ -331,7 +352,7 @@ class MutualOnPolicyAlgorithm(OnPolicyAlgorithm):
         :raises ValueError: if the file is damaged, not MDPO's or of a newer format, or if ``env`` or a setting does
             not match the model
         """
-        n_policies = check_saved_model(path, kwargs)
+        n_policies = check_saved_model(path, kwargs, cls.algorithm)
         if "policy_kwargs" in kwargs:
             kwargs["policy_kwargs"] = common_policy_kwargs(kwargs["policy_kwargs"])
         with loading(path):

@@ -8,6 +8,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from numpy.typing import NDArray
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -124,6 +125,31 @@ class StridedCnnPolicy(ImpalaCnnPolicy):
         )
 
 
+class ImpalaCnnLstmPolicy(ImpalaCnnPolicy, RecurrentActorCriticPolicy):
+    """
+    The paper's encoder, an LSTM, and one linear layer each for actor and critic. The encoder keeps PyTorch's default
+    initialisation (:class:`~sb3_mdpo.ImpalaCnnPolicy`). It also works with sb3-contrib's ``RecurrentPPO``.
+
+    :param observation_space: image space
+    :param action_space: action space
+    :param lr_schedule: learning rate schedule
+    :param features_extractor_class: the encoder
+    :param kwargs: all other arguments of ``RecurrentActorCriticPolicy``; no layers after the LSTM by default
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        features_extractor_class: type[BaseFeaturesExtractor] = ImpalaCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
+        )
+
+
 class MutualPolicy(BasePolicy):
     """
     Two or more actor-critic members that share nothing but one optimizer.
@@ -161,8 +187,9 @@ class MutualPolicy(BasePolicy):
         member_kwargs: Sequence[dict[str, Any]] | None = None,
         **common_kwargs: Any,
     ) -> None:
+        sde: dict[str, Any] = {"use_sde": use_sde} if use_sde else {}  # maskable policies have no such argument
         members = [
-            cls(observation_space, action_space, lr_schedule, use_sde=use_sde, **kwargs)
+            cls(observation_space, action_space, lr_schedule, **sde, **kwargs)
             for cls, kwargs in each_member(member_class, n_policies, member_kwargs, common_kwargs)
         ]
         check_agreement(members)
@@ -221,7 +248,7 @@ class MutualPolicy(BasePolicy):
         )
 
     def forward(
-        self, obs: PyTorchObs, deterministic: bool = False, check_finite: bool = False
+        self, obs: PyTorchObs, deterministic: bool = False, check_finite: bool = False, **inputs: Any
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
         Every member acts in its own group of environments.
@@ -230,19 +257,20 @@ class MutualPolicy(BasePolicy):
         :param deterministic: whether to take the mode of the distributions instead of a sample
         :param check_finite: whether the distributions are checked before they are sampled, which can crash an
             accelerator otherwise; the host waits for the device once
+        :param inputs: what members take besides observations, by name; first axis the environments
         :return: actions, values and log probabilities, in the order of the environments
         :raises ValueError: if ``check_finite`` is set and a distribution is not finite
         """
         if any(type(member).forward is not ActorCriticPolicy.forward for member in self.members):
             with distribution_checks(check_finite):
-                outputs = [member(group, deterministic) for member, group in self._with_groups(obs)]
+                outputs = [member(group, deterministic, **own) for member, group, own in self._with_groups(obs, inputs)]
             actions, values, log_probs = (th.cat(parts) for parts in zip(*outputs, strict=True))
             return actions, values, log_probs
         with distribution_checks(False):
             if self.stacked:
                 evaluated = [values_and_distribution(self.members, obs)]
             else:
-                evaluated = [_values_and_distribution(member, group) for member, group in self._with_groups(obs)]
+                evaluated = [_values_and_distribution(member, group) for member, group, _ in self._with_groups(obs)]
             if check_finite and not is_valid([distribution for _, distribution in evaluated]):
                 raise ValueError("An action distribution is not finite.")
             samples = [distribution.get_actions(deterministic) for _, distribution in evaluated]
@@ -255,7 +283,7 @@ class MutualPolicy(BasePolicy):
         :param obs: observations of all environments, one contiguous group of equal size per member
         :return: each member's values of its own group, in the order of the environments
         """
-        return th.cat([member.predict_values(group) for member, group in self._with_groups(obs)])
+        return th.cat([member.predict_values(group) for member, group, _ in self._with_groups(obs)])
 
     def environment_actions(self, actions: NDArray[Any]) -> NDArray[Any]:
         """
@@ -269,23 +297,45 @@ class MutualPolicy(BasePolicy):
             return unscaled
         return np.clip(actions, self.action_space.low, self.action_space.high)
 
-    def own_distributions(self, obs: PyTorchObs) -> list[Distribution]:
+    def own_distributions(self, obs: PyTorchObs, **inputs: Any) -> list[Distribution]:
         """
         :param obs: observations of all environments, one contiguous group of equal size per member
+        :param inputs: as in :meth:`forward`
         :return: each member's action distribution on its own group
         """
-        return [member.get_distribution(group) for member, group in self._with_groups(obs)]
+        return [member.get_distribution(group, **own) for member, group, own in self._with_groups(obs, inputs)]
 
-    def _with_groups(self, obs: PyTorchObs) -> list[tuple[ActorCriticPolicy, PyTorchObs]]:
+    def _with_groups(
+        self, obs: PyTorchObs, inputs: dict[str, Any] | None = None
+    ) -> list[tuple[ActorCriticPolicy, PyTorchObs, dict[str, Any]]]:
         groups: Sequence[PyTorchObs]
         if self.n_policies == 1:
-            return [(self.members[0], obs)]
+            return [(self.members[0], obs, inputs or {})]
         if isinstance(obs, dict):
             split = {key: part.tensor_split(self.n_policies) for key, part in obs.items()}
             groups = [{key: parts[k] for key, parts in split.items()} for k in range(self.n_policies)]
         else:
             groups = obs.tensor_split(self.n_policies)
-        return list(zip(self.members, groups, strict=True))
+        shares = {name: np.split(data, self.n_policies) for name, data in (inputs or {}).items()}
+        own = [{name: parts[k] for name, parts in shares.items()} for k in range(self.n_policies)]
+        return list(zip(self.members, groups, own, strict=True))
+
+    def evaluate_member(self, k: int, samples: Any) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
+        """
+        :param k: a member's index
+        :param samples: of its own rollouts
+        :return: its values, shape ``(B, 1)``, the log probabilities of the actions taken and the entropy; its
+            distribution object is that of these samples
+        """
+        return self.members[k].evaluate_actions(samples.observations, samples.actions)
+
+    def peer_distribution(self, j: int, samples: Any) -> Distribution:
+        """
+        :param j: a member's index
+        :param samples: of another member's rollouts
+        :return: the action distribution of member ``j`` in their states
+        """
+        return self.members[j].get_distribution(samples.observations)
 
     def reset_noise(self, n_envs: int | None = None) -> None:
         """
@@ -297,19 +347,20 @@ class MutualPolicy(BasePolicy):
         for member in self.members:
             member.reset_noise(max(n_envs // self.n_policies, 1))
 
-    def get_distributions(self, obs: PyTorchObs) -> list[Distribution]:
+    def get_distributions(self, obs: PyTorchObs, **inputs: Any) -> list[Distribution]:
         """
         :param obs: observations, batch size ``B``
+        :param inputs: as in :meth:`forward`
         :return: every member's action distribution on all of them
         """
-        return [member.get_distribution(obs) for member in self.members]
+        return [member.get_distribution(obs, **inputs) for member in self.members]
 
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False, **inputs: Any) -> th.Tensor:
         check_predict_with(self.predict_with, self.n_policies)
         if self.predict_with != "ensemble":
-            actions: th.Tensor = self.members[self.predict_with]._predict(observation, deterministic)
+            actions: th.Tensor = self.members[self.predict_with]._predict(observation, deterministic, **inputs)
             return actions
-        distributions = self.get_distributions(observation)
+        distributions = self.get_distributions(observation, **inputs)
         return mixture_mode(distributions) if deterministic else mixture_sample(distributions)
 
 

@@ -23,12 +23,13 @@ MODEL_ERRORS = (*DAMAGE, AttributeError, IndexError, MemoryError, OverflowError,
 FORMAT_VERSION = 1
 
 
-def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any]) -> int:
+def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any], algorithm: str = "mdpo") -> int:
     """
     Check a file before anything in it is unpickled.
 
     :param path: file to load
     :param settings: settings to change in the loaded model
+    :param algorithm: name of the algorithm that loads it
     :return: its number of policies
     :raises ValueError: if the file has a newer format or is not a saved MDPO model, or the settings contradict it
     """
@@ -41,6 +42,8 @@ def check_saved_model(path: str | Path | BufferedIOBase, settings: dict[str, Any
             f"{path} has format version {version}, but sb3-mdpo {__version__} reads versions up to "
             f"{FORMAT_VERSION}: install a newer sb3-mdpo (pip install --upgrade sb3-mdpo)."
         )
+    if (saved_by := saved.get("saved_by", "mdpo")) != algorithm:
+        raise ValueError(f"{path} was saved by {saved_by}, not by {algorithm}: load it with the class that saved it.")
     if "n_policies" not in saved:
         raise ValueError(
             f"{path} was not saved by MDPO. A PPO model can become one of the members: "

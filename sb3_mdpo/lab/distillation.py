@@ -11,7 +11,6 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_mdpo.common.policies import MutualPolicy
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.mdpo.losses import distillation_kl
-from sb3_mdpo.mdpo.update import peer_distribution
 from sb3_mdpo.utils.random_state import undisturbed
 
 
@@ -33,7 +32,7 @@ def distill_ensemble(model: MDPO, env: VecEnv, total_timesteps: int, seed: int =
     :return: a model of PPO with the first member's network and the settings that PPO shares with MDPO
     :raises ValueError: if there are fewer than two members, ``total_timesteps`` is less than 1, or the spaces of
         ``env`` are not the model's
-    :raises TypeError: if observations are dictionaries
+    :raises TypeError: if observations are dictionaries, or the members take masks or have a memory
     """
     if model.n_policies < 2:
         raise ValueError("The model has a single policy, which is its own average: use to_ppo().")
@@ -46,6 +45,10 @@ def distill_ensemble(model: MDPO, env: VecEnv, total_timesteps: int, seed: int =
     env = model._wrap_env(env, monitor_wrapper=False)
     check_for_correct_spaces(env, model.observation_space, model.action_space)
     ppo = model.to_ppo(0)
+    if not isinstance(ppo, PPO):
+        raise TypeError(
+            f"The members of {type(model).__name__} are not PPO's, but {type(ppo).__name__}'s: use a model of MDPO."
+        )
     ppo.seed = seed
     with undisturbed(model.policy, seed):
         ppo._setup_model()  # new weights
@@ -75,7 +78,8 @@ def _imitate(ppo: PPO, model: MDPO, observations: th.Tensor) -> None:
     for _ in range(model.n_epochs):
         for part in th.split(th.randperm(len(observations)), model.batch_size):
             batch = observations[part.to(observations.device)]
-            teachers = [peer_distribution(member, batch, constant=True) for member in model.policy.members]
+            with th.no_grad():
+                teachers = [member.get_distribution(batch) for member in model.policy.members]
             loss = distillation_kl(ppo.policy.get_distribution(batch), teachers)
             ppo.policy.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -102,22 +102,38 @@ class MemberLoss:
     approx_kl: th.Tensor
 
 
-def clipped_surrogate(advantages: th.Tensor, ratio: th.Tensor, clip_range: float) -> th.Tensor:
+def batch_mean(values: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
+    """
+    :param values: shape ``(B,)`` or ``(n_policies, B)``
+    :param mask: which of ``(B,)`` samples are not padding, None if all; one must be
+    :return: mean over the samples
+    """
+    return values.mean(-1) if mask is None else values[mask].mean()
+
+
+def clipped_surrogate(
+    advantages: th.Tensor, ratio: th.Tensor, clip_range: float, mask: th.Tensor | None = None
+) -> th.Tensor:
     """
     PPO's clipped surrogate loss (arXiv 1707.06347, eq. 7), negated for minimisation.
 
     :param advantages: shape ``(B,)``
     :param ratio: new over old probability of the actions taken, shape ``(B,)``
     :param clip_range: half-width of the interval around 1 outside of which the ratio gains nothing
+    :param mask: see :func:`batch_mean`
     :return: scalar
     """
     unclipped = advantages * ratio
     clipped = advantages * th.clamp(ratio, 1 - clip_range, 1 + clip_range)
-    return -th.min(unclipped, clipped).mean(-1)
+    return -batch_mean(th.min(unclipped, clipped), mask)
 
 
 def value_loss(
-    values: th.Tensor, old_values: th.Tensor, returns: th.Tensor, clip_range_vf: float | None = None
+    values: th.Tensor,
+    old_values: th.Tensor,
+    returns: th.Tensor,
+    clip_range_vf: float | None = None,
+    mask: th.Tensor | None = None,
 ) -> th.Tensor:
     """
     Mean squared error of the value function.
@@ -131,26 +147,34 @@ def value_loss(
     :param old_values: predictions at the time of the rollout, shape ``(B,)``
     :param returns: targets, shape ``(B,)``
     :param clip_range_vf: half-width of the interval around the old value, None for no clipping
+    :param mask: see :func:`batch_mean`
     :return: scalar, without the factor 1/2 that the paper's ``V`` has inside
     """
     if clip_range_vf is None:
-        if values.dim() == 1:  # as SB3 does, whose gradient has another rounding than a mean of squares
+        if values.dim() == 1 and mask is None:  # as PPO does, whose gradient has another rounding
             return F.mse_loss(returns, values)
-        return F.mse_loss(returns, values, reduction="none").mean(-1)
+        return batch_mean((returns - values) ** 2, mask)
     clipped = old_values + th.clamp(values - old_values, -clip_range_vf, clip_range_vf)
-    return th.max((values - returns) ** 2, (clipped - returns) ** 2).mean(-1)
+    return batch_mean(th.max((values - returns) ** 2, (clipped - returns) ** 2), mask)
 
 
-def entropy_loss(entropy: th.Tensor | None, log_prob: th.Tensor) -> th.Tensor:
+def entropy_loss(entropy: th.Tensor | None, log_prob: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
     """
     :param entropy: shape ``(B,)``, None if it has no analytical form (squashed Gaussians)
     :param log_prob: shape ``(B,)``, used to estimate a missing entropy
+    :param mask: see :func:`batch_mean`
     :return: negative mean entropy, scalar
     """
-    return -th.mean(-log_prob, -1) if entropy is None else -th.mean(entropy, -1)
+    return -batch_mean(-log_prob if entropy is None else entropy, mask)
 
 
-def distillation_kl(own: Distribution, peers: Sequence[Distribution], shape: Sequence[int] = (-1,)) -> th.Tensor:
+def distillation_kl(
+    own: Distribution,
+    peers: Sequence[Distribution],
+    shape: Sequence[int] = (-1,),
+    mask: th.Tensor | None = None,
+    counts: th.Tensor | None = None,
+) -> th.Tensor:
     """
     The mutual distillation term: mean over peers and states of ``KL(peer || own)``.
 
@@ -160,12 +184,21 @@ def distillation_kl(own: Distribution, peers: Sequence[Distribution], shape: Seq
     :param own: the member's distribution on its own states, batch shape ``(B,)``
     :param peers: the other members' distributions on the same states, at least one
     :param shape: ``(n_policies, B)`` if the distributions are those of all members
+    :param mask: see :func:`batch_mean`
+    :param counts: in which samples the KL counts, elsewhere it is 0; None if in all
     :return: scalar, or one number per member
     """
-    return th.stack([kl_divergence(peer, own).view(*shape).mean(-1) for peer in peers]).mean(0)
+    kls = [kl_divergence(peer, own).view(*shape) for peer in peers]
+    return th.stack([batch_mean(kl if counts is None else kl * counts, mask) for kl in kls]).mean(0)
 
 
-def kl_to_maximum(own: Distribution, peers: Sequence[Distribution], shape: Sequence[int] = (-1,)) -> th.Tensor:
+def kl_to_maximum(
+    own: Distribution,
+    peers: Sequence[Distribution],
+    shape: Sequence[int] = (-1,),
+    mask: th.Tensor | None = None,
+    counts: th.Tensor | None = None,
+) -> th.Tensor:
     """
     The term of LEEP (arXiv 2107.06277): mean over states of ``KL(own || joint)``, where the joint policy takes each
     action with a probability proportional to the largest one that any policy gives it. It is a constant: gradients
@@ -174,25 +207,29 @@ def kl_to_maximum(own: Distribution, peers: Sequence[Distribution], shape: Seque
     :param own: the member's distribution on its own states, categorical, batch shape ``(B,)``
     :param peers: the other members' distributions on the same states, at least one
     :param shape: ``(n_policies, B)`` if the distributions are those of all members
+    :param mask: see :func:`batch_mean`
+    :param counts: in which samples the KL counts, elsewhere it is 0; None if in all
     :return: scalar, or one number per member
     """
     members: list[Any] = [own, *peers]
     largest = th.stack([member.distribution.logits for member in members]).amax(0).detach()
     joint: Any = copy(own)
     joint.proba_distribution(largest)  # which normalises
-    return kl_divergence(own, joint).view(*shape).mean(-1)
+    kl = kl_divergence(own, joint).view(*shape)
+    return batch_mean(kl if counts is None else kl * counts, mask)
 
 
-def approximate_kl(log_prob: th.Tensor, old_log_prob: th.Tensor) -> th.Tensor:
+def approximate_kl(log_prob: th.Tensor, old_log_prob: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
     """
     Low-variance estimate of ``KL(old || new)`` (http://joschu.net/blog/kl-approx.html, SB3 PR #419).
 
     :param log_prob: log probabilities under the new policy, shape ``(B,)``
     :param old_log_prob: log probabilities under the old policy, shape ``(B,)``
+    :param mask: see :func:`batch_mean`
     :return: scalar
     """
     log_ratio = log_prob - old_log_prob
-    return th.mean((th.exp(log_ratio) - 1) - log_ratio, -1)
+    return batch_mean((th.exp(log_ratio) - 1) - log_ratio, mask)
 
 
 def member_loss(
@@ -203,27 +240,31 @@ def member_loss(
     minibatch can be averaged.
 
     :param own: the member's evaluation of the minibatch
-    :param samples: the minibatch, with normalised advantages if the setting is on
+    :param samples: the minibatch, with normalised advantages if the setting is on. Those of recurrent members have
+        padding, where ``mask`` is False, and steps in which the KL does not count, where ``peers_count`` is False
     :param peers: the peers' distributions on the same states; empty for a single policy
     :param settings: coefficients and clip ranges
     :return: the loss and its parts
     """
+    mask, peers_count = getattr(samples, "mask", None), getattr(samples, "peers_count", None)
     ratio = th.exp(own.log_prob - samples.old_log_prob)
 
-    surrogate = clipped_surrogate(samples.advantages, ratio, settings.clip_range)
-    value = value_loss(own.values, samples.old_values, samples.returns, settings.clip_range_vf)
-    entropy = entropy_loss(own.entropy, own.log_prob)
+    surrogate = clipped_surrogate(samples.advantages, ratio, settings.clip_range, mask)
+    value = value_loss(own.values, samples.old_values, samples.returns, settings.clip_range_vf, mask)
+    entropy = entropy_loss(own.entropy, own.log_prob, mask)
     total = surrogate + settings.ent_coef * entropy + settings.vf_coef * value
 
-    distillation = kl_to_maximum if settings.to_maximum else distillation_kl
-    distill_kl = distillation(own.distribution, peers, own.values.shape) if peers else th.zeros_like(surrogate)
+    distill_kl = th.zeros_like(surrogate)
+    if peers:
+        distillation = kl_to_maximum if settings.to_maximum else distillation_kl
+        distill_kl = distillation(own.distribution, peers, own.values.shape, mask, peers_count)
     # Left out, not multiplied by 0, so that the members are exactly PPO's
     if peers and settings.distills:
         total = total + settings.distill_coef * distill_kl
 
     with th.no_grad():
-        clip_fraction = th.mean((th.abs(ratio - 1) > settings.clip_range).float(), -1)
-        approx_kl = approximate_kl(own.log_prob, samples.old_log_prob)
+        clip_fraction = batch_mean((th.abs(ratio - 1) > settings.clip_range).float(), mask)
+        approx_kl = approximate_kl(own.log_prob, samples.old_log_prob, mask)
     return MemberLoss(
         total=total,
         policy_gradient_loss=surrogate.detach(),

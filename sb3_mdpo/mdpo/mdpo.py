@@ -1,5 +1,6 @@
 """Mutual Distillation Policy Optimization."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import BufferedIOBase
@@ -9,7 +10,9 @@ from typing import Any, ClassVar, TypeVar
 import gymnasium as gym
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3 import PPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
     ActorCriticPolicy,
@@ -20,7 +23,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_mdpo.common.arguments import check_ranges
-from sb3_mdpo.common.buffers import MutualRolloutBuffer
+from sb3_mdpo.common.buffers import MutualRolloutBuffer, of_member
 from sb3_mdpo.common.distributions import distribution_checks
 from sb3_mdpo.common.env_copies import copies_of
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
@@ -37,7 +40,7 @@ from sb3_mdpo.common.precision import accelerate, automatic_chunk_size, keep_fre
 from sb3_mdpo.common.save_util import FORMAT_VERSION
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.metrics import UpdateHistory, check_update, explained_variance
-from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated
+from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated, n_samples
 from sb3_mdpo.mdpo.validation import (
     check_arguments,
     check_distill_mode,
@@ -131,6 +134,17 @@ class MDPO(MutualOnPolicyAlgorithm):
         "StridedCnnPolicy": StridedCnnPolicy,
     }
     policy_class: MemberClass  # type: ignore[assignment]
+    # What members must be, what trains one of them alone, and the classes that hold them and their rollouts
+    member_base: ClassVar[type[BasePolicy]] = ActorCriticPolicy
+    ppo_class: ClassVar[type[OnPolicyAlgorithm]] = PPO
+    mutual_policy_class: ClassVar[type[MutualPolicy]] = MutualPolicy
+    default_buffer_class: ClassVar[type[MutualRolloutBuffer]] = MutualRolloutBuffer
+    supported_action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (
+        spaces.Box,
+        spaces.Discrete,
+        spaces.MultiDiscrete,
+        spaces.MultiBinary,
+    )
 
     def __init__(
         self,
@@ -207,7 +221,7 @@ class MDPO(MutualOnPolicyAlgorithm):
             device=device,
             seed=seed,
             _init_setup_model=False,
-            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+            supported_action_spaces=self.supported_action_spaces,
         )
         if _init_setup_model:
             self._setup_model()
@@ -217,8 +231,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         if policy_name not in self.policy_aliases and "Lstm" in policy_name:
             raise ValueError(
-                f"policy={policy_name!r} is recurrent, which members cannot be: use RecurrentPPO of sb3-contrib, or "
-                f"one of {', '.join(self.policy_aliases)}."
+                f"policy={policy_name!r} is recurrent: use RecurrentMDPO, or one of {', '.join(self.policy_aliases)}."
             )
         return super()._get_policy_from_name(policy_name)
 
@@ -230,9 +243,9 @@ class MDPO(MutualOnPolicyAlgorithm):
         return [self._get_policy_from_name(one) if isinstance(one, str) else one for one in policy]  # type: ignore[misc]
 
     def _setup_model(self) -> None:
-        self.format_version = FORMAT_VERSION
+        self.format_version, self.saved_by = FORMAT_VERSION, self.algorithm
         check_members(self.n_policies, self.policy_class, self.policy_kwargs)
-        check_arguments(vars(self), self.each_member(), self.observation_space)
+        check_arguments(vars(self), self.each_member(), self.observation_space, self.member_base)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         settings: dict[str, Any] = {
@@ -242,10 +255,10 @@ class MDPO(MutualOnPolicyAlgorithm):
             "n_envs": self.n_envs,
             "n_policies": self.n_policies,
         }
-        self.rollout_buffer = (self.rollout_buffer_class or MutualRolloutBuffer)(  # type: ignore[call-arg, assignment]
+        self.rollout_buffer = (self.rollout_buffer_class or self.default_buffer_class)(  # type: ignore[call-arg, assignment]
             self.n_steps, self.observation_space, self.action_space, **settings | self.rollout_buffer_kwargs
         )
-        self.policy = MutualPolicy(
+        self.policy = self.mutual_policy_class(
             self.observation_space,
             self.action_space,
             self.lr_schedule,
@@ -318,7 +331,7 @@ class MDPO(MutualOnPolicyAlgorithm):
                     metrics = step(minibatch, peers, active=active)
                     history.append(epoch, metrics, took_part, frozenset(active))
                     passes = n_differentiated(peers, took_part, frozenset(active), constant_peers)
-                    self.trained_samples += passes * minibatch.actions.shape[1] * self.ranks.size
+                    self.trained_samples += passes * n_samples(of_member(minibatch, 0)) * self.ranks.size
                     if not active:
                         break
                 self._n_updates += 1
@@ -392,6 +405,8 @@ class MDPO(MutualOnPolicyAlgorithm):
         :raises NonFiniteError: if ``check_finite`` is set and NaN or infinity occurs
         """
         self._check_rollout()
+        if self.member_base is ActorCriticPolicy and self.env is not None and is_masking_supported(self.env):
+            warnings.warn("The environments have action_masks(), which MDPO ignores: use MaskableMDPO.", stacklevel=2)
         keep_freed_memory(self.policy)
         return super().learn(
             total_timesteps=total_timesteps,
@@ -402,9 +417,11 @@ class MDPO(MutualOnPolicyAlgorithm):
             progress_bar=progress_bar,
         )
 
-    def to_ppo(self, member: int = 0) -> PPO:
+    def to_ppo(self, member: int = 0) -> Any:
         """
-        A member as a plain SB3 model that saves, loads, predicts and learns by itself.
+        A member as a plain PPO model of SB3 that saves, loads, predicts and learns by itself; of
+        :class:`~sb3_mdpo.MaskableMDPO` and :class:`~sb3_mdpo.RecurrentMDPO` as sb3-contrib's ``MaskablePPO`` and
+        ``RecurrentPPO``.
 
         It has a copy of the member's weights and the settings that PPO shares with MDPO. Its optimizer starts anew,
         because the moments here belong to a mean over members. Give it an environment with ``set_env()``, with as many
@@ -414,9 +431,9 @@ class MDPO(MutualOnPolicyAlgorithm):
         :return: the PPO model
         :raises ValueError: if there is no such member, or the action space does not start at 0
         """
-        return member_to_ppo(self, member)
+        return member_to_ppo(self, member, self.ppo_class)
 
-    def load_ppo(self, member: int, ppo: PPO | str | Path | BufferedIOBase) -> None:
+    def load_ppo(self, member: int, ppo: OnPolicyAlgorithm | str | Path | BufferedIOBase) -> None:
         """
         Give a member the weights of a PPO model; the optimizer forgets the member's moments.
 
@@ -424,7 +441,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         :param ppo: model, or the path or file of a saved one
         :raises ValueError: if there is no such member, or the PPO model has other spaces or another network
         """
-        ppo_to_member(self, member, ppo)
+        ppo_to_member(self, member, ppo, self.ppo_class)
 
     def export(self, path: str | Path, include_optimizer: bool = False) -> None:
         """

@@ -10,10 +10,10 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import nn
 
-from sb3_mdpo.common.buffers import of_member
+from sb3_mdpo.common.buffers import normalize_advantages, of_member
 from sb3_mdpo.common.policies import MutualPolicy
 from sb3_mdpo.common.ranks import ALONE, Ranks
 from sb3_mdpo.common.stacked import evaluate_all
@@ -25,29 +25,33 @@ METRICS = (
     *("loss", "grad_norm"),
 )
 
+Samples = Any  # of one member: RolloutBufferSamples or another buffer's
 
-def evaluate_member(member: ActorCriticPolicy, samples: RolloutBufferSamples) -> Evaluation:
-    """The member's current values and action distribution on a minibatch of its own samples."""
-    values, log_prob, entropy = member.evaluate_actions(samples.observations, samples.actions)
+
+def evaluate_member(policy: MutualPolicy, k: int, samples: Samples) -> Evaluation:
+    """A member's current values and action distribution on a minibatch of its own samples."""
+    values, log_prob, entropy = policy.evaluate_member(k, samples)
     # The next forward pass changes the policy's distribution object
-    return Evaluation(copy(member.action_dist), values.flatten(), log_prob, entropy)
+    return Evaluation(copy(policy.members[k].action_dist), values.flatten(), log_prob, entropy)
 
 
-def peer_distribution(peer: ActorCriticPolicy, observations: PyTorchObs, constant: bool) -> Distribution:
+def peer_distribution(policy: MutualPolicy, j: int, samples: Samples, constant: bool) -> Distribution:
     """
-    :param peer: another member
-    :param observations: states of the member that learns from it
+    :param policy: the members
+    :param j: index of the peer
+    :param samples: of the member that learns from it
     :param constant: whether the peer gets no gradient. It is then in evaluation mode, as in rollouts: without dropout
         or changes of batch statistics
     :return: the peer's action distribution on these states
     """
+    peer = policy.members[j]
     if not constant:
         with _frozen_batch_statistics(peer):
-            return copy(peer.get_distribution(observations))
+            return copy(policy.peer_distribution(j, samples))
     training = peer.training
     peer.set_training_mode(False)
     with th.no_grad():
-        distribution = copy(peer.get_distribution(observations))
+        distribution = copy(policy.peer_distribution(j, samples))
     peer.set_training_mode(training)
     return distribution
 
@@ -101,23 +105,37 @@ def n_differentiated(
     return passes
 
 
-def chunks(samples: RolloutBufferSamples, chunk_size: int | None) -> list[RolloutBufferSamples]:
-    """Split a minibatch into views of at most ``chunk_size`` samples, None for no limit."""
-    n_samples = len(samples.actions)
-    if chunk_size is None or chunk_size >= n_samples:
+def n_samples(samples: Samples) -> int:
+    """Number of samples of one member, without padding."""
+    return samples.n_samples if hasattr(samples, "n_samples") else len(samples.actions)
+
+
+def chunks(samples: Samples, chunk_size: int | None) -> list[Samples]:
+    """Split a minibatch into views of at most ``chunk_size`` samples, None for no limit; never within a sequence."""
+    if hasattr(samples, "chunks"):
+        return samples.chunks(chunk_size)  # type: ignore[no-any-return]
+    size = len(samples.actions)
+    if chunk_size is None or chunk_size >= size:
         return [samples]
-    starts = range(0, n_samples, chunk_size)
+    starts = range(0, size, chunk_size)
 
     def cut(memory: th.Tensor | dict[str, th.Tensor], start: int) -> th.Tensor | dict[str, th.Tensor]:
         if isinstance(memory, dict):
             return {key: part[start : start + chunk_size] for key, part in memory.items()}
         return memory[start : start + chunk_size]
 
-    return [type(samples)(*(cut(memory, start) for memory in samples)) for start in starts]  # type: ignore[arg-type]
+    return [type(samples)(*(cut(memory, start) for memory in samples)) for start in starts]
+
+
+def normalized(minibatch: Any, ranks: Ranks) -> Any:
+    """The samples of all members with normalised advantages."""
+    if isinstance(minibatch, list):
+        return [one._replace(advantages=normalize_advantages(one.advantages, one.mask)) for one in minibatch]
+    return minibatch._replace(advantages=ranks.normalize(minibatch.advantages))
 
 
 def member_term(
-    policy: MutualPolicy, k: int, samples: RolloutBufferSamples, peers: dict[int, bool], settings: LossSettings
+    policy: MutualPolicy, k: int, samples: Samples, peers: dict[int, bool], settings: LossSettings
 ) -> tuple[th.Tensor, th.Tensor]:
     """
     :param policy: the members
@@ -127,8 +145,8 @@ def member_term(
     :param settings: coefficients and clip ranges
     :return: the member's loss, scalar, and the metrics without the gradient norm, shape ``(len(METRICS) - 1,)``
     """
-    own = evaluate_member(policy.members[k], samples)
-    teachers = [peer_distribution(policy.members[j], samples.observations, constant) for j, constant in peers.items()]
+    own = evaluate_member(policy, k, samples)
+    teachers = [peer_distribution(policy, j, samples, constant) for j, constant in peers.items()]
     return _loss_and_metrics(own, samples, teachers, settings)
 
 
@@ -168,7 +186,7 @@ def _gradients(policy: MutualPolicy) -> list[th.Tensor | None]:
 
 def minibatch_step(
     policy: MutualPolicy,
-    minibatch: RolloutBufferSamples,
+    minibatch: RolloutBufferSamples | list[Samples],
     peers: list[list[int]],
     settings: LossSettings,
     active: set[int],
@@ -189,7 +207,7 @@ def minibatch_step(
     ``target_kl`` is set.
 
     :param policy: members and optimizer
-    :param minibatch: samples of all members, each tensor of shape ``(n_policies, B, ...)``
+    :param minibatch: samples of all members, each tensor of shape ``(n_policies, B, ...)``, or a list by member
     :param peers: for each member, the indices of the peers in its distillation term
     :param settings: coefficients and clip ranges, with ``compile`` as tensors
     :param active: indices of the members that still learn in this update; may lose some
@@ -204,12 +222,12 @@ def minibatch_step(
     metrics = th.zeros((policy.n_policies, len(METRICS)), device=policy.device)
     policy.optimizer.zero_grad()
     if settings.normalize_advantage:
-        minibatch = minibatch._replace(advantages=ranks.normalize(minibatch.advantages))
+        minibatch = normalized(minibatch, ranks)
     no_gradient = detach_peers or not settings.distills
     joint, single = (compiled(all_terms), compiled(member_term)) if compile else (all_terms, member_term)
     all_peers = all(len(one) == policy.n_policies - 1 for one in peers)
     if policy.stacked and all_peers and target_kl is None and chunk_size is None and len(active) == policy.n_policies:
-        losses, metrics[:, :-1] = joint(policy, minibatch, no_gradient, settings)
+        losses, metrics[:, :-1] = joint(policy, minibatch, no_gradient, settings)  # type: ignore[arg-type]
         losses.mean().backward()  # type: ignore[no-untyped-call]
         return _optimizer_step(policy, metrics, active, max_grad_norm, ranks)
     for k in sorted(active):
@@ -218,7 +236,7 @@ def minibatch_step(
         samples = of_member(minibatch, k)
         for chunk in chunks(samples, chunk_size):
             loss, chunk_metrics = single(policy, k, chunk, constant, settings)
-            share = len(chunk.actions) / len(samples.actions)
+            share = n_samples(chunk) / n_samples(samples)
             metrics[k, :-1] += share * chunk_metrics
             (loss * (share / policy.n_policies)).backward()
         if target_kl is None:

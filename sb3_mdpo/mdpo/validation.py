@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gymnasium import spaces
-from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+from sb3_contrib.common.maskable.policies import MaskableActorCriticCnnPolicy, MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticCnnPolicy, RecurrentActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -18,9 +18,20 @@ from sb3_mdpo.common.policies import ImpalaCnnPolicy, MemberClass, check_predict
 from sb3_mdpo.common.ranks import Ranks
 from sb3_mdpo.envs.vec_normalize import MutualVecNormalize
 
+# What members are, and the algorithm that trains them
+ALGORITHMS: dict[type[BasePolicy], str] = {
+    ActorCriticPolicy: "MDPO",
+    MaskableActorCriticPolicy: "MaskableMDPO",
+    RecurrentActorCriticPolicy: "RecurrentMDPO",
+}
+IMAGES = (ActorCriticCnnPolicy, MaskableActorCriticCnnPolicy, RecurrentActorCriticCnnPolicy, ImpalaCnnPolicy)
+
 
 def check_arguments(
-    arguments: Mapping[str, Any], members: list[tuple[type, dict[str, Any]]], observation_space: spaces.Space[Any]
+    arguments: Mapping[str, Any],
+    members: list[tuple[type, dict[str, Any]]],
+    observation_space: spaces.Space[Any],
+    member_base: type[BasePolicy] = ActorCriticPolicy,
 ) -> None:
     """
     Check the arguments of new and loaded models, except those that depend on the number of environments.
@@ -28,6 +39,7 @@ def check_arguments(
     :param arguments: the model's attributes by name
     :param members: class and ``policy_kwargs`` of each member
     :param observation_space: observation space
+    :param member_base: what members must be
     :raises ValueError: if an argument is outside its range
     :raises TypeError: if a class cannot be used
     """
@@ -42,7 +54,7 @@ def check_arguments(
     if buffer_class is not None and not issubclass(buffer_class, MutualRolloutBuffer):
         raise TypeError(f"rollout_buffer_class={buffer_class!r} must be a subclass of MutualRolloutBuffer.")
     for member_class, member_kwargs in members:
-        _check_member(member_class, member_kwargs, observation_space)
+        _check_member(member_class, member_kwargs, observation_space, member_base)
     _check_observations(observation_space)
     check_actions(arguments["action_space"])
     check_distill_mode(arguments["distill_mode"], arguments["action_space"])
@@ -70,19 +82,16 @@ def check_members(n_policies: int, policy_class: MemberClass, policy_kwargs: dic
         raise TypeError(f"policy_kwargs={own_kwargs!r} must be a dict for all members, or a list of dicts.")
 
 
-def _check_member(member_class: type, member_kwargs: dict[str, Any], observation_space: spaces.Space[Any]) -> None:
-    if not (isinstance(member_class, type) and issubclass(member_class, ActorCriticPolicy)):
-        hint = " For action masks use MaskablePPO of sb3-contrib." if _is_maskable(member_class) else ""
-        raise TypeError(
-            f"policy={member_class!r} must be a subclass of ActorCriticPolicy, the class of the members.{hint}"
-        )
-    if issubclass(member_class, RecurrentActorCriticPolicy):
-        raise TypeError(
-            f"policy={member_class.__name__} is recurrent, which members cannot be: use RecurrentPPO of sb3-contrib."
-        )
+def _check_member(
+    member_class: type, member_kwargs: dict[str, Any], observation_space: spaces.Space[Any], base: type[BasePolicy]
+) -> None:
+    if _base_of(member_class) is not base:
+        other = ALGORITHMS.get(_base_of(member_class) or object)
+        hint = f", or {other} for these members" if other else ""
+        raise TypeError(f"policy={member_class!r} must be a subclass of {base.__name__}{hint}.")
     if "features_extractor_class" in member_kwargs:
         return
-    if issubclass(member_class, (ActorCriticCnnPolicy, ImpalaCnnPolicy)):
+    if issubclass(member_class, IMAGES):
         are_floats = not member_kwargs.get("normalize_images", True)
         if not is_image_space(observation_space, check_channels=False, normalized_image=are_floats):
             raise ValueError(
@@ -90,14 +99,18 @@ def _check_member(member_class: type, member_kwargs: dict[str, Any], observation
                 "MlpPolicy for vectors, MultiInputPolicy for dictionaries, or policy_kwargs=dict(normalize_images="
                 "False) for images that are floats in [0, 1]."
             )
-    elif member_class is ActorCriticPolicy and isinstance(observation_space, spaces.Dict):
+    elif member_class in ALGORITHMS and isinstance(observation_space, spaces.Dict):
+        lstm = "Lstm" if member_class is RecurrentActorCriticPolicy else ""
         raise ValueError(
-            f"MlpPolicy needs vectors, but the observation space is {observation_space}: use MultiInputPolicy."
+            f"Mlp{lstm}Policy needs vectors, but the observation space is {observation_space}: use "
+            f"MultiInput{lstm}Policy."
         )
 
 
-def _is_maskable(member_class: Any) -> bool:
-    return isinstance(member_class, type) and issubclass(member_class, MaskableActorCriticPolicy)
+def _base_of(member_class: Any) -> type | None:
+    # From the most special: recurrent policies are also ActorCriticPolicies
+    bases = reversed(ALGORITHMS)
+    return next((base for base in bases if isinstance(member_class, type) and issubclass(member_class, base)), None)
 
 
 def _check_observations(space: spaces.Space[Any]) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from numpy.typing import NDArray
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
@@ -49,6 +51,9 @@ class DeployedPolicy(nn.Module):
             )
         if resolve_precision(model.precision, model.device, model.observation_space) == "bf16":
             raise ValueError("ONNX and TorchScript files compute in float32: load the model with precision='fp32'.")
+        for base, what in ((MaskableActorCriticPolicy, "action masks"), (RecurrentActorCriticPolicy, "LSTM states")):
+            if isinstance(model.policy.members[0], base):
+                raise ValueError(f"ONNX and TorchScript files take no {what}: use --format safetensors.")
         who = model.predict_with
         members = model.policy.members if who == "ensemble" else [model.policy.members[who]]
         self.members: Sequence[ActorCriticPolicy] = nn.ModuleList(members)  # type: ignore[assignment]

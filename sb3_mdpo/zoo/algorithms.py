@@ -8,6 +8,15 @@ from rl_zoo3.utils import ALGOS, get_class_by_name
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_mdpo.mdpo import MDPO
+from sb3_mdpo.mdpo_mask import MaskableMDPO
+from sb3_mdpo.mdpo_recurrent import RecurrentMDPO
+
+# In the zoo as well, where the one with masks is another class
+OWN: dict[str, type[OnPolicyAlgorithm]] = {
+    "mdpo": MDPO,
+    "maskable_mdpo": MaskableMDPO,
+    "recurrent_mdpo": RecurrentMDPO,
+}
 
 
 def algorithm_class(name: str) -> type[OnPolicyAlgorithm]:
@@ -16,11 +25,8 @@ def algorithm_class(name: str) -> type[OnPolicyAlgorithm]:
     :return: the class
     :raises ValueError: if there is no such class, or it is not an on-policy algorithm
     """
-    if name == "mdpo":
-        return MDPO
-    if name in ALGOS:
-        found: Any = ALGOS[name]
-    else:
+    found: Any = {**ALGOS, **OWN}.get(name)
+    if found is None:
         try:
             found = get_class_by_name(name)
         except (ImportError, AttributeError, ValueError) as error:
@@ -36,9 +42,7 @@ def algorithm_class(name: str) -> type[OnPolicyAlgorithm]:
 def zoo_name(name: str) -> str:
     """The zoo's name of an algorithm with this dotted name; the dotted name itself if the zoo does not have it."""
     algorithm = algorithm_class(name)
-    if algorithm is MDPO:
-        return "mdpo"
-    return next((known for known, one in ALGOS.items() if one is algorithm), name)
+    return next((known for known, one in {**ALGOS, **OWN}.items() if one is algorithm), name)
 
 
 def registered(name: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from sb3_mdpo.envs.native import UNSEEN_LEVELS, is_native
 from sb3_mdpo.utils.terminal import one_line
@@ -21,10 +22,14 @@ def hyperparams_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "hyperparams"
 
 
-def adapted(original: Callable[..., Any], adapt: Callable[[dict[str, Any]], None]) -> Callable[..., Any]:
+def adapted(
+    original: Callable[..., Any],
+    adapt: Callable[[dict[str, Any]], None],
+    finish: Callable[[Any], Any] = lambda result: result,
+) -> Callable[..., Any]:
     """
     A function of the zoo that lets ``adapt`` change the arguments of every call in place: a dict by name, including
-    defaults. A function that is already adapted is returned unchanged.
+    defaults, and ``finish`` the result. A function that is already adapted is returned unchanged.
     """
     if hasattr(original, "__wrapped__"):
         return original
@@ -34,17 +39,19 @@ def adapted(original: Callable[..., Any], adapt: Callable[[dict[str, Any]], None
         bound = inspect.signature(original).bind(*args, **kwargs)
         bound.apply_defaults()
         adapt(bound.arguments)
-        return original(*bound.args, **bound.kwargs)
+        return finish(original(*bound.args, **bound.kwargs))
 
     return call
 
 
 def extend_utils(utils: Any) -> None:
-    """Register the algorithm in ``rl_zoo3.utils``, and let ``enjoy`` and ``record_video`` use the native engines."""
+    """Register the algorithms in ``rl_zoo3.utils``, and let ``enjoy`` and ``record_video`` use the native engines."""
     from sb3_mdpo.mdpo import MDPO  # registers the Procgen ids on the way
+    from sb3_mdpo.mdpo_recurrent import RecurrentMDPO
+    from sb3_mdpo.zoo.masks import PlayedMaskableMDPO, play_in
 
-    utils.ALGOS["mdpo"] = MDPO
-    utils.create_test_env = adapted(utils.create_test_env, _adapt_test_env)
+    utils.ALGOS |= {"mdpo": MDPO, "maskable_mdpo": PlayedMaskableMDPO, "recurrent_mdpo": RecurrentMDPO}
+    utils.create_test_env = adapted(utils.create_test_env, _adapt_test_env, play_in)
 
 
 def _adapt_test_env(arguments: dict[str, Any]) -> None:
@@ -95,11 +102,11 @@ def extend_train(train: Any) -> None:
 
 
 def register_search(hyperparams_opt: Any) -> None:
-    """Register the search space in ``rl_zoo3.hyperparams_opt``."""
-    from sb3_mdpo.zoo.hyperparams import convert_mdpo_params, sample_mdpo_params
+    """Register the search spaces in ``rl_zoo3.hyperparams_opt``."""
+    from sb3_mdpo.zoo.hyperparams import OURS, convert_mdpo_params, sample_mdpo_params
 
-    hyperparams_opt.HYPERPARAMS_SAMPLER["mdpo"] = sample_mdpo_params
-    hyperparams_opt.HYPERPARAMS_CONVERTER["mdpo"] = convert_mdpo_params
+    hyperparams_opt.HYPERPARAMS_SAMPLER |= dict.fromkeys(OURS, sample_mdpo_params)
+    hyperparams_opt.HYPERPARAMS_CONVERTER |= dict.fromkeys(OURS, convert_mdpo_params)
 
 
 def extend_experiments(exp_manager: Any) -> None:
@@ -115,6 +122,8 @@ def extend_experiments(exp_manager: Any) -> None:
     if hasattr(original, "__wrapped__"):
         return
     manager._maybe_normalize = _normalizing_per_policy(manager._maybe_normalize)
+    manager.create_callbacks = _evaluating_with_masks(manager.create_callbacks, exp_manager)
+    manager.objective = _evaluating_with_masks(manager.objective, exp_manager)
     manager.create_envs = _writing_episodes_here(manager.create_envs)
 
     @functools.wraps(original)
@@ -126,6 +135,19 @@ def extend_experiments(exp_manager: Any) -> None:
         return hyperparams, saved_hyperparams
 
     manager.read_hyperparameters = read_hyperparameters
+
+
+def _evaluating_with_masks(original: Callable[..., Any], exp_manager: Any) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(self: Any, *args: Any) -> Any:
+        if self.algo != "maskable_mdpo":
+            return original(self, *args)
+        from sb3_mdpo.zoo.masks import CALLBACKS
+
+        with patch.multiple(exp_manager, **CALLBACKS):
+            return original(self, *args)
+
+    return call
 
 
 def _normalizing_per_policy(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -174,8 +196,10 @@ def _writing_episodes_here(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _adapt_experiment(arguments: dict[str, Any]) -> None:
-    if arguments["algo"] == "mdpo" and not arguments["config"]:
-        arguments["config"] = str(hyperparams_folder() / "mdpo.yml")
+    from sb3_mdpo.zoo.hyperparams import OURS
+
+    if arguments["algo"] in OURS and not arguments["config"]:
+        arguments["config"] = str(hyperparams_folder() / f"{arguments['algo']}.yml")
     config = arguments["config"]
     if isinstance(config, str) and not Path(config).exists() and (hyperparams_folder() / config).is_file():
         arguments["config"] = str(hyperparams_folder() / config)

@@ -8,7 +8,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_mdpo import MDPO
+from sb3_mdpo import MDPO, RecurrentMDPO
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab import distill_ensemble, evaluate_generalization
 from tests.support.envs import maker
@@ -98,6 +98,10 @@ def test_what_cannot_be_distilled():
         distill_ensemble(small(env=env), env, 0)
     with pytest.raises(ValueError, match="spaces do not match"):
         distill_ensemble(small(env=env), make_vec_env("Pendulum-v1", 2), 10)
+    with pytest.raises(
+        TypeError, match="members of RecurrentMDPO are not PPO's, but RecurrentPPO's: use a model of MDPO"
+    ):
+        distill_ensemble(small(RecurrentMDPO, env, "MlpLstmPolicy"), env, 10)
     space = spaces.Dict({"x": spaces.Box(-1, 1, (3,))})
     both = DummyVecEnv([maker(space, spaces.Discrete(2))] * 2)
     with pytest.raises(TypeError, match="Observations are dictionaries"):

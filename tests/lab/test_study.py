@@ -131,6 +131,8 @@ def test_other_algorithms_have_the_arguments_that_they_know():
         ("tests.support.studies.OwnPPO", "tests.support.studies.OwnPPO"),
         ("independent", "mdpo"),
         ("sb3_mdpo.MDPO", "mdpo"),
+        ("sb3_mdpo.MaskableMDPO", "maskable_mdpo"),
+        ("sb3_mdpo.RecurrentMDPO", "recurrent_mdpo"),
     ],
 )
 def test_the_zoo_trains_an_algorithm_by_its_name_there(method, algo):
@@ -138,7 +140,7 @@ def test_the_zoo_trains_an_algorithm_by_its_name_there(method, algo):
     (run,) = minimal(methods=[variant], timesteps=1000, evaluation={"freq": 100})
     assert run.arguments[:3] == ["train", "--algo", algo]
     assert (run.method, run.hyperparams["gamma"]) == ("x", 0.5)
-    assert run.n_policies == (2 if algo == "mdpo" else 1)
+    assert run.n_policies == (2 if algo.endswith("mdpo") else 1)
     assert run.n_timesteps == 500 * run.n_policies
     assert run.hyperparams["callback"][-1][CALLBACK]["eval_freq"] == 50 * run.n_policies
 

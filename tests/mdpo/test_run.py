@@ -111,7 +111,7 @@ def test_time_limits_are_bootstrapped_with_the_own_members_value():
 def test_only_steps_with_a_terminal_observation_are_bootstrapped():
     model = MDPO("MlpPolicy", DummyVecEnv([env_maker(True)] * 2), n_steps=3, batch_size=3)
     infos = [{"TimeLimit.truncated": True}, {"TimeLimit.truncated": False, "terminal_observation": np.ones(1)}]
-    assert not timeout_values(np.array([True, True]), infos, model.policy).any()
+    assert not timeout_values(np.array([True, True]), infos, model.policy, model._values_of_member).any()
 
 
 def test_time_limits_with_integer_rewards_in_subprocesses():

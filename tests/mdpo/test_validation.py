@@ -60,9 +60,15 @@ def test_numpy_integers_are_integers():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"policy": RecurrentActorCriticPolicy}, "RecurrentActorCriticPolicy is recurrent"),
+        (
+            {"policy": RecurrentActorCriticPolicy},
+            "must be a subclass of ActorCriticPolicy, or RecurrentMDPO for these members",
+        ),
         ({"policy": QPolicy}, "must be a subclass of ActorCriticPolicy"),
-        ({"policy": MaskableActorCriticPolicy}, "For action masks use MaskablePPO of sb3-contrib"),
+        (
+            {"policy": MaskableActorCriticPolicy},
+            "must be a subclass of ActorCriticPolicy, or MaskableMDPO for these members",
+        ),
         ({"rollout_buffer_class": RolloutBuffer}, "must be a subclass of MutualRolloutBuffer"),
     ],
 )
@@ -72,7 +78,7 @@ def test_wrong_classes_are_refused(kwargs, message):
 
 
 def test_names_of_recurrent_policies_are_refused_with_what_to_use():
-    with pytest.raises(ValueError, match="'MlpLstmPolicy' is recurrent, which members cannot be: use RecurrentPPO"):
+    with pytest.raises(ValueError, match="'MlpLstmPolicy' is recurrent: use RecurrentMDPO"):
         make(policy="MlpLstmPolicy")
 
 

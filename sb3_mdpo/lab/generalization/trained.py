@@ -14,11 +14,18 @@ from sb3_mdpo.common.save_util import read_plain_settings
 from sb3_mdpo.envs.native import make_levels
 from sb3_mdpo.lab.generalization.evaluation import check_has_levels
 from sb3_mdpo.mdpo import MDPO
+from sb3_mdpo.mdpo_mask import MaskableMDPO
+from sb3_mdpo.mdpo_recurrent import RecurrentMDPO
 from sb3_mdpo.persistence.ppo_conversion import load_ppo
 from sb3_mdpo.zoo.algorithms import algorithm_class
 from sb3_mdpo.zoo.run import Run, read_run
 
-LOADERS: dict[str, Callable[..., OnPolicyAlgorithm]] = {"mdpo": MDPO.load, "ppo": load_ppo}
+LOADERS: dict[str, Callable[..., OnPolicyAlgorithm]] = {
+    "mdpo": MDPO.load,
+    "maskable_mdpo": MaskableMDPO.load,
+    "recurrent_mdpo": RecurrentMDPO.load,
+    "ppo": load_ppo,
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ def open_trained(
         settings = read_plain_settings(path)
         if not {"n_epochs", "clip_range"} <= settings.keys():
             raise ValueError(f"{path} was not saved by MDPO or PPO: use a model of one of them.")
-        algo = "mdpo" if "n_policies" in settings else "ppo"
+        algo = str(settings.get("saved_by", "mdpo")) if "n_policies" in settings else "ppo"
         model_path = path
         env_kwargs: dict[str, Any] = {}
     else:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch as th
 from rl_zoo3.utils import SimpleLinearSchedule
+from sb3_contrib.common.maskable import policies as maskable
+from sb3_contrib.common.recurrent import policies as recurrent
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
@@ -15,7 +17,7 @@ from torch import nn
 
 from sb3_mdpo.common.arguments import ARGUMENTS, Kind, is_number
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
-from sb3_mdpo.common.policies import ImpalaCnnPolicy, ImpoolaCnnPolicy, StridedCnnPolicy
+from sb3_mdpo.common.policies import ImpalaCnnLstmPolicy, ImpalaCnnPolicy, ImpoolaCnnPolicy, StridedCnnPolicy
 from sb3_mdpo.common.torch_layers import ImpalaCNN, ImpoolaCNN, StridedCNN
 from sb3_mdpo.persistence.export.format import ACTIVATIONS, OPTIMIZERS
 
@@ -24,12 +26,24 @@ FIXED = tuple(name for name, one in ARGUMENTS.items() if one.fixed)
 RUNTIME_SETTINGS = tuple(name for name, one in ARGUMENTS.items() if one.runtime)
 
 _POLICIES = (ActorCriticPolicy, ActorCriticCnnPolicy, MultiInputActorCriticPolicy)
+_CONTRIB = (
+    maskable.MaskableActorCriticPolicy,
+    maskable.MaskableActorCriticCnnPolicy,
+    maskable.MaskableMultiInputActorCriticPolicy,
+    recurrent.RecurrentActorCriticPolicy,
+    recurrent.RecurrentActorCriticCnnPolicy,
+    recurrent.RecurrentMultiInputActorCriticPolicy,
+)
 _EXTRACTORS = (FlattenExtractor, NatureCNN, CombinedExtractor)
-_OURS = (ImpalaCnnPolicy, ImpoolaCnnPolicy, StridedCnnPolicy, ImpalaCNN, ImpoolaCNN, StridedCNN, MutualRolloutBuffer)
+_OURS = (
+    *(ImpalaCnnLstmPolicy, ImpalaCnnPolicy, ImpoolaCnnPolicy, StridedCnnPolicy),
+    *(ImpalaCNN, ImpoolaCNN, StridedCNN, MutualRolloutBuffer),
+)
 
 #: Name in an export -> class. Names are looked up here and never imported
 ALLOWED: dict[str, type] = {
     **{f"stable_baselines3.{cls.__name__}": cls for cls in (*_POLICIES, *_EXTRACTORS, RMSpropTFLike)},
+    **{f"sb3_contrib.{cls.__name__}": cls for cls in _CONTRIB},
     **{f"sb3_mdpo.{cls.__name__}": cls for cls in _OURS},
     **{f"torch.nn.{name}": getattr(nn, name) for name in ACTIVATIONS},
     **{f"torch.optim.{name}": getattr(th.optim, name) for name in OPTIMIZERS},
