@@ -37,7 +37,7 @@ def test_the_policy_acts_as_the_average_of_the_members():
     modes = [module.training for module in model.policy.modules()]
     before = {name: value.clone() for name, value in model.policy.state_dict().items()}
     env = make_vec_env("CartPole-v1", 4, seed=1)
-    ppo = distill_ensemble(model, env, 12_000)
+    ppo = distill_ensemble(model, env, 6_000)
     visited = [env.reset(), *(env.step(np.arange(4) % 2)[0] for _ in range(5))]
     states = th.from_numpy(np.concatenate(visited))
 
