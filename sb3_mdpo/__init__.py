@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from sb3_mdpo.common.nonfinite import NonFiniteError as NonFiniteError
     from sb3_mdpo.common.policies import ImpalaCnnLstmPolicy as ImpalaCnnLstmPolicy
     from sb3_mdpo.common.policies import ImpalaCnnPolicy as ImpalaCnnPolicy
+    from sb3_mdpo.common.policies import ImpoolaCnnPolicy as ImpoolaCnnPolicy
     from sb3_mdpo.common.policies import MutualPolicy as MutualPolicy
     from sb3_mdpo.common.policies import StridedCnnPolicy as StridedCnnPolicy
     from sb3_mdpo.common.torch_layers import ImpalaCNN as ImpalaCNN
+    from sb3_mdpo.common.torch_layers import ImpoolaCNN as ImpoolaCNN
     from sb3_mdpo.common.torch_layers import StridedCNN as StridedCNN
     from sb3_mdpo.mdpo import MDPO as MDPO
     from sb3_mdpo.mdpo_mask import MaskableMDPO as MaskableMDPO
@@ -28,6 +30,8 @@ _MODULES = {
     "ImpalaCnnLstmPolicy": "sb3_mdpo.common.policies",
     "ImpalaCNN": "sb3_mdpo.common.torch_layers",
     "ImpalaCnnPolicy": "sb3_mdpo.common.policies",
+    "ImpoolaCNN": "sb3_mdpo.common.torch_layers",
+    "ImpoolaCnnPolicy": "sb3_mdpo.common.policies",
     "MutualPolicy": "sb3_mdpo.common.policies",
     "MutualRolloutBuffer": "sb3_mdpo.common.buffers",
     "NonFiniteError": "sb3_mdpo.common.nonfinite",

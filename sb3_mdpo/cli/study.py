@@ -27,6 +27,12 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         action.add_argument("file", metavar="FILE", type=Path, help="study file, e.g. examples/study_small.yml")
         action.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: studies/<name of the study>")
         action.add_argument("--jobs", type=_positive, help="runs at the same time (default: the file's)")
+    run.add_argument(
+        "--only",
+        metavar="I/N",
+        type=_part,
+        help="train every N-th run from the I-th on, e.g. 1/4: N commands share the study (default: all runs)",
+    )
     run.add_argument("--threads", type=_positive, help="PyTorch's threads in each run (default: the file's)")
     run.add_argument("--device", help="PyTorch device (default: the file's)")
     run.add_argument(
@@ -74,6 +80,15 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _part(text: str) -> tuple[int, int]:
+    numbers = text.split("/")
+    if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
+        part, parts = map(int, numbers)
+        if 1 <= part <= parts:
+            return part, parts
+    raise argparse.ArgumentTypeError(f"{text!r} is not a part: write 1/4 for the first of four, up to 4/4")
+
+
 def _engine(args: argparse.Namespace) -> "Engine":
     given = {key: getattr(args, key) for key in ("address", "storage") if getattr(args, key) is not None}
     if args.engine == "ray":
@@ -95,7 +110,7 @@ def _run(args: argparse.Namespace) -> None:
     from sb3_mdpo.lab.study.config import read_study
     from sb3_mdpo.lab.study.study import run_study
 
-    options = {"jobs": args.jobs, "threads": args.threads, "device": args.device}
+    options = {"jobs": args.jobs, "threads": args.threads, "device": args.device, "only": args.only}
     try:
         n_failed = run_study(read_study(args.file), args.file, args.output, engine=engine, **options)
     except KeyboardInterrupt:

@@ -148,8 +148,9 @@ ARGUMENTS: dict[str, Argument] = {
     "distill_mode": Argument(
         TEXT,
         Range(
-            lambda value: value in ("all", "random"),
-            "is unknown: use 'all' for the mean over all peers, or 'random' for one random peer per minibatch.",
+            lambda value: value in ("all", "random", "max"),
+            "is unknown: use 'all' for the mean over all peers, 'random' for one random peer per minibatch, or 'max' "
+            "for the normalised maximum of all members.",
         ),
         overview=True,
     ),

@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from stable_baselines3 import PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
@@ -30,8 +29,8 @@ class BudgetMeter:
     """
     Reads the budget of a training, for callbacks.
 
-    MDPO counts its samples itself. For SB3's PPO the steps of the optimizer are counted: one per minibatch, without the
-    minibatch that reaches ``target_kl``.
+    MDPO counts its samples itself. For other on-policy algorithms the steps of the optimizer are counted: with SB3's
+    PPO one per minibatch, without the minibatch that reaches ``target_kl``, with A2C one per rollout.
     """
 
     def __init__(self) -> None:
@@ -43,18 +42,18 @@ class BudgetMeter:
 
     def start(self, model: OnPolicyAlgorithm, before: Budget | None = None) -> None:
         """
-        :param model: MDPO or PPO
+        :param model: MDPO or another on-policy algorithm
         :param before: the budget of the interrupted training that is resumed, if known
-        :raises TypeError: if the model is neither MDPO nor PPO
+        :raises TypeError: if the model is of another kind
         """
-        if not isinstance(model, (MutualOnPolicyAlgorithm, PPO)):
-            raise TypeError(f"The budget of {type(model).__name__} is not known: use MDPO or PPO.")
+        if not isinstance(model, OnPolicyAlgorithm):
+            raise TypeError(f"The budget of {type(model).__name__} is not known: use an on-policy algorithm like MDPO.")
         if before is not None:
             self._samples, self._seconds = before.trained_images, before.seconds
         elif model.num_timesteps == 0:
             self._samples, self._seconds = 0, 0.0
         self._model = model
-        if isinstance(model, PPO):
+        if not isinstance(model, MutualOnPolicyAlgorithm):
             self._hook = model.policy.optimizer.register_step_post_hook(self._count)
 
     def stop(self) -> None:
@@ -88,9 +87,11 @@ class BudgetMeter:
 
     def _count(self, *_: Any) -> None:
         model = self._model
-        assert isinstance(model, PPO)
+        assert model is not None
         if model._n_updates != self._epoch:  # PPO counts epochs there, unfinished ones too
             self._epoch, self._minibatch = model._n_updates, 0
-        rest = model.n_steps * model.n_envs - self._minibatch * model.batch_size
-        self._samples += min(model.batch_size, rest)
+        samples = model.n_steps * model.n_envs
+        size = min(getattr(model, "batch_size", samples), samples)  # A2C has none
+        # TRPO counts updates, which can have several epochs
+        self._samples += min(size, samples - self._minibatch % -(-samples // size) * size)
         self._minibatch += 1

@@ -34,7 +34,7 @@ class BudgetCallback(BaseCallback):
     ``budget/timesteps``, ``budget/timesteps_per_policy``, ``budget/trained_images`` and ``budget/seconds``, see
     :class:`~sb3_mdpo.common.budget.Budget`.
 
-    For MDPO and SB3's PPO. In the zoo's files: ``callback: sb3_mdpo.callbacks.BudgetCallback``.
+    For MDPO and other on-policy algorithms. In the zoo's files: ``callback: sb3_mdpo.callbacks.BudgetCallback``.
     """
 
     def __init__(self, verbose: int = 0) -> None:

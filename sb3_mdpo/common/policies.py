@@ -17,7 +17,7 @@ from torch import nn
 
 from sb3_mdpo.common.distributions import distribution_checks, is_valid, mixture_mode, mixture_sample, with_start
 from sb3_mdpo.common.stacked import can_stack, values_and_distribution
-from sb3_mdpo.common.torch_layers import ConvolutionalEncoder, ImpalaCNN, StridedCNN
+from sb3_mdpo.common.torch_layers import ConvolutionalEncoder, ImpalaCNN, ImpoolaCNN, StridedCNN
 
 PredictWith = int | Literal["ensemble"]
 MemberClass = type[ActorCriticPolicy] | Sequence[type[ActorCriticPolicy]]
@@ -75,6 +75,30 @@ class ImpalaCnnPolicy(ActorCriticPolicy):
         if ortho_init:
             for module, gain in ((self.mlp_extractor, np.sqrt(2)), (self.action_net, 0.01), (self.value_net, 1.0)):
                 module.apply(partial(self.init_weights, gain=gain))
+
+
+class ImpoolaCnnPolicy(ImpalaCnnPolicy):
+    """
+    :class:`ImpalaCnnPolicy` with global average pooling after the convolutions, see :class:`~sb3_mdpo.ImpoolaCNN`.
+
+    :param observation_space: image space
+    :param action_space: action space
+    :param lr_schedule: learning rate schedule
+    :param features_extractor_class: the encoder
+    :param kwargs: all other arguments of :class:`ImpalaCnnPolicy`
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        features_extractor_class: type[BaseFeaturesExtractor] = ImpoolaCNN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, lr_schedule, features_extractor_class=features_extractor_class, **kwargs
+        )
 
 
 class StridedCnnPolicy(ImpalaCnnPolicy):

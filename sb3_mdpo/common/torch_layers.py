@@ -79,7 +79,7 @@ class ConvolutionalEncoder(BaseFeaturesExtractor):
     def convolutions(widths: Sequence[int]) -> list[nn.Module]:
         """
         :param widths: channels of the image, then of each stage
-        :return: the layers up to and with the last activation
+        :return: the layers before flattening
         """
         raise NotImplementedError
 
@@ -116,6 +116,25 @@ class ImpalaCNN(ConvolutionalEncoder):
     @staticmethod
     def convolutions(widths: Sequence[int]) -> list[nn.Module]:
         return [*(ImpalaStage(before, after) for before, after in pairwise(widths)), nn.ReLU(inplace=True)]
+
+
+class ImpoolaCNN(ImpalaCNN):
+    """
+    :class:`ImpalaCNN` with global average pooling in place of flattening (arXiv 2503.05546): the linear layer gets the
+    mean of every channel. It has far fewer weights then, whose number does not depend on the size of the images.
+
+    :param observation_space: image space, channels first (SB3 transposes images by itself)
+    :param features_dim: number of features extracted
+    :param channels: output channels of the stages, each of which halves height and width
+    :param dropout: probability with which a feature is dropped while training
+    :param normalized_image: whether the images are floats already (``normalize_images=False``)
+    :raises ValueError: if the observation space is not an image, ``channels`` is empty or
+        ``dropout`` is not a probability
+    """
+
+    @staticmethod
+    def convolutions(widths: Sequence[int]) -> list[nn.Module]:
+        return [*ImpalaCNN.convolutions(widths), nn.AdaptiveAvgPool2d(1)]
 
 
 class StridedCNN(ConvolutionalEncoder):

@@ -8,6 +8,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 from sb3_mdpo.envs.grid import TexturedGridVecEnv
+from sb3_mdpo.envs.joined import JoinedVecEnv, divided_levels
 from sb3_mdpo.envs.procgen_vec import ProcgenVecEnv
 from sb3_mdpo.envs.registration import GRID_ENTRY_POINT, PROCGEN_ENTRY_POINT
 from sb3_mdpo.utils.env_spec import without_monitor
@@ -62,7 +63,7 @@ def make_levels(env_id: str, n_envs: int, seed: int | None = None, **env_kwargs:
     return VecMonitor(engine(n_envs, seed=seed, **spec.kwargs | env_kwargs))
 
 
-def native_vec_env(venv: VecEnv, **engine_kwargs: Any) -> VecEnv:
+def native_vec_env(venv: VecEnv, level_shares: int = 1, **engine_kwargs: Any) -> VecEnv:
     """
     Replace single environments by one vectorised engine with the same options, number and seed.
 
@@ -70,9 +71,13 @@ def native_vec_env(venv: VecEnv, **engine_kwargs: Any) -> VecEnv:
     environments. Episode statistics are written to one ``monitor.csv`` instead of one file per environment.
 
     :param venv: Procgen or textured grid environments; others are returned unchanged
+    :param level_shares: number of consecutive shares into which the environments' levels are divided, one for each
+        policy of MDPO: the first environments draw from the first share, and so on. In the zoo's files ``per_policy``.
+        All levels (``num_levels=0``) are not divided
     :param engine_kwargs: further arguments of the engine, e.g. ``num_threads`` of :class:`ProcgenVecEnv`
     :return: the engine in a ``VecMonitor``
-    :raises ValueError: if the environments have wrappers or a time limit, which the engine does not support
+    :raises ValueError: if the environments have wrappers or a time limit, which the engine does not support, or levels
+        or environments cannot be divided
     """
     spec = venv.get_attr("spec")[0] if venv.has_attr("spec") else None
     if spec is None or spec.entry_point not in ENGINES:
@@ -92,9 +97,24 @@ def native_vec_env(venv: VecEnv, **engine_kwargs: Any) -> VecEnv:
     for file in files:
         file.unlink()  # it would stay empty
     engine: Any = ENGINES[spec.entry_point]
-    native = engine(venv.num_envs, seed=seed, **spec.kwargs | engine_kwargs)
+    native = _engines(engine, venv.num_envs, seed, spec.kwargs | engine_kwargs, level_shares)
     filename = str(files[0].with_name("monitor.csv")) if files else None
     return VecMonitor(native, filename, info_keywords=tuple(keywords))
+
+
+def _engines(engine: Any, n_envs: int, seed: int | None, kwargs: dict[str, Any], shares: int) -> VecEnv:
+    levels = {name: kwargs.get(name, 0) for name in UNSEEN_LEVELS}
+    if shares == 1 or levels["num_levels"] == 0:
+        return engine(n_envs, seed=seed, **kwargs)  # type: ignore[no-any-return]
+    if n_envs % shares:
+        raise ValueError(
+            f"{n_envs} environment(s) cannot be divided among level_shares={shares}: use a multiple of it."
+        )
+    size = n_envs // shares
+    parts = [engine(size, **kwargs | share) for share in divided_levels(**levels, shares=shares)]
+    joined = JoinedVecEnv(parts, levels)
+    joined.seed(seed)
+    return joined
 
 
 def _monitor_of(env: gym.Env[Any, Any]) -> Monitor | None:

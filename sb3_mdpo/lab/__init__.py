@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sb3_mdpo.utils.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from sb3_mdpo.lab.distillation import distill_ensemble as distill_ensemble
     from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization as evaluate_generalization
     from sb3_mdpo.lab.generalization.published import reference_curves as reference_curves
     from sb3_mdpo.lab.generalization.results import GeneralizationResult as GeneralizationResult
@@ -23,6 +24,7 @@ _MODULES = {
     "GeneralizationResult": "sb3_mdpo.lab.generalization.results",
     "TrainedModel": "sb3_mdpo.lab.generalization.trained",
     "analyse_features": "sb3_mdpo.lab.representation.analysis",
+    "distill_ensemble": "sb3_mdpo.lab.distillation",
     "evaluate_generalization": "sb3_mdpo.lab.generalization.evaluation",
     "image_perturbations": "sb3_mdpo.lab.perturbations.images",
     "measure_robustness": "sb3_mdpo.lab.robustness.measure",

@@ -29,6 +29,7 @@ from sb3_mdpo.common.env_copies import copies_of
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.common.policies import (
     ImpalaCnnPolicy,
+    ImpoolaCnnPolicy,
     MemberClass,
     MutualPolicy,
     PredictWith,
@@ -40,7 +41,13 @@ from sb3_mdpo.common.save_util import FORMAT_VERSION
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.metrics import UpdateHistory, check_update, explained_variance
 from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated, n_samples
-from sb3_mdpo.mdpo.validation import check_arguments, check_members, check_normalization, check_rollout
+from sb3_mdpo.mdpo.validation import (
+    check_arguments,
+    check_distill_mode,
+    check_members,
+    check_normalization,
+    check_rollout,
+)
 from sb3_mdpo.persistence.ppo_conversion import member_to_ppo, ppo_to_member
 
 SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
@@ -57,7 +64,7 @@ class MDPO(MutualOnPolicyAlgorithm):
     takes the clipped one. ``num_timesteps`` counts the environment steps of all policies together.
 
     :param policy: class of the members or its alias (MlpPolicy, CnnPolicy, MultiInputPolicy,
-        ImpalaCnnPolicy, StridedCnnPolicy); or a list with one for each member
+        ImpalaCnnPolicy, ImpoolaCnnPolicy, StridedCnnPolicy); or a list with one for each member
     :param env: environments to learn from; environment ``i`` of ``n_envs`` belongs to member
         ``i // (n_envs / n_policies)``. Of an id, a class, a function that makes an environment or a single environment
         with a ``spec``, as many are made as there are policies, here and in ``load()`` and ``set_env()``
@@ -98,7 +105,8 @@ class MDPO(MutualOnPolicyAlgorithm):
         1706.00384); the paper lets them through both sides of the KL
     :param distill_mode: ``"all"``: the KL is the mean over all peers, whose cost grows with the
         square of ``n_policies``; ``"random"``: one random peer per member and minibatch, whose cost
-        grows linearly. The same for two members
+        grows linearly. The same for two members. ``"max"``: LEEP's term (arXiv 2107.06277), the KL from
+        the member to the normalised maximum of all members' probabilities, a constant; for discrete actions
     :param precision: ``"fp32"``; ``"bf16"``: features extractors in bfloat16, everything else in
         float32; ``"auto"``: bf16 for images on hardware that has it, else fp32
     :param chunk_size: a minibatch goes through the networks in chunks of at most this many samples,
@@ -122,6 +130,7 @@ class MDPO(MutualOnPolicyAlgorithm):
         "CnnPolicy": ActorCriticCnnPolicy,
         "MultiInputPolicy": MultiInputActorCriticPolicy,
         "ImpalaCnnPolicy": ImpalaCnnPolicy,
+        "ImpoolaCnnPolicy": ImpoolaCnnPolicy,
         "StridedCnnPolicy": StridedCnnPolicy,
     }
     policy_class: MemberClass  # type: ignore[assignment]
@@ -294,16 +303,17 @@ class MDPO(MutualOnPolicyAlgorithm):
 
     def train(self) -> None:
         """Update all members with the rollouts gathered last."""
-        check_ranges({"distill_mode": self.distill_mode})  # it may have been assigned after construction
+        check_distill_mode(self.distill_mode, self.action_space)  # it may have been assigned after construction
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         settings = self._loss_settings()
+        constant_peers = self.detach_peers or settings.to_maximum or not settings.distills
         step = partial(
             minibatch_step,
             self.policy,
             settings=settings.as_tensors(self.device) if self.compile else settings,
             max_grad_norm=self.max_grad_norm,
-            detach_peers=self.detach_peers,
+            detach_peers=constant_peers,
             target_kl=self.target_kl,
             chunk_size=automatic_chunk_size(self.policy) if self.chunk_size is None else self.chunk_size,
             ranks=self.ranks,
@@ -311,7 +321,6 @@ class MDPO(MutualOnPolicyAlgorithm):
         )
         history = UpdateHistory()
         active = set(range(self.n_policies))  # members leave it when they reach target_kl
-        constant_peers = self.detach_peers or not settings.distills
         batch_size = self.ranks.share(self.batch_size, "batch_size")
         peers_generator = self.ranks.peers_generator()
         with distribution_checks(False):  # check_update() replaces them
@@ -350,6 +359,7 @@ class MDPO(MutualOnPolicyAlgorithm):
             vf_coef=self.vf_coef,
             distill_coef=distill_coef,
             normalize_advantage=self.normalize_advantage,
+            to_maximum=self.distill_mode == "max",
         )
 
     def _log_update(self, history: UpdateHistory, settings: LossSettings) -> None:

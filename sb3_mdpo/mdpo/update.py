@@ -76,12 +76,12 @@ def _frozen_batch_statistics(member: ActorCriticPolicy) -> Iterator[None]:
 def draw_peers(n_policies: int, distill_mode: str, generator: Any = np.random) -> list[list[int]]:
     """
     :param n_policies: number of members
-    :param distill_mode: ``"all"`` for all peers, ``"random"`` for one of them
+    :param distill_mode: ``"random"`` for one of the peers, else all of them
     :param generator: NumPy's global generator, which SB3 seeds, or another ``RandomState``
     :return: for every member, the indices of the peers that it learns from in a minibatch
     """
     peers = [[j for j in range(n_policies) if j != k] for k in range(n_policies)]
-    if distill_mode == "all" or n_policies <= 2:
+    if distill_mode != "random" or n_policies <= 2:
         return peers
     return [[int(generator.choice(others))] for others in peers]
 

@@ -57,6 +57,16 @@ def check_arguments(
         _check_member(member_class, member_kwargs, observation_space, member_base)
     _check_observations(observation_space)
     check_actions(arguments["action_space"])
+    check_distill_mode(arguments["distill_mode"], arguments["action_space"])
+
+
+def check_distill_mode(distill_mode: str, action_space: spaces.Space[Any]) -> None:
+    """A ``ValueError`` if the mode is unknown, or not for these actions."""
+    check_ranges({"distill_mode": distill_mode})
+    if distill_mode == "max" and not isinstance(action_space, spaces.Discrete):
+        raise ValueError(
+            f"distill_mode='max' needs a Discrete action space, not {action_space}: use distill_mode='all'."
+        )
 
 
 def check_members(n_policies: int, policy_class: MemberClass, policy_kwargs: dict[str, Any]) -> None:

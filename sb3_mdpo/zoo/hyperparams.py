@@ -31,8 +31,9 @@ def distill_coef_schedule(text: str) -> Schedule:
 
 def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
     """
-    Replace, in place, ``distill_coef`` given as text by the schedule, ``per_policy=True`` in ``normalize`` by the
-    number of policies, and dotted names in a list of policies by the classes, as the zoo does for a single policy.
+    Replace, in place, ``distill_coef`` given as text by the schedule, ``per_policy=True`` in ``normalize`` and
+    ``level_shares: per_policy`` in ``vec_env_wrapper`` by the number of policies, and dotted names in a list of
+    policies by the classes, as the zoo does for a single policy.
     """
     if isinstance(hyperparams.get("distill_coef"), str):
         hyperparams["distill_coef"] = distill_coef_schedule(hyperparams["distill_coef"])
@@ -45,8 +46,23 @@ def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
             raise ValueError(f"normalize: per_policy must be True or False, not {per_policy!r}.")
         rest = {name: value for name, value in normalize.items() if name != "per_policy"}
         hyperparams["normalize"] = rest | ({"n_policies": hyperparams.get("n_policies", 2)} if per_policy else {})
+    if "vec_env_wrapper" in hyperparams:
+        n_policies = hyperparams.get("n_policies", 2)
+        hyperparams["vec_env_wrapper"] = with_level_shares(hyperparams["vec_env_wrapper"], n_policies)
     if isinstance(hyperparams.get("policy"), list):
         hyperparams["policy"] = [_policy(one) for one in hyperparams["policy"]]
+
+
+def with_level_shares(wrappers: Any, per_policy: int) -> Any:
+    """``vec_env_wrapper`` of the zoo's files with this number in place of ``level_shares: per_policy``."""
+    if isinstance(wrappers, list):
+        return [with_level_shares(one, per_policy) for one in wrappers]
+    if not isinstance(wrappers, dict):
+        return wrappers
+    return {
+        name: arguments | {"level_shares": per_policy} if arguments.get("level_shares") == "per_policy" else arguments
+        for name, arguments in wrappers.items()
+    }
 
 
 def _policy(name: Any) -> Any:

@@ -58,7 +58,13 @@ def _adapt_test_env(arguments: dict[str, Any]) -> None:
     if is_native(arguments["env_id"]):
         from stable_baselines3.common.vec_env import DummyVecEnv
 
-        arguments["hyperparams"] = NATIVE | (arguments["hyperparams"] or {})
+        from sb3_mdpo.zoo.hyperparams import with_level_shares
+
+        hyperparams = NATIVE | (arguments["hyperparams"] or {})
+        # These environments belong to no policy
+        arguments["hyperparams"] = hyperparams | {
+            "vec_env_wrapper": with_level_shares(hyperparams["vec_env_wrapper"], 1)
+        }
         arguments["vec_env_cls"] = DummyVecEnv  # for the environments that the native engine replaces
 
 
@@ -80,9 +86,18 @@ class _TrainParser(argparse.ArgumentParser):
             help="Resume an interrupted run: python -m sb3_mdpo.zoo train --resume LOGDIR, with --help for its options",
         )
 
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        if names == ("--algo",):  # also the dotted name of a class
+            from rl_zoo3.utils import ALGOS
+
+            from sb3_mdpo.zoo.algorithms import registered
+
+            options |= {"type": registered, "choices": ALGOS}
+        return super().add_argument(*names, **options)
+
 
 def extend_train(train: Any) -> None:
-    """Show ``--resume`` in the help of ``rl_zoo3.train``."""
+    """Let ``rl_zoo3.train`` show ``--resume`` in its help, and take the dotted name of a class as ``--algo``."""
     train.argparse = SimpleNamespace(**vars(argparse) | {"ArgumentParser": _TrainParser})
 
 

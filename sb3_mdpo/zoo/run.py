@@ -13,11 +13,10 @@ from rl_zoo3 import import_envs, utils  # noqa: F401
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_mdpo.utils.yaml_files import read_mapping, read_text
+from sb3_mdpo.zoo.algorithms import algorithm_class
 from sb3_mdpo.zoo.hook import install
-from sb3_mdpo.zoo.hyperparams import OURS
 
 ARGS, CONFIG, COMMAND = "args.yml", "config.yml", "command.txt"
-ALGOS = (*OURS, "ppo")
 
 
 @dataclass(frozen=True)
@@ -66,17 +65,22 @@ class Run:
         return env
 
 
-def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] = ALGOS) -> Run:
+def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] | None = None) -> Run:
     """
     Read a run that was trained on this machine. Like the zoo, this executes Python code named in its files.
 
     :param folder: run folder of ``rl_zoo3 train``, e.g. ``logs/mdpo/CartPole-v1_1``
     :param load_best: whether to use the best model of the evaluations during training instead of the last one
-    :param algos: allowed algorithms
+    :param algos: allowed algorithms, by default those that are on-policy
     """
     settings = settings_folder(folder)
     args = read_args(settings / ARGS)
-    if args["algo"] not in algos:
+    if algos is None:
+        try:
+            algorithm_class(args["algo"])
+        except ValueError as error:
+            raise ValueError(f"{folder} is a run of {args['algo']}: {error}.") from error
+    elif args["algo"] not in algos:
         raise ValueError(f"{folder} is a run of {args['algo']}: give the folder of a run of {' or '.join(algos)}.")
     if utils.EnvironmentName(args["env"]) != settings.name:
         raise ValueError(f"{settings / ARGS} is of {args['env']}, which is not what its folder is named after.")

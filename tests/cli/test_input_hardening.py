@@ -79,6 +79,8 @@ CASES = {
     "a file that contains itself": ("study.yml", b"name: &a [*a]"),
     "an option out of range": (None, b""),
     "a changed run in a study": (f"{files.STUDY_RUN}/run.yml", b"{}"),
+    "a study in the folder of another one": ("study.yml", replaced(b"- 3\n- 4", b"- 5\n- 6")),
+    "a complete run that lost its model": (f"{files.STUDY_RUN}/{GRID}.zip", NoFile.MISSING),
     "a model cut short": ("mdpo.zip", lambda valid: valid[:1000]),
     "a model without its environment": (None, b""),
     "a device that does not exist": (None, b""),

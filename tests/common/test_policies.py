@@ -8,7 +8,16 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_mdpo import MDPO, ImpalaCNN, ImpalaCnnPolicy, MutualPolicy, StridedCNN, StridedCnnPolicy
+from sb3_mdpo import (
+    MDPO,
+    ImpalaCNN,
+    ImpalaCnnPolicy,
+    ImpoolaCNN,
+    ImpoolaCnnPolicy,
+    MutualPolicy,
+    StridedCNN,
+    StridedCnnPolicy,
+)
 from tests.support.envs import BrightSideEnv, maker
 from tests.support.helpers import assert_same_parameters, both
 from tests.support.training import small
@@ -29,7 +38,23 @@ def test_impala_cnn_has_the_papers_shape():
     assert sum(p.numel() for p in encoder.parameters()) == convs + 2048 * 256 + 256
 
 
-@pytest.mark.parametrize("encoder_class", [ImpalaCNN, StridedCNN])
+@pytest.mark.parametrize("shape", [(3, 64, 64), (3, 20, 36)])
+def test_impoola_cnn_averages_impalas_maps_over_all_pixels(shape):
+    """One feature per channel, so that its linear layer does not depend on the size of the images."""
+    image = spaces.Box(0, 255, shape, np.uint8)
+    impala, impoola = ImpalaCNN(image, channels=(4, 6)), ImpoolaCNN(image, channels=(4, 6))
+    assert impoola.linear[0].weight.shape == (256, 6)
+    impoola.cnn.load_state_dict(impala.cnn.state_dict())
+    x = th.rand(2, *shape)
+    maps = impala.cnn(x).view(2, 6, -1)
+    th.testing.assert_close(impoola.cnn(x), maps.mean(-1))
+    assert impoola(x).shape == (2, 256)
+
+
+ENCODERS = [ImpalaCNN, ImpoolaCNN, StridedCNN]
+
+
+@pytest.mark.parametrize("encoder_class", ENCODERS)
 def test_encoders_are_configurable_and_drop_features_only_while_training(encoder_class):
     kwargs = {"features_dim": 10, "channels": (4, 8, 8), "dropout": 0.5, "normalized_image": True}
     encoder = encoder_class(spaces.Box(0, 1, (3, 16, 16), np.float32), **kwargs)
@@ -42,7 +67,7 @@ def test_encoders_are_configurable_and_drop_features_only_while_training(encoder
     assert th.equal(encoder(x), encoder(x))
 
 
-@pytest.mark.parametrize("encoder_class", [ImpalaCNN, StridedCNN])
+@pytest.mark.parametrize("encoder_class", ENCODERS)
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
@@ -57,7 +82,8 @@ def test_encoders_refuse_what_they_cannot_build(encoder_class, kwargs, message):
 
 
 PAPERS = pytest.mark.parametrize(
-    ("policy_class", "encoder_class"), [(ImpalaCnnPolicy, ImpalaCNN), (StridedCnnPolicy, StridedCNN)]
+    ("policy_class", "encoder_class"),
+    [(ImpalaCnnPolicy, ImpalaCNN), (ImpoolaCnnPolicy, ImpoolaCNN), (StridedCnnPolicy, StridedCNN)],
 )
 
 

@@ -12,6 +12,7 @@ import torch as th
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from sb3_contrib import TRPO, RecurrentPPO
 from scipy import stats
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, StopTrainingOnRewardThreshold
@@ -398,13 +399,48 @@ def test_budget_of_a_continued_training(algorithm, tmp_path):
     assert not model.policy.optimizer._optimizer_step_post_hooks
 
 
-def test_trained_samples_are_saved_and_counted_anew_and_unknown_of_other_algorithms(tmp_path):
+def test_trained_samples_are_saved_and_counted_anew(tmp_path):
     model = small(env=make_vec_env("CartPole-v1", 4)).learn(64)
     model.save(tmp_path / "model")
     assert MDPO.load(tmp_path / "model").trained_samples == model.trained_samples == 128
     assert model.learn(64).trained_samples == 128
-    with pytest.raises(TypeError, match="budget of A2C is not known"):
-        A2C("MlpPolicy", "CartPole-v1", n_steps=4).learn(4, callback=BudgetCallback())
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "per_sample"),
+    [
+        (A2C, {}, 1),
+        (RecurrentPPO, {"policy": "MlpLstmPolicy", "batch_size": 20, "n_epochs": 3}, 3),
+        (TRPO, {"batch_size": 20, "n_critic_updates": 2}, 2),
+    ],
+)
+def test_images_of_other_algorithms_are_those_of_the_optimizers_steps(algorithm, settings, per_sample, tmp_path):
+    """Minibatches of 20, 20 and 8 samples, but for A2C."""
+    model = algorithm(env=make_vec_env("CartPole-v1", 6), **{"policy": "MlpPolicy", "n_steps": 8} | settings)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(96, callback=BudgetCallback())
+    (*_, last) = logged(tmp_path, "budget/trained_images")
+    assert float(last["budget/trained_images"]) == 96 * per_sample
+    assert float(last["budget/timesteps_per_policy"]) == 96
+
+
+@pytest.mark.parametrize(("algorithm", "policy"), [(A2C, "MlpPolicy"), (RecurrentPPO, "MlpLstmPolicy")])
+def test_other_algorithms_are_evaluated_during_training(algorithm, policy, tmp_path):
+    model = algorithm(policy, make_levels("TexturedGrid-v0", 2, seed=0, num_levels=3), n_steps=8, seed=0)
+    evaluating = GeneralizationEvalCallback(32, episodes=2, n_envs=2, log_path=tmp_path, verbose=0)
+    model.learn(32, evaluating)
+    rows = read_table(tmp_path / "generalization.csv")
+    assert [(row["timesteps"], row["timesteps_per_policy"], row["policy"]) for row in rows] == [
+        (0, 0, "policy 0"),
+        (32, 32, "policy 0"),
+    ]
+    alone = algorithm(policy, make_levels("TexturedGrid-v0", 2, seed=0, num_levels=3), n_steps=8, seed=0).learn(32)
+    assert_same_parameters(alone.policy, model.policy)
+
+
+def test_the_budget_of_algorithms_that_are_not_on_policy_is_unknown():
+    with pytest.raises(TypeError, match="budget of DQN is not known: use an on-policy algorithm like MDPO"):
+        DQN("MlpPolicy", "CartPole-v1", buffer_size=10).learn(4, callback=BudgetCallback())
 
 
 @both

@@ -4,31 +4,37 @@ import ast
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stable_baselines3 import A2C, PPO
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.lab.generalization.trained import open_trained
+from sb3_mdpo.lab.study.algorithms import adapted_hyperparams
 from sb3_mdpo.lab.study.config import HYPERPARAMS, EvaluationSettings, parse_study, read_study
 from sb3_mdpo.lab.study.folder import RUN_COLUMNS, StudyFolder
 from sb3_mdpo.lab.study.methods import METHODS, Expression, read_policy_kwargs
+from sb3_mdpo.lab.study.plan import costs_of
 from sb3_mdpo.lab.study.runner import execute
 from sb3_mdpo.lab.study.runs import CALLBACK, PlannedRun, plan_runs
 from sb3_mdpo.lab.study.study import Progress, remaining_seconds, table, tail
 from sb3_mdpo.zoo.register import hyperparams_folder
 from tests.support.helpers import assert_same_parameters
-from tests.support.studies import interrupted_study, results, study_command, wait_until, write_study
+from tests.support.studies import ROOT, OwnPPO, interrupted_study, results, study_command, wait_until, write_study
 from tests.support.tiny_studies import GRID, make_model, runs_of, write
 
+OWN = "tests.support.studies.OwnPPO"
 MINIMAL = {"environments": [GRID], "methods": ["mdpo"], "seeds": [0]}
 
 
@@ -40,16 +46,21 @@ def minimal(**changes) -> list[PlannedRun]:
     return plan_runs(parse_study(MINIMAL | changes, "x"))
 
 
+NATIVE = "sb3_mdpo.envs.native_vec_env"
 BASE = {
     "policy": "ImpalaCnnPolicy", "n_envs": 12, "n_timesteps": 1200, "n_policies": 2, "distill_coef": 0.7, "gamma": 0.9,
+    "n_epochs": 3, "ent_coef": 0.01, "vec_env_wrapper": NATIVE,
 }  # fmt: skip
 ALONE = {"n_envs": 6, "n_timesteps": 600, "n_policies": 1}
 WIDE = {"channels": [32, 64, 64], "features_dim": 512}
 CHANGES = {
     "mdpo": {},
     "independent": {"distill_coef": 0.0},
+    "independent_2x_epochs": {"distill_coef": 0.0, "n_epochs": 6},
+    "independent_2x_entropy": {"distill_coef": 0.0, "ent_coef": 0.02},
     "mdpo_detached": {"detach_peers": True},
     "mdpo_half": {"n_timesteps": 600},
+    "leep": {"distill_mode": "max", "vec_env_wrapper": [{NATIVE: {"level_shares": "per_policy"}}]},
     "ppo": ALONE,
     "ppo_2x_data": ALONE | {"n_timesteps": 1200},
     "ppo_l2": ALONE | {"policy_kwargs": {"optimizer_kwargs": {"eps": 1e-5, "weight_decay": 1e-4}}},
@@ -82,10 +93,88 @@ def test_baselines_are_those_of_the_zoos_files(method, env_id):
     assert made == written | {"n_policies": 1, "distill_coef": 1.0}
 
 
+@pytest.mark.parametrize("env_id", ["procgen-bigfish-hard-v0", "procgen-maze-easy-v0", GRID])
+def test_sb3s_ppo_has_the_settings_of_its_file(env_id):
+    made = adapted_hyperparams("stable_baselines3.PPO", entry("mdpo.yml", env_id))
+    written = entry("ppo.yml", env_id)
+    for name in ("policy_kwargs", "normalize"):
+        ours, theirs = (one.pop(name, {}) for one in (made, written))
+        assert (eval(ours) if isinstance(ours, str) else ours) == (eval(theirs) if theirs else theirs)
+    assert made == written
+
+
+def test_other_algorithms_have_the_arguments_that_they_know():
+    base = BASE | {"n_steps": 8, "callback": ["sb3_mdpo.callbacks.ResumableCheckpointCallback", "a.B"]}
+    policy = "sb3_mdpo.common.policies.ImpalaCnnPolicy"
+    known = {
+        "policy": policy,
+        "vec_env_wrapper": NATIVE,
+        "n_envs": 6,
+        "n_timesteps": 600,
+        "gamma": 0.9,
+        "n_steps": 8,
+        "ent_coef": 0.01,
+    }
+    assert adapted_hyperparams("stable_baselines3.A2C", base) == known | {"callback": ["a.B"]}
+    assert adapted_hyperparams(OWN, base) == known | {"n_epochs": 3, "callback": base["callback"]}
+    assert adapted_hyperparams("sb3_mdpo.MDPO", base) == base
+    checkpoints = {"sb3_mdpo.callbacks.ResumableCheckpointCallback": {"keep": 3}}
+    assert adapted_hyperparams("sb3_contrib.TRPO", base | {"callback": checkpoints})["callback"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "algo"),
+    [
+        ("stable_baselines3.PPO", "ppo"),
+        ("stable_baselines3.a2c.A2C", "a2c"),
+        ("sb3_contrib.RecurrentPPO", "ppo_lstm"),
+        ("tests.support.studies.OwnPPO", "tests.support.studies.OwnPPO"),
+        ("independent", "mdpo"),
+        ("sb3_mdpo.MDPO", "mdpo"),
+        ("sb3_mdpo.MaskableMDPO", "maskable_mdpo"),
+        ("sb3_mdpo.RecurrentMDPO", "recurrent_mdpo"),
+    ],
+)
+def test_the_zoo_trains_an_algorithm_by_its_name_there(method, algo):
+    variant = {"name": "x", "method": method, "hyperparams": {"gamma": 0.5}}
+    (run,) = minimal(methods=[variant], timesteps=1000, evaluation={"freq": 100})
+    assert run.arguments[:3] == ["train", "--algo", algo]
+    assert (run.method, run.hyperparams["gamma"]) == ("x", 0.5)
+    assert run.n_policies == (2 if algo.endswith("mdpo") else 1)
+    assert run.n_timesteps == 500 * run.n_policies
+    assert run.hyperparams["callback"][-1][CALLBACK]["eval_freq"] == 50 * run.n_policies
+
+
 def test_three_policies_share_environments_and_steps():
     base = BASE | {"n_policies": 3}
     assert METHODS["ppo"](base) == base | {"n_envs": 4, "n_timesteps": 400, "n_policies": 1}
     assert METHODS["mdpo_half"](base) == base | {"n_timesteps": 400}
+
+
+@pytest.mark.parametrize("changes", [{}, {"n_policies": 3}, {"n_policies": 3, "distill_mode": "random"}])
+def test_the_control_of_equal_compute_trains_on_as_many_images_as_mdpo(changes):
+    hyperparams = {"n_envs": 12, "n_steps": 8, "batch_size": 8, **changes}
+    runs = minimal(methods=["mdpo", "independent_2x_epochs"], hyperparams=hyperparams, timesteps=960)
+    (mdpo, control) = map(costs_of, runs)
+    assert control.trained_images == mdpo.trained_images
+    assert control.timesteps == mdpo.timesteps
+
+
+def test_twice_an_entropy_bonus_of_zero_is_refused():
+    base = BASE | {"ent_coef": 0.0}
+    with pytest.raises(ValueError, match="ent_coef is 0, and so is twice as much: set ent_coef in hyperparams"):
+        METHODS["independent_2x_entropy"](base)
+    del base["ent_coef"]  # the default
+    with pytest.raises(ValueError, match="ent_coef is 0"):
+        METHODS["independent_2x_entropy"](base)
+
+
+def test_leep_divides_levels_in_the_native_engine_only():
+    wrappers = ["a.B", {NATIVE: {"num_threads": 2}}]
+    adapted = METHODS["leep"](BASE | {"vec_env_wrapper": wrappers})["vec_env_wrapper"]
+    assert adapted == ["a.B", {NATIVE: {"num_threads": 2, "level_shares": "per_policy"}}]
+    with pytest.raises(ValueError, match=r"vec_env_wrapper has no sb3_mdpo.envs.native_vec_env, which divides levels"):
+        METHODS["leep"](BASE | {"vec_env_wrapper": "a.B"})
 
 
 def test_what_the_file_says_of_the_network_stays():
@@ -218,6 +307,15 @@ def test_there_is_a_run_for_each_combination_with_a_name_of_its_own(methods, see
     ("changes", "message"),
     [
         ({"methods": ["mpdo"]}, r"methods.0.method: 'mpdo': .*\(did you mean mdpo\?\); use one of mdpo, independent"),
+        (
+            {"methods": ["no.such.Class"]},
+            r"methods.0.method: .*there is no class no.such.Class \(No module named 'no'\)",
+        ),
+        ({"methods": ["stable_baselines3.PPPO"]}, "there is no class stable_baselines3.PPPO .* write module.Class"),
+        ({"methods": ["stable_baselines3.DQN"]}, "DQN is not a subclass of SB3's OnPolicyAlgorithm, like"),
+        ({"methods": [{"name": "x", "method": "a b.C"}]}, "unknown method; use one of .* or the dotted name of an alg"),
+        ({"methods": [{"method": OWN, "hyperparams": {"own_coeff": 1}}]}, "did you mean own_coef"),
+        ({"methods": [{"method": OWN, "hyperparams": {"n_policies": 2}}]}, "hyperparams: unknown key 'n_policies'"),
         ({"methods": [["mdpo"]]}, r"methods.0: \['mdpo'\]: must be a mapping"),
         ({"methods": [{"name": "a"}]}, "methods.0.method: is required"),
         ({"methods": [{"name": "a/b", "method": "mdpo"}]}, "methods.0.name: 'a/b': becomes part of a folder's name"),
@@ -287,7 +385,9 @@ def test_the_schema_for_editors_describes_study_files(capsys):
     assert schema["properties"].keys() >= {"games", "modes", "environments", "resources"}
     assert schema["properties"]["hyperparams"]["propertyNames"]["enum"] == HYPERPARAMS
     method, variant = schema["properties"]["methods"]["items"]["anyOf"]
-    assert method["enum"] == list(METHODS)
+    known, dotted = method["anyOf"]
+    assert known["enum"] == list(METHODS)
+    assert re.match(dotted["pattern"], OWN)
     assert variant == {"$ref": "#/$defs/Variant"}
 
 
@@ -359,6 +459,10 @@ def test_what_is_complete_is_not_trained_again(copied, tmp_path):
         ({"timesteps": 1024}, "_mdpo_0 with n_timesteps 512, but the study (or mdpo.yml) says 1024 now"),
         ({"start_level": 5}, "_mdpo_0 with callback"),
         ({"methods": [{"name": "ppo", "method": "ppo_2x_data"}]}, "_ppo_0 with n_timesteps 256"),
+        (
+            {"methods": [{"name": "mdpo", "method": OWN}]},
+            "_mdpo_0 with algo mdpo, but the study (or mdpo.yml) says test",
+        ),
     ],
 )
 def test_changes_of_complete_runs_are_refused(copied, tmp_path, capsys, changes, message):
@@ -366,6 +470,46 @@ def test_changes_of_complete_runs_are_refused(copied, tmp_path, capsys, changes,
     assert study_command("run", write(tmp_path / "tiny.yml", **changes), "-o", copied) == 2
     assert message in capsys.readouterr().err
     assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("changes", [{"seeds": [5, 6]}, {"num_levels": [9]}, {"methods": ["independent"]}])
+def test_another_study_of_the_same_name_is_refused(copied, tmp_path, capsys, changes):
+    """It would replace the table and the study's file."""
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    file = write(tmp_path / "tiny.yml", **changes)
+    assert study_command("run", file, "-o", copied) == 2
+    error = capsys.readouterr().err
+    planned_runs = plan_runs(read_study(file))
+    there, here = f"{GRID}_8_mdpo_0, 2 in all", f"{planned_runs[0].name}, {len(planned_runs)} in all"
+    assert f"{copied} holds the complete runs of another study ({there}) and none of this one ({here})" in error
+    assert f"give this study another name or folder (-o), or keep a run of that one ({copied}/study.yml)." in error
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+
+
+def test_a_study_that_keeps_a_run_is_the_same_study(copied, tmp_path):
+    file = write(tmp_path / "tiny.yml", methods=["ppo"])
+    assert study_command("run", file, "-o", copied) == 0
+    assert {row["method"] for row in results(copied)} == {"ppo"}
+    assert study_command("run", write(file), "-o", copied) == 0
+    assert {row["method"] for row in results(copied)} == {"mdpo", "ppo"}
+
+
+@pytest.mark.parametrize("lost", ["generalization.csv", f"{GRID}.zip"])
+def test_a_complete_run_that_lost_a_file_is_not_done(copied, tmp_path, capsys, lost):
+    run = copied / f"{GRID}_8_mdpo_0"
+    kept = (run / lost).read_bytes()
+    (run / lost).unlink()
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    file = write(tmp_path / "tiny.yml")
+    what = f"{run} has no {lost}: put it back, or delete the folder to train the run again"
+    shown = status(file, copied, capsys)
+    assert shown.splitlines()[1].split() == [GRID, "8", "mdpo", "-", "-", "-", "-", "-", "1"]
+    assert f"damaged: {what}" in shown
+    assert study_command("run", file, "-o", copied) == 2
+    assert what in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+    (run / lost).write_bytes(kept)
+    assert study_command("run", file, "-o", copied) == 0
 
 
 def test_a_run_that_fails_is_reported_and_another_attempt_can_succeed(copied, tmp_path, capfd):
@@ -403,7 +547,8 @@ def test_interrupted_study_ends_its_runs_and_can_be_continued(copied, tmp_path, 
     def meanwhile() -> None:
         wait_until(lambda: list((copied / "unfinished" / name).glob("mdpo/*/generalization.csv")))
         shown = status(file, copied, capfd).splitlines()
-        assert shown[2].split() == [GRID, "8", "long", "-", "1", "-", "-"]
+        assert shown[2].split() == [GRID, "8", "long", "-", "1", "-", "-", "-", "-"]
+        assert re.match(rf"running: {name}, \d+ of 1000000000 steps", shown[3])
         assert study_command("run", file, "-o", copied) == 2
         assert "is being run already" in capfd.readouterr().err
         assert processes_in(copied / "unfinished" / name)
@@ -413,8 +558,83 @@ def test_interrupted_study_ends_its_runs_and_can_be_continued(copied, tmp_path, 
     assert "the same command continues" in output
     assert not processes_in(copied / "unfinished" / name)
     assert not (copied / name).exists()
-    assert status(file, copied, capfd).splitlines()[2].split()[-1] == "1"  # missing
+    shown = status(file, copied, capfd).splitlines()
+    assert shown[2].split() == [GRID, "8", "long", "-", "-", "1", "-", "-", "-"]
+    assert re.match(rf"interrupted: {name}, \d+ of 1000000000 steps", shown[3])
     assert {row["method"] for row in results(copied)} == {"mdpo", "ppo"}  # the table before the interruption
+
+
+def gated(name: str, at: Path, until: Path) -> dict:
+    """A variant that writes one file when it begins, and waits for the other."""
+    gate = {"tests.support.studies.Gate": {"reached": str(at), "at_step": 0, "opened": str(until)}}
+    hyperparams = {"n_timesteps": 256, "callback": gate}
+    return {"name": name, "method": "ppo", "hyperparams": hyperparams}
+
+
+def test_two_commands_train_a_part_of_the_study_each_at_the_same_time(tmp_path, monkeypatch):
+    """The first run of each waits for that of the other."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    a, b = tmp_path / "a", tmp_path / "b"
+    methods = [gated("one", a, b), gated("two", b, a)]
+    file = write(tmp_path / "tiny.yml", methods=methods, seeds=[0, 1], jobs=1)
+    out = tmp_path / "out"
+    commands = [
+        subprocess.Popen(
+            [sys.executable, "-m", "sb3_mdpo", "study", "run", file, "-o", out, "--only", f"{part}/2"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for part in (1, 2)
+    ]  # fmt: skip
+    try:
+        outputs = [command.communicate(timeout=300)[0] for command in commands]
+    finally:
+        for command in commands:
+            command.kill()
+    assert [command.returncode for command in commands] == [0, 0], outputs
+    for part, output in enumerate(outputs, start=1):
+        assert f"2 of 2 runs of part {part}/2 and " in output
+    assert "4 of 4 runs are complete" in "".join(outputs)
+    assert {(row["method"], row["seed"]) for row in results(out)} == set(product(["one", "two"], ["0", "1"]))
+    assert not list((out / ".claims").iterdir())
+
+
+def test_a_part_is_every_nth_run(copied, tmp_path, capsys):
+    """Counted in all runs, so that parts do not depend on what is complete."""
+    file = write(tmp_path / "tiny.yml", seeds=[0, 1])
+    planned_runs = plan_runs(read_study(file))
+    assert study_command("run", file, "-o", copied, "--only", "3/3") == 0
+    assert "1 of 1 runs of part 3/3 and 3 of 4 runs are complete" in capsys.readouterr().out
+    assert {row["run"] for row in results(copied)} == {run.name for run in planned_runs[:3]}
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b", "1/2/3", "-1/2"])
+def test_parts_that_do_not_exist(part, tmp_path, capsys):
+    assert study_command("run", write(tmp_path / "tiny.yml"), "-o", tmp_path / "out", f"--only={part}") == 2
+    assert f"{part!r} is not a part: write 1/4 for the first of four, up to 4/4" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_of_a_command_that_was_killed_are_free_again(tmp_path, folder, run):
+    claim = f"""
+from pathlib import Path
+from sb3_mdpo.lab.study.claims import Claims
+claim = Claims(Path({str(folder.path / ".claims")!r})).claim([{run.name!r}])
+print("claimed", flush=True)
+input()
+"""
+    folder.path.mkdir()
+    with subprocess.Popen([sys.executable, "-c", claim], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"claimed\n"
+        assert folder.trained_now() == {run.name}
+        with pytest.raises(OSError, match=f"another command trains {run.name}. Wait for it"), folder.claimed([run]):
+            pass
+        other.kill()
+    with folder.claimed([run]) as missing:
+        assert missing == [run]
+        assert folder.trained_now() == {run.name}
+    assert folder.trained_now() == set()
+    assert not list((folder.path / ".claims").iterdir())
 
 
 def processes_in(folder: Path) -> list[int]:
@@ -478,6 +698,47 @@ def test_an_interrupted_run_with_other_settings_is_started_anew(interrupted, fol
     assert folder.budget(other)[0] == 256
 
 
+def test_status_says_how_far_interrupted_runs_are(interrupted, tmp_path, capsys):
+    out = Path(shutil.copytree(interrupted, tmp_path / "out"))
+    name = f"{GRID}_8_mdpo_0"
+    file = write(tmp_path / "tiny.yml", methods=["mdpo"])
+    shown = status(file, out, capsys)
+    assert shown.splitlines()[1].split() == [GRID, "8", "mdpo", "-", "-", "1", "-", "-", "-"]
+    (steps,) = re.findall(rf"interrupted: {name}, (\d+) of 512 steps", shown)
+    assert int(steps) == max(int(path.stem[-12:]) for path in out.glob("unfinished/*/mdpo/*/checkpoints/*.zip"))
+    file = write(file, methods=["mdpo"], timesteps=1024)
+    assert f"interrupted: {name}, starts again: its settings have changed" in status(file, out, capsys)
+    for folder in out.glob("unfinished/*/mdpo/*/checkpoints"):
+        shutil.rmtree(folder)
+    file = write(file, methods=["mdpo"])
+    assert f"interrupted: {name}, starts again: it has no checkpoint" in status(file, out, capsys)
+
+
+def test_a_study_of_other_algorithms(tmp_path, folder, monkeypatch):
+    """The zoo's own, one that cannot resume, and one of the user's."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    named = {"sb3_ppo": "stable_baselines3.PPO", "a2c": "stable_baselines3.A2C", "own": OWN}
+    methods = [{"name": name, "method": method} for name, method in named.items()]
+    methods[2]["hyperparams"] = {"own_coef": 2.0}
+    file = write(tmp_path / "tiny.yml", methods=methods)
+    _, a2c, _ = plan_runs(read_study(file))
+    begun = folder.unfinished(a2c) / "a2c" / f"{GRID}_1" / "generalization.csv"
+    assert execute(a2c, folder, 1, "cpu", stopped=begun.exists) == "interrupted"
+    assert folder.resumable(a2c) is None
+    assert study_command("run", file, "-o", folder.path) == 0
+    keys = ("method", "timesteps", "timesteps_per_policy", "trained_images", "policy")
+    rows = [tuple(row[key] for key in keys) for row in results(folder.path)]
+    evaluated = [(t, t, t, "policy 0") for t in (0, 128, 256)]
+    assert rows == [(method, *map(str, row)) for method in named for row in evaluated]
+    for name, kind, algo in (("sb3_ppo", PPO, "ppo"), ("a2c", A2C, "a2c"), ("own", OwnPPO, OWN)):
+        run = folder.path / f"{GRID}_8_{name}_0"
+        assert f"-m sb3_mdpo.zoo train --algo {algo} " in (run / GRID / "command.txt").read_text()
+        model = open_trained(run, device="cpu").model
+        assert type(model) is kind
+        assert (model.n_envs, model.num_timesteps) == (4, 256)
+    assert model.own_coef == 2.0
+
+
 WATCHDOG = [sys.executable, "-m", "sb3_mdpo.lab.study.parent_watchdog"]
 
 
@@ -529,6 +790,9 @@ def test_remaining_time_by_hand():
     assert remaining_seconds(progress, jobs=1) == pytest.approx(90)
     assert remaining_seconds(progress, jobs=4) == pytest.approx(50)  # no faster than the longest run
     assert remaining_seconds(progress[2:], jobs=1) is None
+    # 40 steps are in the checkpoint, but the time is known of the 20 until the evaluation
+    resumed = Progress(planned("mdpo", 100, 1), "interrupted", 20, 10.0, steps=40)
+    assert remaining_seconds([resumed], jobs=1) == pytest.approx(30)
     assert remaining_seconds(progress[:1], jobs=1) == 0
 
 
@@ -536,9 +800,9 @@ def test_table_counts_runs_per_method():
     runs = (("mdpo", 0, "done"), ("mdpo", 1, "failed"), ("mdpo", 2, "done"), ("ppo_2x_data", 0, "missing"))
     progress = [Progress(planned(method, 1, seed), state) for method, seed, state in runs]
     assert [line.split() for line in table(progress).splitlines()] == [
-        ["environment", "levels", "method", "done", "running", "failed", "missing"],
-        [GRID, "8", "mdpo", "2", "-", "1", "-"],
-        [GRID, "8", "ppo_2x_data", "-", "-", "-", "1"],
+        ["environment", "levels", "method", "done", "running", "interrupted", "failed", "missing", "damaged"],
+        [GRID, "8", "mdpo", "2", "-", "-", "1", "-", "-"],
+        [GRID, "8", "ppo_2x_data", "-", "-", "-", "-", "1", "-"],
     ]
 
 

@@ -22,6 +22,7 @@ from sb3_mdpo.mdpo.losses import (
     clipped_surrogate,
     distillation_kl,
     entropy_loss,
+    kl_to_maximum,
     member_loss,
     value_loss,
 )
@@ -112,6 +113,29 @@ def test_distillation_of_independent_dimensions_is_that_of_the_joint_distributio
     log_p, log_q = (d.log_prob(outcomes) for d in (p, q))
     expected = (log_p.exp() * (log_p - log_q)).sum()
     th.testing.assert_close(distillation_kl(own=q, peers=[p]), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_kl_to_the_maximum_by_hand():
+    """Maxima 0.5, 0.4, 0.3 of the first state add up to 1.2; in the second all agree."""
+    own = categorical([0.5, 0.2, 0.3], [0.2, 0.3, 0.5])
+    peer = categorical([0.5, 0.4, 0.1], [0.2, 0.3, 0.5])
+    first = sum(p * math.log(p / (m / 1.2)) for p, m in ((0.5, 0.5), (0.2, 0.4), (0.3, 0.3)))
+    assert kl_to_maximum(own, [peer]).item() == pytest.approx(first / 2)
+    third = categorical([0.1, 0.1, 0.8], [0.2, 0.3, 0.5])
+    first = sum(p * math.log(p / (m / 1.7)) for p, m in ((0.5, 0.5), (0.2, 0.4), (0.3, 0.8)))
+    assert kl_to_maximum(own, [peer, third]).item() == pytest.approx(first / 2)
+    assert kl_to_maximum(own, [peer, third], (2, 1)).tolist() == pytest.approx([first, 0.0])
+
+
+def test_the_maximum_is_a_target_without_gradient():
+    logits = [th.tensor([[0.0, 1.0, x]], dtype=th.float64, requires_grad=True) for x in (-1.0, 2.0)]
+    own, peer = (CategoricalDistribution(3).proba_distribution(one) for one in logits)
+    kl_to_maximum(own, [peer]).backward()
+    assert logits[1].grad is None
+    mine, its = (one.detach().softmax(1) for one in logits)
+    joint = th.maximum(mine, its) / th.maximum(mine, its).sum()
+    ratio = (mine / joint).log()
+    th.testing.assert_close(logits[0].grad, mine * (ratio - (mine * ratio).sum()))
 
 
 def samples(n: int) -> RolloutBufferSamples:

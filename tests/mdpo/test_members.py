@@ -1,5 +1,7 @@
 """The members: how many, how alike, who learns from whom."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch as th
@@ -11,7 +13,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureC
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_mdpo import MDPO, ImpalaCNN
-from sb3_mdpo.mdpo.update import draw_peers
+from sb3_mdpo.mdpo.update import METRICS, draw_peers, minibatch_step
 from tests.support.envs import BrightSideEnv, maker
 from tests.support.helpers import assert_same_parameters, parameters
 from tests.support.training import NarrowPolicy, cartpole, small, small_silent
@@ -33,7 +35,7 @@ def test_any_number_of_policies_learns():
 
 
 @pytest.mark.parametrize(
-    ("n_policies", "distill_mode"), [(1, "all"), (3, "all"), (3, "random"), (4, "all"), (4, "random")]
+    ("n_policies", "distill_mode"), [(1, "all"), (3, "all"), (3, "random"), (4, "all"), (4, "random"), (3, "max")]
 )
 def test_any_number_of_policies_is_updated_saved_and_loaded(n_policies, distill_mode, tmp_path):
     model = small(env=cartpole(n_policies), n_policies=n_policies, distill_mode=distill_mode)
@@ -83,7 +85,43 @@ def test_two_members_have_no_choice_and_draw_nothing():
     assert (np.random.get_state()[1] == state).all()
 
 
-@pytest.mark.parametrize(("distill_mode", "passes"), [("all", [4, 9, 16]), ("random", [4, 6, 8])])
+def test_the_maximum_is_that_of_all_members_on_the_same_states():
+    """Stacked or one by one, and no peer is taught by another member's loss."""
+    assert draw_peers(3, "max") == draw_peers(3, "all")
+    env = make_vec_env("CartPole-v1", 6, seed=0)
+    model = small_silent(env=env, n_policies=3, distill_mode="max", distill_coef=0.0).learn(6 * 16)
+    with th.no_grad():
+        for k, member in enumerate(model.policy.members):
+            member.action_net.weight *= 1 + 20 * k
+    samples = next(iter(model.rollout_buffer.get(16)))
+    with th.no_grad():
+        probs = th.stack(
+            [one.get_distribution(samples.observations[0]).distribution.probs for one in model.policy.members]
+        )
+    joint = probs.amax(0) / probs.amax(0).sum(1, keepdim=True)
+    expected = (probs[0] * (probs[0] / joint).log()).sum(1).mean()
+    model.distill_coef = 1.0
+    settings = model._loss_settings()
+    for stacked in (True, False):
+        model.policy.stacked = stacked
+        model.policy.optimizer = th.optim.SGD(model.policy.parameters(), lr=0.0)
+        step = partial(minibatch_step, model.policy, samples, draw_peers(3, "max"), settings, max_grad_norm=1e9)
+        metrics = step(active={0, 1, 2}, detach_peers=True)
+        th.testing.assert_close(metrics[0, METRICS.index("distill_kl")], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("action_space", [spaces.Box(-1, 1, (2,)), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2)])
+def test_the_maximum_needs_discrete_actions(action_space):
+    env = DummyVecEnv([maker(spaces.Box(-1, 1, (3,)), action_space)] * 2)
+    with pytest.raises(ValueError, match="distill_mode='max' needs a Discrete action space, not "):
+        small(MDPO, env, distill_mode="max")
+    model = small(MDPO, env)
+    model.distill_mode = "max"
+    with pytest.raises(ValueError, match="distill_mode='max' needs a Discrete action space, not "):
+        model.learn(32)
+
+
+@pytest.mark.parametrize(("distill_mode", "passes"), [("all", [4, 9, 16]), ("random", [4, 6, 8]), ("max", [4, 9, 16])])
 def test_cost_grows_with_the_square_of_the_members_or_linearly(distill_mode, passes):
     """Network evaluations of one update of one minibatch, with a single epoch, for 2, 3 and 4 members."""
 
@@ -197,7 +235,7 @@ def test_a_list_of_policies_gives_every_member_its_own_class(tmp_path):
         ({"policy": ["MlpPolicy", "Mlp"]}, ValueError, "Policy Mlp unknown"),
         ({"policy_kwargs": [{}, {"optimizer_class": th.optim.SGD}]}, ValueError, "0 and 1 differ in optimizer_class"),
         ({"policy_kwargs": [{}, {"optimizer_kwargs": {"eps": 1.0}}]}, ValueError, "differ in optimizer_kwargs"),
-        ({"distill_mode": "some"}, ValueError, "distill_mode='some' is unknown: use 'all' .* or 'random'"),
+        ({"distill_mode": "some"}, ValueError, "distill_mode='some' is unknown: use 'all' .*, 'random' .* or 'max'"),
     ],
 )
 def test_members_that_do_not_fit_together_are_refused(kwargs, error, message):

@@ -60,6 +60,7 @@ KINDS = {
     "box": ("MlpPolicy", VECTOR, spaces.Box(-2, 1, (2, 2)), {"policy_kwargs": {"log_std_init": 1.0}}),
     "gsde": ("MlpPolicy", VECTOR, spaces.Box(-2, 1, (2,)), {"use_sde": True, "policy_kwargs": SQUASHED}),
     "nature": ("CnnPolicy", IMAGE, BUTTONS, {"policy_kwargs": SMALL | {"share_features_extractor": False}}),
+    "impoola": ("ImpoolaCnnPolicy", IMAGE, BUTTONS, {"policy_kwargs": SMALL}),
     "impala": ("ImpalaCnnPolicy", IMAGE, BUTTONS, {"policy_kwargs": SMALL, "predict_with": "ensemble"}),
     "members": (["StridedCnnPolicy", "CnnPolicy"], IMAGE, BUTTONS, {"policy_kwargs": DIFFERENT}),
     "dictionary": ("MultiInputPolicy", MIXED, BUTTONS, {"n_policies": 3, "policy_kwargs": RMSPROP}),

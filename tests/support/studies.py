@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_mdpo.callbacks import ResumableCheckpointCallback
@@ -50,6 +51,14 @@ class Unwritten(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+
+class OwnPPO(PPO):
+    """An algorithm of one's own, with an argument of its own."""
+
+    def __init__(self, *args: Any, own_coef: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.own_coef = own_coef
 
 
 def write_study(path: Path, study: dict[str, Any]) -> Path:

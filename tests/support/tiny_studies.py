@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from sb3_mdpo import MDPO
+from rl_zoo3.utils import get_class_by_name
+
 from sb3_mdpo.envs import make_levels
 from sb3_mdpo.lab.study.config import parse_study
 from sb3_mdpo.lab.study.runs import PlannedRun, plan_runs
+from sb3_mdpo.zoo.algorithms import algorithm_class
 from sb3_mdpo.zoo.hyperparams import preprocess_hyperparams
 from tests.support.studies import write_study
 
@@ -34,11 +36,13 @@ def runs_of(**changes: Any) -> list[PlannedRun]:
     return plan_runs(parse_study(TINY | changes, "x"))
 
 
-def make_model(run: PlannedRun, **changes: Any) -> MDPO:
+def make_model(run: PlannedRun, **changes: Any) -> Any:
     """The model that the zoo makes of a run's hyperparameters."""
     hyperparams = {key: value for key, value in run.hyperparams.items() if key not in ("callback", "n_timesteps")}
     del hyperparams["vec_env_wrapper"]
     hyperparams["policy_kwargs"] = eval(hyperparams.get("policy_kwargs", "{}"))
     preprocess_hyperparams(hyperparams)
     env = make_levels(run.env_id, hyperparams.pop("n_envs"), 0, **hyperparams.pop("env_kwargs"))
-    return MDPO(env=env, device="cpu", **hyperparams | changes)
+    if "." in hyperparams["policy"]:
+        hyperparams["policy"] = get_class_by_name(hyperparams["policy"])
+    return algorithm_class(run.algo)(env=env, device="cpu", **hyperparams | changes)

@@ -137,7 +137,8 @@ def _write_study_run() -> None:
     settings = begun.read_bytes()
     shutil.rmtree("studies")
     _write(f"{STUDY_RUN}/run.yml", settings)
-    _write(f"{STUDY_RUN}/generalization.csv", Path(RUN, "generalization.csv").read_bytes())
+    for name in ("generalization.csv", f"{GRID}.zip"):
+        _write(f"{STUDY_RUN}/{name}", Path(RUN, name).read_bytes())
 
 
 @cache

@@ -20,7 +20,8 @@ class GeneralizationEvalCallback(EventCallback):
     Evaluate each policy and the ensemble on training levels and on unseen levels, before, during and at the end of
     training, see :func:`~sb3_mdpo.lab.evaluate_generalization`. Training is bitwise the same as without evaluation.
 
-    Evaluations happen between updates. For MDPO and SB3's PPO, in environments with levels. In the zoo's files::
+    Evaluations happen between updates. For MDPO and other on-policy algorithms, in environments with levels. In the
+    zoo's files::
 
         callback:
           - sb3_mdpo.callbacks.GeneralizationEvalCallback:

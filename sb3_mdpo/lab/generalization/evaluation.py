@@ -131,7 +131,7 @@ def evaluate_generalization(
     episodes are not overrepresented. All policies play the same levels, with independent samples of actions. The model
     and the global random generators are not changed.
 
-    :param model: MDPO or SB3's PPO
+    :param model: MDPO or another on-policy algorithm
     :param env_id: Gymnasium id of an environment that :func:`~sb3_mdpo.envs.native.has_levels`
     :param train_levels: number of levels that the model was trained on
     :param episodes: episodes per policy and set of levels, None for 128 (10 with the authors' protocol)

@@ -17,6 +17,7 @@ from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.mdpo_mask import MaskableMDPO
 from sb3_mdpo.mdpo_recurrent import RecurrentMDPO
 from sb3_mdpo.persistence.ppo_conversion import load_ppo
+from sb3_mdpo.zoo.algorithms import algorithm_class
 from sb3_mdpo.zoo.run import Run, read_run
 
 LOADERS: dict[str, Callable[..., OnPolicyAlgorithm]] = {
@@ -102,4 +103,5 @@ def open_trained(
             raise ValueError(f"{path} is a run on {run.env_id}, not on {env_id}: leave the id out.")
         env_id, model_path, algo, env_kwargs = run.env_id, run.model_path, run.algo, run.env_kwargs
     check_has_levels(env_id)
-    return TrainedModel(LOADERS[algo](model_path, device=device), env_id, path, env_kwargs, run)
+    load = LOADERS.get(algo) or algorithm_class(algo).load
+    return TrainedModel(load(model_path, device=device), env_id, path, env_kwargs, run)

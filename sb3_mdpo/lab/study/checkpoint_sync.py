@@ -78,7 +78,7 @@ class CheckpointSync:
 
 def newest_checkpoint(work: Path) -> Path | None:
     """The newest checkpoint in the working folder of a run, if there is one."""
-    return next((found[0] for folder in work.glob(f"mdpo/*/{CHECKPOINTS}") if (found := checkpoints(folder))), None)
+    return next((found[0] for folder in work.glob(f"*/*/{CHECKPOINTS}") if (found := checkpoints(folder))), None)
 
 
 def check_storage(url: str) -> None:

@@ -1,29 +1,36 @@
 """Study files: YAML that says which runs to train."""
 
-import inspect
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import gymnasium as gym
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 import sb3_mdpo.envs  # noqa: F401  registers the ids
 from sb3_mdpo.envs.native import has_levels
 from sb3_mdpo.envs.procgen_options import SEED_RANGE
+from sb3_mdpo.lab.study.algorithms import allowed_hyperparams
 from sb3_mdpo.lab.study.methods import METHODS
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.utils.yaml_files import read_yaml
+from sb3_mdpo.zoo.algorithms import algorithm_class
 
 T = TypeVar("T")
-ZOO_KEYS = {
-    *("callback", "env_kwargs", "env_wrapper", "frame_stack", "monitor_kwargs"),
-    *("n_envs", "n_timesteps", "normalize", "vec_env_wrapper"),
-}
-NOT_FROM_FILES = {"self", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
-HYPERPARAMS = sorted((ZOO_KEYS | inspect.signature(MDPO.__init__).parameters.keys()) - NOT_FROM_FILES)
+HYPERPARAMS = allowed_hyperparams(MDPO)
+DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
@@ -56,15 +63,27 @@ def _unique(entries: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _method(name: str) -> str:
-    if name not in METHODS:
-        raise ValueError(f"unknown method{did_you_mean(name, METHODS)}; use one of {', '.join(METHODS)}")
+    if name in METHODS:
+        return name
+    if not re.match(DOTTED, name):
+        raise ValueError(
+            f"unknown method{did_you_mean(name, METHODS)}; use one of {', '.join(METHODS)}, or the dotted name of an "
+            "algorithm's class, e.g. stable_baselines3.PPO"
+        )
+    algorithm_class(name)
     return name
 
 
-def _hyperparams(given: dict[str, Any]) -> dict[str, Any]:
+def _of_method(given: dict[str, Any], about: ValidationInfo) -> dict[str, Any]:
+    """Hyperparameters of a variant, which depend on its method if that is a class."""
+    method = about.data.get("method", "mdpo")  # missing if it is wrong, too
+    return _hyperparams(given, HYPERPARAMS if method in METHODS else allowed_hyperparams(algorithm_class(method)))
+
+
+def _hyperparams(given: dict[str, Any], allowed: Sequence[str] = HYPERPARAMS) -> dict[str, Any]:
     for key in given:
-        if key not in HYPERPARAMS:
-            raise ValueError(_unknown(key, HYPERPARAMS))
+        if key not in allowed:
+            raise ValueError(_unknown(key, allowed))
     env_kwargs = given.get("env_kwargs", {})
     if not isinstance(env_kwargs, dict):
         raise ValueError(f"env_kwargs must be a mapping, not {env_kwargs!r}")
@@ -100,11 +119,14 @@ Share = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_cpu_share)]
 Text = Annotated[str, Field(min_length=1)]
 # Part of a folder's name
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
-MethodName = Annotated[str, AfterValidator(_method), Field(json_schema_extra={"enum": list(METHODS)})]
+MethodName = Annotated[
+    str,
+    AfterValidator(_method),
+    Field(json_schema_extra={"anyOf": [{"enum": list(METHODS)}, {"pattern": DOTTED}]}),
+]
+NAMES: dict[str, Any] = {"propertyNames": {"enum": HYPERPARAMS}}
 Hyperparams = Annotated[
-    dict[str, Any],
-    AfterValidator(_hyperparams),
-    Field(json_schema_extra={"propertyNames": {"enum": HYPERPARAMS}}),
+    dict[str, Any], AfterValidator(lambda given: _hyperparams(given)), Field(json_schema_extra=NAMES)
 ]
 # YAML's lists; strict tuples would refuse them
 Entries = Annotated[tuple[T, ...], Field(strict=False, min_length=1), AfterValidator(_unique)]
@@ -147,11 +169,20 @@ class Resources(_Keys):
 
 
 class Variant(_Keys):
-    """A method with other hyperparameters."""
+    """A method with other hyperparameters, or an algorithm's class."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"method": {"enum": list(METHODS)}}},
+            "then": {"properties": {"hyperparams": NAMES}},
+        }
+    )
 
     name: Name = Field(default="", description="name in the table; default: the method's")
-    method: MethodName
-    hyperparams: Hyperparams = Field(default={}, description="replace the method's hyperparameters")
+    method: MethodName = Field(description="a method, or the dotted name of an algorithm's class")
+    hyperparams: Annotated[dict[str, Any], AfterValidator(_of_method)] = Field(
+        default={}, description="replace the method's hyperparameters"
+    )
 
 
 def _unique_names(variants: tuple[Variant, ...]) -> tuple[Variant, ...]:

@@ -17,6 +17,7 @@ Hyperparams = dict[str, Any]
 # As in hyperparams/ppo_l2.yml and ppo_dropout.yml, which cite the sources
 WEIGHT_DECAY = 1e-4
 DROPOUT = 0.1
+ENGINE, PER_POLICY = "sb3_mdpo.envs.native_vec_env", "per_policy"
 ADAM = {"eps": 1e-5}  # the default of SB3's policies, which optimizer_kwargs replace
 
 
@@ -28,9 +29,14 @@ class Expression(str):
 
 
 def read_policy_kwargs(written: str | dict[str, Any] | None) -> dict[str, Any]:
+    """``policy_kwargs`` as the zoo's files write them."""
+    return read_arguments("policy_kwargs", written)
+
+
+def read_arguments(name: str, written: str | dict[str, Any] | None) -> dict[str, Any]:
     """
-    Read ``policy_kwargs`` as the zoo's files write them (``"dict(net_arch=[64], activation_fn=nn.GELU)"``, a mapping
-    or None), without executing them. Values that are not literals are :class:`Expression`.
+    Read arguments as the zoo's files write them (``"dict(net_arch=[64], activation_fn=nn.GELU)"``, a mapping or None),
+    without executing them. Values that are not literals are :class:`Expression`.
     """
     if not isinstance(written, str):
         return dict(written or {})
@@ -39,7 +45,7 @@ def read_policy_kwargs(written: str | dict[str, Any] | None) -> dict[str, Any]:
     except SyntaxError:
         arguments = None
     if not isinstance(arguments, dict):
-        raise ValueError(f'policy_kwargs: {written!r} is not a dictionary: write "dict(net_arch=[64])", for example.')
+        raise ValueError(f'{name}: {written!r} is not a dictionary: write "dict(net_arch=[64])", for example.')
     return arguments
 
 
@@ -56,9 +62,32 @@ def _value(node: ast.expr) -> Any:
         return Expression(ast.unparse(node))
 
 
+def setting(hyperparams: Hyperparams, name: str) -> Any:
+    """A hyperparameter of MDPO, or its default if the zoo's file does not give it."""
+    return hyperparams.get(name, inspect.signature(MDPO).parameters[name].default)
+
+
 def n_policies(hyperparams: Hyperparams) -> int:
     """Number of policies, given hyperparameters as in ``hyperparams/mdpo.yml``."""
-    return int(hyperparams.get("n_policies", inspect.signature(MDPO).parameters["n_policies"].default))
+    return int(setting(hyperparams, "n_policies"))
+
+
+def _independent(hyperparams: Hyperparams) -> Hyperparams:
+    """The same policies without the KL."""
+    return hyperparams | {"distill_coef": 0.0}
+
+
+def _independent_2x_epochs(hyperparams: Hyperparams) -> Hyperparams:
+    """As many images forward and backward as in mdpo, where those of a member also go through each of its peers."""
+    passes = 2 if setting(hyperparams, "distill_mode") == "random" else n_policies(hyperparams)
+    return _independent(hyperparams) | {"n_epochs": passes * int(setting(hyperparams, "n_epochs"))}
+
+
+def _independent_2x_entropy(hyperparams: Hyperparams) -> Hyperparams:
+    bonus = float(setting(hyperparams, "ent_coef"))
+    if bonus == 0:
+        raise ValueError("ent_coef is 0, and so is twice as much: set ent_coef in hyperparams.")
+    return _independent(hyperparams) | {"ent_coef": 2 * bonus}
 
 
 def _half(hyperparams: Hyperparams) -> Hyperparams:
@@ -66,8 +95,23 @@ def _half(hyperparams: Hyperparams) -> Hyperparams:
     return hyperparams | {"n_timesteps": int(hyperparams["n_timesteps"]) // n_policies(hyperparams)}
 
 
-def _ppo(hyperparams: Hyperparams) -> Hyperparams:
-    """One member: its share of the environments and steps, in as many minibatches of the same size."""
+def _leep(hyperparams: Hyperparams) -> Hyperparams:
+    """Each policy on its own share of the levels, drawn towards the normalised maximum of all."""
+    wrappers = hyperparams.get("vec_env_wrapper") or []
+    wrappers = wrappers if isinstance(wrappers, list) else [wrappers]
+    divided = [_dividing(one) for one in wrappers]
+    if divided == wrappers:
+        raise ValueError(f"vec_env_wrapper has no {ENGINE}, which divides levels among policies: add it.")
+    return hyperparams | {"distill_mode": "max", "vec_env_wrapper": divided}
+
+
+def _dividing(wrapper: Any) -> Any:
+    arguments = wrapper.get(ENGINE) if isinstance(wrapper, dict) else {} if wrapper == ENGINE else None
+    return wrapper if arguments is None else {ENGINE: arguments | {"level_shares": PER_POLICY}}
+
+
+def alone(hyperparams: Hyperparams) -> Hyperparams:
+    """One member's share of the environments and steps, in as many minibatches of the same size."""
     for key in ("policy", "policy_kwargs"):
         value = hyperparams.get(key)
         if isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("[")):
@@ -78,7 +122,11 @@ def _ppo(hyperparams: Hyperparams) -> Hyperparams:
         raise ValueError(
             f"n_envs {hyperparams['n_envs']} cannot be divided among {members} policies: use a multiple of it."
         )
-    return _half(hyperparams) | {"n_envs": share, "n_policies": 1}
+    return _half(hyperparams) | {"n_envs": share}
+
+
+def _ppo(hyperparams: Hyperparams) -> Hyperparams:
+    return alone(hyperparams) | {"n_policies": 1}
 
 
 def _ppo_2x_data(hyperparams: Hyperparams) -> Hyperparams:
@@ -132,9 +180,12 @@ def _extractor_defaults(policy: str, policy_kwargs: dict[str, Any]) -> dict[str,
 #: Method in study files -> its hyperparameters, given those of MDPO as in ``hyperparams/mdpo.yml``
 METHODS: dict[str, Callable[[Hyperparams], Hyperparams]] = {
     "mdpo": dict,
-    "independent": lambda hyperparams: hyperparams | {"distill_coef": 0.0},  # the same policies without the KL
+    "independent": _independent,
+    "independent_2x_epochs": _independent_2x_epochs,
+    "independent_2x_entropy": _independent_2x_entropy,
     "mdpo_detached": lambda hyperparams: hyperparams | {"detach_peers": True},  # no gradient of the KL to the peer
     "mdpo_half": _half,
+    "leep": _leep,
     "ppo": _ppo,
     "ppo_l2": _ppo_l2,
     "ppo_dropout": _ppo_dropout,

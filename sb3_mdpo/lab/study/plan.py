@@ -1,7 +1,6 @@
 """The costs of a study before it is run: steps, samples and evaluations, and time at a known throughput."""
 
 import heapq
-import inspect
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -18,9 +17,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from sb3_mdpo.lab.generalization.results import read_csv
 from sb3_mdpo.lab.study.config import Study
 from sb3_mdpo.lab.study.folder import RESULTS
-from sb3_mdpo.lab.study.methods import n_policies
 from sb3_mdpo.lab.study.runs import CALLBACK, PlannedRun, plan_runs
-from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.utils.terminal import text_table
 from sb3_mdpo.zoo.hyperparams import distill_coef_schedule
 
@@ -41,17 +38,20 @@ class Costs:
 
 def costs_of(run: PlannedRun) -> Costs:
     """Count what a run takes."""
-    members, per_rollout = n_policies(run.hyperparams), steps_per_rollout(run)
+    members, per_rollout = run.n_policies, steps_per_rollout(run)
     rollouts = -(-run.n_timesteps // per_rollout)
     timesteps = rollouts * per_rollout
-    passes = rollouts * members + _teaching(run, rollouts) * members * _teachers(run, members)
-    images = int(_setting(run, "n_epochs")) * (per_rollout // members) * passes
+    passes = rollouts * members
+    if members > 1:
+        passes += _teaching(run, rollouts) * members * _teachers(run, members)
+    epochs = run.setting("n_epochs", run.setting("n_critic_updates", 1))  # the latter of TRPO
+    images = int(epochs) * (per_rollout // members) * passes
     return Costs(timesteps, timesteps // members, images, rollouts, _evaluations(run, rollouts))
 
 
 def steps_per_rollout(run: PlannedRun) -> int:
     """Environment steps of all policies together from one update to the next."""
-    return int(run.hyperparams.get("n_envs", 1)) * int(_setting(run, "n_steps"))
+    return int(run.hyperparams.get("n_envs", 1)) * int(run.setting("n_steps"))
 
 
 def evaluation_of(run: PlannedRun) -> dict[str, Any]:
@@ -69,20 +69,16 @@ def kind_of(run: PlannedRun) -> str:
     return str(yaml.safe_dump([run.method, str(spec.entry_point), sorted(spec.kwargs), same]))
 
 
-def _setting(run: PlannedRun, name: str) -> Any:
-    return run.hyperparams.get(name, inspect.signature(MDPO).parameters[name].default)
-
-
 def _teachers(run: PlannedRun, members: int) -> int:
     """Peers of a member in a minibatch that receive a gradient of its KL."""
-    if _setting(run, "detach_peers"):
+    if run.setting("detach_peers") or run.setting("distill_mode") == "max":
         return 0
-    return min(1, members - 1) if _setting(run, "distill_mode") == "random" else members - 1
+    return 1 if run.setting("distill_mode") == "random" else members - 1
 
 
 def _teaching(run: PlannedRun, rollouts: int) -> int:
     """Updates in which ``distill_coef`` is not 0."""
-    coef = _setting(run, "distill_coef")
+    coef = run.setting("distill_coef", 0.0)
     schedule = FloatSchedule(distill_coef_schedule(coef) if isinstance(coef, str) else coef)
     per_rollout = steps_per_rollout(run)
     progress = (max(1 - done * per_rollout / run.n_timesteps, 0.0) for done in range(1, rollouts + 1))  # as MDPO

@@ -71,10 +71,10 @@ def execute(
         folder.failed(run).parent.mkdir(exist_ok=True)
         work.rename(folder.failed(run))
         return "failed"
-    (produced,) = work.glob("mdpo/*")  # the zoo's run folder, mdpo/<env>_1
+    (produced,) = work.glob(f"{run.algo}/*")  # the zoo's run folder, mdpo/<env>_1
     for path in produced.iterdir():
         path.rename(work / path.name)
-    shutil.rmtree(work / "mdpo")
+    shutil.rmtree(work / run.algo)
     shutil.rmtree(work / CHECKPOINTS, ignore_errors=True)
     work.rename(folder.complete(run))
     return "done"

@@ -128,6 +128,11 @@ def checkpoints(folder: Path) -> list[Path]:
     return [found[steps] for steps in sorted(found, reverse=True)]
 
 
+def steps_of(checkpoint: Path) -> int:
+    """Environment steps until a checkpoint."""
+    return int(checkpoint.stem.removeprefix("checkpoint_"))
+
+
 def find_newest(folder: Path) -> tuple[Checkpoint | None, list[Path]]:
     """
     The newest checkpoint that is not damaged, None if there are none at all, and the damaged ones that are newer. A

@@ -17,8 +17,8 @@ from torch import nn
 
 from sb3_mdpo.common.arguments import ARGUMENTS, Kind, is_number
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
-from sb3_mdpo.common.policies import ImpalaCnnLstmPolicy, ImpalaCnnPolicy, StridedCnnPolicy
-from sb3_mdpo.common.torch_layers import ImpalaCNN, StridedCNN
+from sb3_mdpo.common.policies import ImpalaCnnLstmPolicy, ImpalaCnnPolicy, ImpoolaCnnPolicy, StridedCnnPolicy
+from sb3_mdpo.common.torch_layers import ImpalaCNN, ImpoolaCNN, StridedCNN
 from sb3_mdpo.persistence.export.format import ACTIVATIONS, OPTIMIZERS
 
 SETTINGS: dict[str, Kind] = {name: one.kind for name, one in ARGUMENTS.items() if one.kind is not None}
@@ -35,7 +35,10 @@ _CONTRIB = (
     recurrent.RecurrentMultiInputActorCriticPolicy,
 )
 _EXTRACTORS = (FlattenExtractor, NatureCNN, CombinedExtractor)
-_OURS = (ImpalaCnnLstmPolicy, ImpalaCnnPolicy, StridedCnnPolicy, ImpalaCNN, StridedCNN, MutualRolloutBuffer)
+_OURS = (
+    *(ImpalaCnnLstmPolicy, ImpalaCnnPolicy, ImpoolaCnnPolicy, StridedCnnPolicy),
+    *(ImpalaCNN, ImpoolaCNN, StridedCNN, MutualRolloutBuffer),
+)
 
 #: Name in an export -> class. Names are looked up here and never imported
 ALLOWED: dict[str, type] = {
