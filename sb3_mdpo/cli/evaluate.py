@@ -4,6 +4,7 @@ import argparse
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from sb3_mdpo.utils.outputs import check_output_file
 from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 
@@ -31,8 +32,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    if args.output is not None and args.output.suffix not in (".csv", ".json"):
-        raise ValueError(f"{args.output} has no known format: use a name that ends in .csv or .json.")
+    if args.output is not None:
+        check_output_file(args.output, ".csv", ".json")
     from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization
     from sb3_mdpo.lab.generalization.trained import open_trained
 

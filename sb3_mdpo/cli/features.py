@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sb3_mdpo.utils.optional_dependencies import need
+from sb3_mdpo.utils.outputs import check_output_folder
 from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 if TYPE_CHECKING:
@@ -29,16 +30,16 @@ def add_features(parser: argparse.ArgumentParser) -> None:
 
 
 def _features(args: argparse.Namespace) -> None:
-    need("lab", sklearn="scikit-learn", captum="captum", matplotlib="matplotlib", pandas="pandas")
-    from sb3_mdpo.lab.generalization.trained import open_trained
-    from sb3_mdpo.lab.representation.analysis import analyse_features
-
     if len(args.paths) > 1 and args.output is None:
         raise ValueError(
             f"{len(args.paths)} models are compared in one analysis, which belongs to none of their folders: pass a "
             "folder to write to (-o), or analyse them one at a time."
         )
     folder = output_folder(args.paths[0], args.output)
+    need("lab", sklearn="scikit-learn", captum="captum", matplotlib="matplotlib", pandas="pandas")
+    from sb3_mdpo.lab.generalization.trained import open_trained
+    from sb3_mdpo.lab.representation.analysis import analyse_features
+
     note_code(*args.paths)
     trained = [open_trained(path, args.env, args.load_best, args.device) for path in args.paths]
     analysis = analyse_features(trained, args.observations, args.draws, args.seed)
@@ -50,8 +51,7 @@ def _features(args: argparse.Namespace) -> None:
 def output_folder(first: Path, output: Path | None) -> Path:
     """The folder to write to: ``output``, or that of the first run or file."""
     folder = output or (first.parent if first.is_file() else first)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: pass one with -o.")
+    check_output_folder(folder)
     return folder
 
 

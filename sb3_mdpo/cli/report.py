@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sb3_mdpo.utils.optional_dependencies import need
+from sb3_mdpo.utils.outputs import check_output_file, check_output_folder
 from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 
@@ -18,6 +19,9 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
+    check_output_file(args.output, ".html", ".htm")
+    if args.figures is not None:
+        check_output_folder(args.figures)
     packages = ("pandas", "plotly", "jinja2", "matplotlib", "rliable", "scipy")
     need("lab", **{package: package for package in packages})
     from sb3_mdpo.lab.report.data import read_report_data
@@ -25,8 +29,6 @@ def _report(args: argparse.Namespace) -> None:
     from sb3_mdpo.lab.report.page import make_page
     from sb3_mdpo.utils.atomic import replacing
 
-    if args.output.is_dir():
-        raise ValueError(f"{args.output} is a folder: name the file to write, e.g. {args.output / 'report.html'}.")
     note_code(args.folder)
     data = read_report_data(args.folder, args.reps)
     page = make_page(data, progress=True)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sb3_mdpo.utils.optional_dependencies import need
+from sb3_mdpo.utils.outputs import check_output_file
 from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 
@@ -31,6 +32,8 @@ def _robustness(args: argparse.Namespace) -> None:
         raise ValueError(
             f"Several models would be written to {outputs[0]}: measure them one at a time, each with its own -o."
         )
+    for output in outputs:
+        check_output_file(output, ".json")
     need("lab", scipy="scipy")
     from sb3_mdpo.lab.generalization.trained import open_trained
     from sb3_mdpo.lab.robustness.measure import measure_robustness
