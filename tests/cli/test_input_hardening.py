@@ -151,9 +151,7 @@ OUTPUTS = {
         ("report export", "logs/mdpo/CartPole-v1_1"),
         ("report results --reps 0", "reps=0 must be at least 1"),
         *(  # before any of their work
-            (f"{text} -o {output}", message)
-            for text, outputs in OUTPUTS.items()
-            for output, message in outputs.items()
+            (f"{text} -o {output}", message) for text, outputs in OUTPUTS.items() for output, message in outputs.items()
         ),
         ("study plan study.yml --steps-per-second 0", "'0' is not a throughput"),
         ("study plan study.yml --steps-per-second mdpo=x", "'mdpo=x' is not a throughput: write 1500 or mdpo=1500"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,14 +12,17 @@ import pytest
 import yaml
 from PIL import Image
 
+from sb3_mdpo._version import __version__
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.lab.report.data import read_report_data
+from sb3_mdpo.lab.report.formatting import Number
 from sb3_mdpo.lab.report.method_style import COLORS, method_styles
 from sb3_mdpo.lab.report.page import SECTIONS, make_page
+from sb3_mdpo.lab.report.tables import write_tables
 from sb3_mdpo.lab.statistics.aggregates import aggregate_scores, probability_of_improvement
 from sb3_mdpo.lab.statistics.scores import final_scores, score_matrices
 from tests.support import tiny_studies
-from tests.support.browser import PHONE, open_page, start_browser
+from tests.support.browser import PHONE, WIDE, open_page, start_browser
 from tests.support.commands import run as run_command
 from tests.support.results import BIGFISH, STEPS, synthetic_features, synthetic_results, synthetic_robustness
 from tests.support.tiny_studies import GRID
@@ -95,7 +99,8 @@ def complete(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
     study = write_study(folder / "study", results)
     (study / "study.yml").write_text("name: synthetic # as asked for")
     add_analyses(study, results)
-    report(study, folder / "report.html", "--figures", str(folder / "figures"))
+    more = ("--figures", str(folder / "figures"), "--tables", str(folder / "tables"))
+    report(study, folder / "report.html", *more)
     return folder / "report.html", results
 
 
@@ -116,7 +121,7 @@ def traces(page, chart: str) -> list[dict]:
     """The traces drawn by plotly, without bands."""
     every = page.evaluate(
         "id => document.getElementById(id).data.map(t => ({name: t.name, x: t.x, y: t.y, fill: t.fill || '', "
-        "symbol: t.marker ? t.marker.symbol : '', color: (t.line && t.line.color) || (t.marker && t.marker.color), "
+        "symbol: t.marker ? t.marker.symbol : '', text: t.mode.includes('text') ? t.text : '', color: (t.line && t.line.color) || (t.marker && t.marker.color), "
         "dash: t.line ? t.line.dash || '' : ''}))",
         chart,
     )
@@ -132,7 +137,7 @@ def test_summary_and_curves_show_the_table(page):
     facts = dict(rows_of(page, "summary"))
     shown = [facts[key] for key in ("methods", "seeds", "runs")]
     assert shown == ["mdpo, independent, ppo", "0, 1, 2", "18"]
-    assert ["mdpo", "3", "2,000", "1,000", "12,000", "40"] in rows_of(page, "summary", 1)
+    assert ["mdpo", "6", "2,000", "1,000", "12,000", "40"] in rows_of(page, "summary", 1)
     unseen, training = (trace for trace in traces(page, "chart-curves-0") if trace["name"].startswith("mdpo"))
     assert unseen["x"] == list(STEPS)
     assert unseen["y"] == pytest.approx([40 * (0.6 * step / 2000 + 0.01) for step in STEPS])
@@ -157,14 +162,14 @@ def test_comparison_shows_the_estimates(page, complete):
     estimates = aggregate_scores(matrices, REPS)
     for row in estimates.itertuples():
         cells = next(cells for cells in table if cells[0] == row.method)
-        assert f"{row.estimate:.2f} ({row.low:.2f} to {row.high:.2f})" in cells
+        assert str(Number(row.estimate, low=row.low, high=row.high)) in cells
     drawn = {(trace["y"][0], round(trace["x"][0], 6)) for trace in traces(page, "chart-aggregates")}
     assert drawn == {(row.method, round(row.estimate, 6)) for row in estimates.itertuples()}
     assert [row[0] for row in rows_of(page, "aggregates", 1)[1:]] == ["mdpo", "independent"]  # which have ensembles
     iqm = trace_of(page, "chart-efficiency", "ppo")
     assert iqm["y"] == pytest.approx([0.3 * step / 2000 + 0.01 for step in STEPS])
     assert rows_of(page, "improvement")[1:] == [
-        [row.method, row.other, f"{row.probability:.2f}", f"{row.low:.2f} to {row.high:.2f}"]
+        [row.method, row.other, str(Number(row.probability, low=row.low, high=row.high))]
         for row in probability_of_improvement(matrices, "mdpo", REPS).itertuples()
     ]
     profile = trace_of(page, "chart-profiles", "mdpo")
@@ -182,7 +187,7 @@ def test_games_gap_and_distance_show_the_table(page):
     ]  # nothing is published on so few steps
     assert [TASK, "ppo", "members", "8.00 \u00b1 0.00"] in rows_of(page, "gap")
     assert traces(page, "chart-gap-0")[0]["y"] == pytest.approx([8] * len(STEPS))
-    assert [TASK, "mdpo", "0.0125"] in rows_of(page, "distillation")
+    assert [TASK, "mdpo", "0.0125 \u00b1 0.0000"] in rows_of(page, "distillation")
     distance = traces(page, "chart-distillation-0")
     assert [trace["name"] for trace in distance] == ["mdpo", "independent"]
     assert distance[0]["y"] == pytest.approx([0.5 * (1 - step / 2000) for step in STEPS])
@@ -254,13 +259,105 @@ def test_published_curves_are_drawn_as_far_as_the_study_reaches(browser, tmp_pat
     assert count_colors(tmp_path / "f" / "learning_curves.png") > 3
 
 
-def test_a_phone_scrolls_in_one_direction_only(browser, complete):
-    with open_page(browser, complete[0], PHONE) as page:
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["1400 pixels", "390 pixels"])
+def test_the_page_fits_the_screen_and_its_contents_stay_reachable(browser, complete, viewport):
+    with open_page(browser, complete[0], viewport) as page:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert page.locator("#games .scroll").first.evaluate("box => box.scrollWidth > box.clientWidth")
+        beyond = "([...document.querySelectorAll('h1, h2, h3, p, .scroll, figure, .chart svg.main-svg')]"
+        beyond += ".filter(part => part.getBoundingClientRect().right > innerWidth).length)"
+        assert page.evaluate(beyond) == 0
         widths = page.evaluate("[...document.querySelectorAll('.chart svg.main-svg')].map(svg => svg.clientWidth)")
         assert widths
-        assert all(200 < width <= 390 for width in widths)
+        assert min(widths) > 200
+        cut = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length"
+        )
+        assert (cut > 0) == (viewport is PHONE)  # then tables scroll in their own boxes
+        for section in SECTIONS:
+            page.locator(f"nav a[href='#{section.anchor}']").click()
+            page.wait_for_function(
+                "anchor => document.getElementById(anchor).getBoundingClientRect().top < innerHeight",
+                arg=section.anchor,
+            )
+            assert page.locator("nav").evaluate("nav => nav.getBoundingClientRect().top") == 0
+
+
+def test_every_figure_says_how_many_seeds_it_shows_and_what_its_bands_are(page):
+    captions = page.locator("figure figcaption").all_text_contents()
+    assert len(captions) == page.locator("figure").count() == page.locator(".chart, figure img").count() > 20
+    for caption in captions:
+        assert re.search(r"\bn = \d+ (seeds?|policies)\b", caption), caption
+        assert re.search(r"standard deviation|95 % intervals|lowest to highest|[Nn]o bands", caption), caption
+    sample = "n = 3 seeds of each method; 10 episodes per policy and set of levels in an evaluation. "
+    shown = {
+        anchor: page.locator(f"#{anchor} .chart figcaption").first.text_content() for anchor in ("gap", "profiles")
+    }
+    assert shown["gap"] == f"{sample}Bands and bars: \u00b1 one standard deviation over seeds."
+    assert shown["profiles"].startswith(f"{sample}Bands and bars: 95 % intervals over seeds")
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (Number(0.33681, deviation=0.07812), "0.337 \u00b1 0.078"),
+        (Number(1234.5678, deviation=123.4), "1,235 \u00b1 123"),
+        (Number(5.76, low=5.41, high=6.02), "5.76 (5.41 to 6.02)"),
+        (Number(0.0125, 4, deviation=0.0), "0.0125 \u00b1 0.0000"),
+        (Number(-0.5, 3), "-0.500"),
+        (Number(0.00000123, deviation=0.00000001), "0.0000 \u00b1 0.0000"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_uncertainty_allows(number, shown):
+    assert str(number) == shown
+
+
+def test_tables_are_there_for_other_programs_and_for_papers(page, complete):
+    folder = complete[0].parent / "tables"
+    tables = {path.stem for path in folder.glob("*.csv")}
+    assert tables == {path.stem for path in folder.glob("*.tex")}
+    assert len(tables) == page.locator("table").count()
+    games = pd.read_csv(folder / "games.csv").set_index(["environment", "method", "policies"])
+    mdpo = games.loc[TASK, "mdpo", "members"]
+    assert mdpo[["unseen return", "unseen return SD"]].tolist() == pytest.approx([23.8, 0.4])
+    scores = pd.read_csv(folder / "aggregates.csv").set_index("method").loc["mdpo"]
+    assert scores["IQM low"] <= scores["IQM"] <= scores["IQM high"]
+    for name, rows in {"games": rows_of(page, "games"), "aggregates": rows_of(page, "aggregates")}.items():
+        begin, top, head, middle, *body, bottom, end, _ = (folder / f"{name}.tex").read_text().split("\n")
+        assert re.fullmatch(r"\\begin\{tabular\}\{l+r+\}", begin)
+        assert [top, middle, bottom, end] == [r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"]
+        lines = [line.removesuffix(r" \\").split(" & ") for line in (head, *body)]
+        assert [[cell.replace(r"$\pm$", "\u00b1") for cell in line] for line in lines] == rows
+
+
+def test_tables_escape_what_latex_would_execute(tmp_path):
+    names = [r"\input{/etc/passwd}", "50 % & more\n\n#1", "$x_0^2$ ~{a}"]
+    table = pd.DataFrame({"a_b": names, "x": [Number(-1.5, deviation=0.25), "", Number(2.0)], "n": [1, 2, 3]})
+    write_tables({"odd": table}, tmp_path)
+    *_, first, second, third, _, _, _ = (tmp_path / "odd.tex").read_text().split("\n")
+    assert first == r"\textbackslash input\{/etc/passwd\} & $-$1.50 $\pm$ 0.25 & 1 \\"
+    assert second == r"50 \% \& more \#1 &  & 2 \\"
+    assert third == r"\$x\_0\textasciicircum 2\$ \textasciitilde \{a\} & 2.00 & 3 \\"
+    assert r"a\_b & x & n \\" in (tmp_path / "odd.tex").read_text()
+    back = pd.read_csv(tmp_path / "odd.csv")
+    assert back["a_b"].tolist() == names
+    assert back.columns.tolist() == ["a_b", "x", "x SD", "n"]
+
+
+def test_ppo_is_marked_where_only_ppo_2x_data_was_trained(browser, tmp_path):
+    results = synthetic_results(env_ids=[BIGFISH]).replace({"ppo": "ppo_2x_data"})
+    study = write_study(tmp_path / "study", results)
+    path = report(study, tmp_path / "report.html", "--figures", str(tmp_path / "figures"))
+    row = [TASK, "ppo (first half of ppo_2x_data)", "members", "3", "6.40 \u00b1 0.40", "0.160 \u00b1 0.010"]
+    with open_page(browser, path) as page:
+        marked = [trace for trace in traces(page, "chart-curves-0") if trace["text"]]
+        assert [(trace["text"], trace["x"]) for trace in marked] == [("ppo", [1000])]
+        assert marked[0]["y"] == pytest.approx([40 * (0.3 * 0.5 + 0.01)])
+        assert page.locator("#chart-curves-0 .textpoint", has_text="ppo").count() == 1
+        assert row in [cells[: len(row)] for cells in rows_of(page, "games")]
+    for rest in (results.replace({"independent": "ppo"}), results[results["timesteps"] > 1000]):
+        with open_page(browser, report(write_study(study, rest), path)) as page:
+            assert not [trace for trace in traces(page, "chart-curves-0") if trace["text"]]
+            assert not [cells for cells in rows_of(page, "games") if "first half" in cells[1]]
 
 
 def test_figures_are_there_for_print_and_screen(complete):
@@ -277,7 +374,10 @@ def test_figures_are_there_for_print_and_screen(complete):
 
 def test_the_same_data_make_the_same_page(complete):
     path, _ = complete
-    assert make_page(read_report_data(path.parent / "study", REPS)) == path.read_text()
+    html = path.read_text()
+    (made,) = re.findall(r"<footer>sb3-mdpo (\S+, \d{4}-\d\d-\d\d)</footer>", html)
+    assert made.startswith(__version__)
+    assert make_page(read_report_data(path.parent / "study", REPS)).html(made) == html
 
 
 def test_names_from_files_are_text(browser, tmp_path):
@@ -409,17 +509,49 @@ def test_runs_are_looked_for_in_the_study_only(tmp_path, capsys):
     assert "is not the name of a folder in it" in refused(capsys, str(one_run(tmp_path, run="../elsewhere")))
 
 
-def test_a_broken_file_is_named_and_the_old_report_stays(tmp_path, capsys):
+def test_a_broken_table_is_named_and_the_old_report_stays(tmp_path, capsys):
     study = one_run(tmp_path)
     (tmp_path / "report.html").write_text("old")
+    (study / "results.csv").write_text("study\nthis")
+    assert str(study / "results.csv") in refused(capsys, str(study), "-o", str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_broken_measurement_is_named_and_the_rest_of_the_report_is_made(browser, tmp_path, capsys):
+    study, path = one_run(tmp_path), tmp_path / "report.html"
     broken = next(study.rglob("robustness.json"))
     wrong = broken.read_text().replace("64", '"many"')
+
+    def problem() -> str:
+        with pytest.raises(SystemExit) as error:
+            report(study, path)
+        assert error.value.code == 1
+        return capsys.readouterr().err.splitlines()[-1]
+
     for text in ("{", '{"rows": 3}', '{"settings": {}}', '{"rows": [{"policy": "policy 0"}]}', wrong):
         broken.write_text(text)
-        assert str(broken) in refused(capsys, str(study), "-o", str(tmp_path / "report.html"))
+        assert problem().startswith(f"sb3-mdpo report: no Robustness: {broken}")
+    with open_page(browser, path) as page:
+        assert str(broken) in page.locator("#robustness .note").text_content()
+        assert page.locator("#robustness figure").count() == 0
+        assert page.locator("#representation table").count() == 2
     features = next(study.rglob("features.json"))
     features.write_text(features.read_text().replace('"here"', '"one", "another"'))
     broken.unlink()
-    assert "is about one, another together: write it anew" in refused(capsys, str(study))
-    assert (tmp_path / "report.html").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert "is about one, another together: write it anew" in problem()
+
+
+def test_complete_runs_that_lack_files_are_named(browser, trained, tmp_path, capsys):
+    study = shutil.copytree(trained, tmp_path / "study")
+    capsys.readouterr()
+    report(study, tmp_path / "report.html")
+    assert "lacks" not in capsys.readouterr().err
+    run = run_folder(study)
+    (run / "generalization.csv").unlink()
+    (run / f"{GRID}.zip").unlink()
+    report(study, tmp_path / "report.html")
+    message = f"{run} is complete but lacks generalization.csv and {GRID}.zip: restore it, or delete"
+    assert f"sb3-mdpo report: {message}" in capsys.readouterr().err
+    with open_page(browser, tmp_path / "report.html") as page:
+        assert message in page.locator("#summary .note").text_content()

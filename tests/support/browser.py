@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
+WIDE = {"width": 1400, "height": 900}
 DRAWN = "[...document.querySelectorAll('.plotly-graph-div')].every(div => div.querySelector('svg.main-svg'))"
 
 

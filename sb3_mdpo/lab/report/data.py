@@ -4,7 +4,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from stable_baselines3.common.monitor import get_monitor_files
 from sb3_mdpo.common.save_util import ZIP_ERRORS
 from sb3_mdpo.lab.generalization.results import SAFE, TABLE, read_csv
 from sb3_mdpo.lab.report.comparison import Comparison, compare
+from sb3_mdpo.lab.report.first_half import first_half
 from sb3_mdpo.lab.report.method_style import Style, method_styles
-from sb3_mdpo.lab.report.runs import RunFiles, find_run_folder
+from sb3_mdpo.lab.report.runs import RunFiles, find_run_folder, what_is_lacking
 from sb3_mdpo.lab.statistics.aggregates import REPS
 from sb3_mdpo.lab.statistics.results import TASK, check_results, read_results
 from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores, learning_curves
@@ -41,6 +42,7 @@ class ReportData:
     runs: tuple[RunFiles, ...]
     training: pd.DataFrame | None = None  #: what the zoo logged: columns ``series``, ``timesteps``, ``mean_return``
     reps: int = REPS  #: repetitions of the bootstrap
+    lacking: tuple[str, ...] = ()  #: messages on complete runs that lack files
 
     @cached_property
     def methods(self) -> list[str]:
@@ -54,8 +56,15 @@ class ReportData:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """Final scores of all runs; empty without evaluations."""
-        return pd.DataFrame() if self.results is None else final_scores(self.results)
+        """Final scores of all runs, and of ppo as the first half of ppo_2x_data; empty without evaluations."""
+        if self.results is None:
+            return pd.DataFrame()
+        return pd.concat([final_scores(rows) for rows in (self.results, self.half) if len(rows)], ignore_index=True)
+
+    @cached_property
+    def half(self) -> pd.DataFrame:
+        """What :func:`first_half` takes from the evaluations."""
+        return pd.DataFrame() if self.results is None else first_half(self.results)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -91,7 +100,8 @@ def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
     if (folder / RESULTS).is_file():
         results = read_results(folder / RESULTS)
         name = " and ".join(results["study"].dropna().unique()) or folder.resolve().name
-        return _report_data(name, folder, results, lambda run: _folder_of(folder, run), reps)
+        data = _report_data(name, folder, results, lambda run: _folder_of(folder, run), reps)
+        return replace(data, lacking=tuple(what_is_lacking(folder)))
     try:
         run = read_run(folder)
     except ValueError as error:
