@@ -39,7 +39,8 @@ class Number:
         spread = (self.high - self.low) / 2 if math.isnan(self.deviation) else self.deviation
         digits = self.digits
         if 0 < spread < math.inf:
-            digits = min(max(1 - math.floor(math.log10(spread)), 0), MOST_DIGITS)
+            exponent = int(f"{spread:.1e}".partition("e")[2])
+            digits = min(max(1 - exponent, 0), MOST_DIGITS)
         value, deviation, low, high = (
             f"{part:,.{digits}f}" for part in (self.value, self.deviation, self.low, self.high)
         )

@@ -26,7 +26,7 @@ class Section:
     title: str
     content: Callable[[ReportData], Mapping[str, Any] | None]  #: arguments of the macro, None without any
     hint: str  #: which command produces what is missing; ``{run}`` stands for a run's folder
-    of_files: bool = False  #: it shows files of the runs; if one is broken, the other sections are made
+    measured: bool = False  #: it shows measurement files; if one is broken, the other sections are made
 
 
 STUDY = "sb3-mdpo study run STUDY.yml"
@@ -46,10 +46,10 @@ SECTIONS = (
     Section("games", "Game by game", results.games, EVALUATE),
     Section("gap", "Generalisation gap", results.gap, EVALUATE),
     Section("distillation", "Distance between policies", results.distillation, POLICIES),
-    Section("robustness", "Robustness", analyses.robustness, ROBUSTNESS, of_files=True),
-    Section("representation", "Representation", analyses.representation, FEATURES, of_files=True),
+    Section("robustness", "Robustness", analyses.robustness, ROBUSTNESS, measured=True),
+    Section("representation", "Representation", analyses.representation, FEATURES, measured=True),
     Section("frames", "At play", study.frames, MODELS),
-    Section("configuration", "Configuration and commands", study.configuration, FOLDERS, of_files=True),
+    Section("configuration", "Configuration and commands", study.configuration, FOLDERS),
 )
 
 
@@ -118,6 +118,6 @@ def _content(section: Section, data: ReportData) -> Content:
     try:
         return Content(section, section.content(data))
     except ValueError as error:
-        if not section.of_files:
+        if not section.measured:
             raise
         return Content(section, problem=str(error))

@@ -57,8 +57,8 @@ def what_is_lacking(study: Path) -> Iterator[str]:
         folder = conf.parent
         models = [f"{path.parent.name}.zip" for path in folder.glob(f"*/{ARGS}")]
         if missing := [name for name in (TABLE, *models) if not (folder / name).is_file()]:
-            names = " and ".join(missing)
-            yield f"{folder} is complete but lacks {names}: restore it, or delete the folder and run the study again."
+            lost = " and no ".join(missing)
+            yield f"{folder} has no {lost}: put it back, or delete the folder to train the run again."
 
 
 def read_rows(
