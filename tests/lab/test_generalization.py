@@ -511,7 +511,7 @@ def test_last_evaluation_with_more_episodes(tmp_path):
     rows = read_table(tmp_path / "generalization.csv")
     assert [row["episodes"] for row in rows] == [2, 2, 4]
     assert rows[-1]["timesteps"] == model.num_timesteps
-    with pytest.raises(ValueError, match="2 environments for 1 episodes|evaluate at least 2"):
+    with pytest.raises(ValueError, match=r"2 environments for 1 episodes|evaluate at least 2"):
         GeneralizationEvalCallback(64, episodes=2, final_episodes=1)
 
 

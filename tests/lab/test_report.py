@@ -164,8 +164,8 @@ def test_comparison_shows_the_estimates(page, complete):
     iqm = trace_of(page, "chart-efficiency", "ppo")
     assert iqm["y"] == pytest.approx([0.3 * step / 2000 + 0.01 for step in STEPS])
     assert rows_of(page, "improvement")[1:] == [
-        [row.method, row.other, f"{row.probability:.2f}", f"{row.low:.2f} to {row.high:.2f}"]
-        for row in probability_of_improvement(matrices, "mdpo", REPS).itertuples()
+        [row.method, row.other, f"{row.probability:.2f}", "3 seeds: too few for an interval"]
+        for row in probability_of_improvement(matrices, "mdpo").itertuples()
     ]
     profile = trace_of(page, "chart-profiles", "mdpo")
     above = dict(zip(np.round(profile["x"], 2), profile["y"], strict=True))
@@ -324,12 +324,28 @@ def test_too_few_runs_show_a_note_instead_of_intervals(browser, tmp_path, seeds,
     path = report(write_study(tmp_path / "study", results), tmp_path / "report.html", "--figures", str(tmp_path / "f"))
     with open_page(browser, path) as page:
         assert note in page.locator("#aggregates .note").text_content()
-        row = ["mdpo", *[f"{0.6 + 0.01 * seeds[0]:.2f}"] * 3, f"{0.4 - 0.01 * seeds[0]:.2f}"]
+        row = ["mdpo", *[f"{0.6 + 0.01 * seeds[0]:.2f}"] * 2]
         assert row in rows_of(page, "aggregates")
         shown = [page.locator(part).count() for part in ("#improvement .hint", "#profiles .chart", "#games .chart")]
         assert shown == [1, 0, 1]
     assert not (tmp_path / "f" / "aggregates.png").exists()
     assert (tmp_path / "f" / "learning_curves.png").exists()
+
+
+@pytest.mark.parametrize(("n_seeds", "interval"), [(3, "3 seeds: too few for an interval"), (5, "0.57 to 1.00")])
+def test_intervals_of_one_environment_need_five_seeds(browser, tmp_path, n_seeds, interval):
+    results = synthetic_results(["mdpo", "ppo"], range(n_seeds), [BIGFISH], steps=[100, 200])
+    path = report(write_study(tmp_path / "study", results), tmp_path / "report.html", "--figures", str(tmp_path / "f"))
+    with open_page(browser, path) as page:
+        assert rows_of(page, "improvement")[1:] == [["mdpo", "ppo", "1.00", interval]]
+        note = page.locator("#aggregates .note").all_text_contents()
+        assert note == ([] if n_seeds == 5 else ["No intervals: 3 seeds are too few."])
+        head, *rows = rows_of(page, "aggregates")
+        assert head == ["method", "IQM", "mean"]
+        assert all("to" in row[1] for row in rows) == (n_seeds == 5)
+        assert traces(page, "chart-profiles")
+        assert "nan" not in page.locator("body").inner_text().lower().split()
+    assert count_colors(tmp_path / "f" / "probability_of_improvement.png") > 3
 
 
 def test_returns_that_cannot_be_averaged_are_not(browser, tmp_path):

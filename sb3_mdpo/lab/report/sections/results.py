@@ -10,6 +10,7 @@ from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.formatting import intervals, numbers, plus_minus, task_names
 from sb3_mdpo.lab.report.lines import method_lines, tasks, with_interval
 from sb3_mdpo.lab.report.references import STYLES, published_method, published_name, published_returns, task_lines
+from sb3_mdpo.lab.statistics.intervals import interval_text
 from sb3_mdpo.lab.statistics.results import TASK, task_name
 from sb3_mdpo.lab.statistics.scores import MEMBERS, task_table
 
@@ -160,7 +161,7 @@ def improvement(data: ReportData) -> dict[str, Any] | None:
         "method": table["method"],
         "against": table["other"],
         "probability": numbers(table["probability"]),
-        "interval": intervals(table),
+        "interval": [interval_text(row.low, row.high, row.n_seeds) for row in table.itertuples()],
     }
     rows = table.assign(method=table["other"], estimate=table["probability"])
     figure = interval_plot({"": rows}, data.styles)
