@@ -188,6 +188,18 @@ def test_games_gap_and_distance_show_the_table(page):
     assert distance[0]["y"] == pytest.approx([0.5 * (1 - step / 2000) for step in STEPS])
 
 
+def test_spread_and_differences_show_the_table(page):
+    head = ["environment", "method", "policies", "levels", "return", "95 % interval"]
+    spread = rows_of(page, "games", 2)
+    assert spread[0] == [*head, "between runs", "between members", "error over episodes"]
+    # Scores of 0.585 + 0.01 * seed times 40; Student's quantile is 4.3027, and 8 is the distance of two members
+    assert [TASK, "mdpo", "members", "unseen", "23.80", "22.81 to 24.79", "0.40", "5.66", "0.10"] in spread
+    assert [TASK, "ppo", "members", "training", "20.10", "19.11 to 21.09", "0.40", "", "0.10"] in spread
+    head, *differences = rows_of(page, "games", 1)
+    assert head == ["environment", "method", "minus", "policies", "seeds", "unseen return", "training return", "gap"]
+    assert [TASK, "mdpo", "ppo", "members", "3", "11.70", "11.70", "0.00"] in differences
+
+
 def test_analyses_show_what_the_runs_hold(page):
     # Two policies in each of three runs, in each environment: the means are 0.1 + 0.3 and 0.01 more
     row = [TASK, "brightness", "0.3", "mdpo", "6", "0.405", "1.230", "0.203", "0.615"]

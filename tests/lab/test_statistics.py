@@ -1,5 +1,8 @@
 """Statistics of studies: by hand on tiny tables, and against rliable."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +20,7 @@ from sb3_mdpo.lab.statistics.aggregates import (
     probability_of_improvement,
     sample_efficiency,
 )
+from sb3_mdpo.lab.statistics.differences import method_differences
 from sb3_mdpo.lab.statistics.intervals import interval_text, percentile_size, wilson_interval
 from sb3_mdpo.lab.statistics.results import check_results, read_results, task_name
 from sb3_mdpo.lab.statistics.scores import (
@@ -249,6 +253,104 @@ def test_task_table_has_mean_and_deviation_over_seeds():
     assert single["unseen_return_std"].isna().all()
 
 
+def test_task_table_has_students_interval_over_seeds():
+    table = task_table(final_scores(synthetic_results(seeds=[0, 2, 7])))
+    row = table.set_index(["env_id", "method", "policies"]).loc[(BIGFISH, "independent", "members")]
+    # Scores 0.39 + 0.01 * seed; Student's quantile for two degrees of freedom is 4.3027
+    scores = 0.39 + 0.01 * np.array([0, 2, 7])
+    half = 4.3027 * np.std(scores, ddof=1) / np.sqrt(3)
+    assert row["unseen_normalized"] == pytest.approx(np.mean(scores))
+    ends = row[["unseen_normalized_low", "unseen_normalized_high"]].tolist()
+    assert ends == pytest.approx([np.mean(scores) - half, np.mean(scores) + half], rel=1e-4)
+    assert np.isnan(row["gap_low"])  # equal in all runs, which does not mean that it is known exactly
+    single = task_table(final_scores(synthetic_results(seeds=[0])))
+    assert single[["unseen_return_low", "unseen_return_high"]].isna().all(axis=None)
+
+
+def test_task_table_shows_members_and_what_episodes_contribute():
+    results = synthetic_results(methods=["mdpo", "ppo"], seeds=[0, 1], env_ids=[BIGFISH], steps=[950, 1000])
+    of_last = results["timesteps"] == 1000
+    results.loc[of_last & (results["policy"] == "policy 1"), "unseen_stderr"] = 0.3
+    results.loc[~of_last, "unseen_stderr"] = 9.0
+    results.loc[results["seed"].eq(1) & results["policy"].eq("policy 0"), "unseen_return"] -= 4
+    scores = final_scores(results)
+    of_run = scores.set_index(["method", "seed", "policies"])
+    # Scores of the members are 0.2 apart, returns 8 or 12; that of two numbers is divided by sqrt(2)
+    assert of_run["unseen_return_members_std"]["mdpo", 0, "members"] == pytest.approx(8 / np.sqrt(2))
+    assert of_run["unseen_return_members_std"]["mdpo", 1, "members"] == pytest.approx(12 / np.sqrt(2))
+    assert np.isnan(of_run["unseen_return_members_std"]["ppo", 0, "members"])
+    assert np.isnan(of_run["unseen_return_members_std"]["mdpo", 0, "ensemble"])
+    row = task_table(scores).set_index(["method", "policies"]).loc[("mdpo", "members")]
+    assert row["unseen_return_members_std"] == pytest.approx(np.sqrt((8**2 + 12**2) / 2 / 2))
+    assert row["gap_members_std"] == pytest.approx(0, abs=1e-9)
+    assert row["unseen_stderr"] == pytest.approx(0.2)  # the members' mean in the last evaluation
+    assert row["training_stderr"] == pytest.approx(0.1)
+
+
+def test_differences_between_methods_are_paired_by_seed():
+    results = synthetic_results(methods=["mdpo", "ppo"], seeds=[0, 1, 2, 3], env_ids=[BIGFISH], steps=[100])
+    results = results.astype({"unseen_return": float})
+    change = results["seed"].map({0: 0.0, 1: 1.0, 2: 3.0, 3: 8.0}).where(results["method"] == "ppo", 0)
+    results["unseen_return"] += change
+    results["gap"] -= change
+    scores = final_scores(results[(results["method"] != "mdpo") | (results["seed"] != 3)])
+    table = method_differences(scores, "mdpo").set_index("measure")
+    assert table[["method", "other", "policies", "n_seeds"]].drop_duplicates().to_numpy().tolist() == [
+        ["mdpo", "ppo", "members", 3]
+    ]
+    # 40 * (0.6 - 0.3) = 12, less by 0, 1 and 3; their standard deviation is sqrt(7 / 3)
+    half = 4.3027 * np.sqrt(7 / 3) / np.sqrt(3)
+    row = table.loc["unseen_return", ["difference", "low", "high"]].tolist()
+    assert row == pytest.approx([12 - 4 / 3, 12 - 4 / 3 - half, 12 - 4 / 3 + half], rel=1e-4)
+    row = table.loc["gap", ["difference", "low", "high"]].tolist()
+    assert row == pytest.approx([4 / 3, 4 / 3 - half, 4 / 3 + half], rel=1e-4)
+    # On training levels the runs of every seed are equally far apart
+    assert table.loc["training_return", "difference"] == pytest.approx(12)
+    assert np.isnan(table.loc["training_return", "low"])
+
+
+def test_differences_are_those_of_a_paired_t_test_on_every_task():
+    results = synthetic_results(seeds=range(6))
+    rng = np.random.default_rng(0)
+    results["unseen_return"] += rng.normal(size=len(results))
+    scores = final_scores(results)
+    table = method_differences(scores, "independent")
+    assert list(table["other"].unique()) == ["mdpo", "ppo"]
+    assert len(table) == 3 * (2 + 1) * 2  # ppo has no ensemble
+    for policies in ("members", "ensemble"):
+        of_task = scores[(scores["env_id"] == COINRUN) & (scores["policies"] == policies)]
+        wide = of_task.pivot(index="seed", columns="method", values="unseen_return")
+        expected = stats.ttest_rel(wide["independent"], wide["mdpo"]).confidence_interval()
+        (row,) = table[
+            table["env_id"].eq(COINRUN)
+            & table["policies"].eq(policies)
+            & table["other"].eq("mdpo")
+            & table["measure"].eq("unseen_return")
+        ].itertuples()
+        assert (row.low, row.high) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+        return importlib.import_module("generalization")
+
+
+@pytest.mark.parametrize(("n_seeds", "interval"), [(3, "3 seeds: too few for an interval"), (5, "0.57 to 1.00")])
+def test_summary_of_the_benchmark_shows_intervals_or_why_there_are_none(benchmark, n_seeds, interval):
+    results = synthetic_results(["mdpo", "ppo"], range(n_seeds), [BIGFISH], steps=[1000])
+    results["unseen_return"] += results["seed"].where(results["method"] == "ppo", 0)
+    text = benchmark.summary(results)
+    (of_ppo,) = (line for line in text.splitlines() if line.startswith("| ppo |"))
+    (expected,) = method_differences(members(results)).query("measure == 'unseen_return'").itertuples()
+    assert of_ppo == (
+        f"| ppo | {12 - (n_seeds - 1) / 2:+.2f} ({expected.low:.2f} to {expected.high:.2f}) | +12.00 | +0.00 | "
+        f"1.00 ({interval}) |"
+    )
+    assert "nan" not in text
+
+
 def test_matrices_have_a_row_per_seed_and_a_column_per_task():
     result = score_matrices(members(synthetic_results(methods=["ppo"], seeds=[5, 7], steps=[100])))
     assert result.seeds == [5, 7]
@@ -311,6 +413,7 @@ ONE_SEED = matrices(mdpo=MATRIX[:1], ppo=MATRIX[:1])
         ),
         (r"1 seed\(s\) give no interval", lambda: aggregate_scores(ONE_SEED)),
         (r"1 seed\(s\) give no interval", lambda: performance_profiles(ONE_SEED)),
+        ("no scores of ppo_l2: compare one of mdpo,", lambda: method_differences(final_scores(RESULTS), "ppo_l2")),
         ("has no column unseen_return", lambda: check_results(RESULTS.drop(columns="unseen_return"))),
         ("has no rows", lambda: check_results(RESULTS[:0])),
         ("values that are not numbers in kl", lambda: check_results(RESULTS.assign(kl="x"))),

@@ -10,7 +10,7 @@ from sb3_mdpo.lab.statistics.results import TASK, task_name
 
 def number(value: float, digits: int = 2) -> str:
     """The number, or nothing for NaN."""
-    return "" if math.isnan(value) else f"{value:,.{digits}f}"
+    return "" if math.isnan(value) else f"{round(value, digits) + 0.0:,.{digits}f}"  # -0.0 + 0.0 is 0.0
 
 
 def numbers(values: Iterable[float], digits: int = 2) -> list[str]:
@@ -26,9 +26,10 @@ def plus_minus(rows: pd.DataFrame, measure: str, digits: int = 2) -> list[str]:
     ]
 
 
-def intervals(rows: pd.DataFrame) -> list[str]:
-    """The interval of each row."""
-    return [f"{low:.2f} to {high:.2f}" for low, high in zip(rows["low"], rows["high"], strict=True)]
+def intervals(rows: pd.DataFrame, measure: str = "") -> list[str]:
+    """The interval in ``low`` and ``high`` of each row, or those of a measure, or nothing for NaN."""
+    ends = zip(*(rows[f"{measure}_{end}" if measure else end] for end in ("low", "high")), strict=True)
+    return ["" if math.isnan(low) else f"{number(low)} to {number(high)}" for low, high in ends]
 
 
 def task_names(rows: pd.DataFrame) -> list[str]:

@@ -23,6 +23,17 @@ def percentile_size(n_seeds: int, n_tasks: int) -> float:
     return float(1 - 2 * stats.norm.sf(student * np.sqrt(n_seeds / (n_seeds - 1))))
 
 
+def student_interval(mean: Any, std: Any, n: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """
+    Student's interval of means of ``n`` independent runs with the standard deviation ``std``. NaN for a single run, and
+    if all runs are equal: then nothing is known about their deviation.
+    """
+    mean, std, n = (np.asarray(values, dtype=float) for values in (mean, std, n))
+    equal = std <= 1e-9 * np.abs(mean)  # up to rounding
+    half = np.where(equal, np.nan, stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * std / np.sqrt(n))
+    return mean - half, mean + half
+
+
 def wilson_interval(estimate: Any, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
     Wilson's interval of a probability.

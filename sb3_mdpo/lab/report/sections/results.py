@@ -10,9 +10,10 @@ from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.formatting import intervals, numbers, plus_minus, task_names
 from sb3_mdpo.lab.report.lines import method_lines, tasks, with_interval
 from sb3_mdpo.lab.report.references import STYLES, published_method, published_name, published_returns, task_lines
+from sb3_mdpo.lab.statistics.differences import method_differences
 from sb3_mdpo.lab.statistics.intervals import interval_text
 from sb3_mdpo.lab.statistics.results import TASK, task_name
-from sb3_mdpo.lab.statistics.scores import MEMBERS, task_table
+from sb3_mdpo.lab.statistics.scores import MEMBERS, RETURNS, task_table
 
 MEASURED = {
     "unseen return": "unseen_return",
@@ -55,8 +56,9 @@ def gap(data: ReportData) -> dict[str, Any] | None:
         return None
     rows = task_table(data.scores)
     cells = rows[["method", "policies"]].assign(gap=plus_minus(rows, "gap"))
+    cells["95 % interval"] = intervals(rows, "gap")
     cells.insert(0, "environment", task_names(rows))
-    return {"cells": cells, "charts": _measure_charts(data, "gap", "gap")}
+    return {"cells": cells.loc[:, (cells != "").any()], "charts": _measure_charts(data, "gap", "gap")}
 
 
 def distillation(data: ReportData) -> dict[str, Any] | None:
@@ -85,7 +87,39 @@ def games(data: ReportData) -> dict[str, Any] | None:
         cells[f"{source}, unseen return"] = numbers(published[source])
     chart = _returns(data, rows.join(published))
     anything = bool(published.notna().any(axis=None))
-    return {"cells": cells.loc[:, (cells != "").any()], "published": anything, "chart": chart}
+    return {
+        "cells": cells.loc[:, (cells != "").any()],
+        "spread": pd.concat([_spread(rows, levels) for levels in ("unseen", "training")]),
+        "differences": _differences(data) if len(data.methods) > 1 else None,
+        "published": anything,
+        "chart": chart,
+    }
+
+
+def _spread(rows: pd.DataFrame, levels: str) -> pd.DataFrame:
+    """The mean return of each row with its interval, and what makes returns differ."""
+    measure = f"{levels}_return"
+    cells = rows[["method", "policies"]].assign(levels=levels)
+    cells.insert(0, "environment", task_names(rows))
+    cells["return"] = numbers(rows[measure])
+    cells["95 % interval"] = intervals(rows, measure)
+    cells["between runs"] = numbers(rows[f"{measure}_std"])
+    cells["between members"] = numbers(rows[f"{measure}_members_std"])
+    cells["error over episodes"] = numbers(rows[f"{levels}_stderr"])
+    return cells
+
+
+def _differences(data: ReportData) -> pd.DataFrame:
+    """The first method minus each of the others."""
+    table = method_differences(data.scores, data.methods[0])
+    ends = [f" ({interval})" if interval else "" for interval in intervals(table)]
+    table["cell"] = [number + end for number, end in zip(numbers(table["difference"]), ends, strict=True)]
+    keys = [*TASK, "policies", "method", "other", "n_seeds"]
+    order = table[keys].drop_duplicates()
+    cells = order.merge(table.pivot(index=keys, columns="measure", values="cell").reset_index(), on=keys)
+    cells.insert(0, "environment", task_names(cells))
+    titles = {"other": "minus", "n_seeds": "seeds", **{measure: measure.replace("_", " ") for measure in RETURNS}}
+    return cells[["environment", "method", "other", "policies", "n_seeds", *RETURNS]].rename(columns=titles)
 
 
 def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
