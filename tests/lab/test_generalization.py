@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -599,9 +600,31 @@ def test_command_follows_the_authors_protocol(run, tmp_path, capsys):
     assert all(10 <= len(policy["unseen_returns"]) < 14 for policy in written["policies"])
 
 
+@pytest.mark.parametrize(("chosen_with", "expected"), [(None, 1), (0, 1), (1, 0), (7, 0)])
+def test_best_model_is_evaluated_on_other_levels_than_those_that_chose_it(run, tmp_path, capsys, chosen_with, expected):
+    shutil.copytree(run, folder := tmp_path / run.name)
+    if chosen_with is not None:
+        config = folder / ENV_ID / "config.yml"
+        settings = yaml.unsafe_load(config.read_text())
+        (evaluation,) = (dict(settings)["callback"][0]).values()
+        evaluation["seed"] = chosen_with
+        config.write_text(yaml.dump(settings))
+    assert open_trained(folder, load_best=True, device="cpu").selection_seed == (chosen_with or 0)
+    assert open_trained(folder, device="cpu").selection_seed is None
+    evaluate(folder, "--load-best", "--episodes", 2, "-o", tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())["settings"]["seed"] == expected
+    with pytest.raises(SystemExit) as error:
+        evaluate(folder, "--load-best", "--episodes", 2, "--seed", chosen_with or 0, "-o", tmp_path / "again.json")
+    assert error.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"was chosen by its return on the levels of seed {chosen_with or 0}" in message
+    assert message.endswith("leave --seed out, or use another.")
+    assert not (tmp_path / "again.json").exists()
+
+
 def test_command_evaluates_the_best_model_and_saved_files(run, tmp_path, capsys):
-    evaluate(run, "--load-best", "--episodes", 2, "--deterministic", "-o", tmp_path / "best.csv")
-    file = ["--env", ENV_ID, "--levels", 20, "--start-level", 3, "--episodes", 2, "--deterministic"]
+    evaluate(run, "--load-best", "--seed", 5, "--episodes", 2, "--deterministic", "-o", tmp_path / "best.csv")
+    file = ["--env", ENV_ID, "--levels", 20, "--start-level", 3, "--episodes", 2, "--deterministic", "--seed", 5]
     evaluate(run / "best_model.zip", *file, "-o", tmp_path / "file.csv")
     of_run, of_file = (list(csv.DictReader((tmp_path / name).open())) for name in ("best.csv", "file.csv"))
     assert {row.pop("model") for row in of_run} == {str(run)}
