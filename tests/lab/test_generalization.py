@@ -167,6 +167,31 @@ def test_members_and_ensemble_meet_the_same_levels(model):
         assert (policy.kl is None) == (policy.policy == "ensemble")
 
 
+def test_every_episode_names_its_level(model):
+    for protocol, episodes in (("fixed", 5), ("authors", None)):
+        LevelsSeen.asked = []
+        n_envs = 2 if protocol == "fixed" else None
+        result = evaluated(model, episodes, n_envs=n_envs, seed=5, make_env=LevelsSeen, protocol=protocol)
+        played = iter(LevelsSeen.asked)
+        for policy in result.policies:
+            for levels_result in (policy.training, policy.unseen):
+                *_, per_env = next(played)
+                assert len(levels_result.levels) == len(levels_result.returns)
+                # An environment may have gone on while others played their last episodes
+                seen = [level for of_env in per_env for level in of_env]
+                assert all(seen.count(level) >= levels_result.levels.count(level) for level in levels_result.levels)
+                assert all(level in levels_result.levels for of_env in per_env for level in of_env[:1])
+
+
+def test_returns_are_paired_by_level():
+    first = LevelsResult((1.0, 2.0, 5.0, 9.0), None, None, (7, 8, 8, 9))
+    second = LevelsResult((4.0, 0.5, 1.0), None, None, (10, 7, 8))
+    assert first.by_level().to_dict() == {7: 1.0, 8: 3.5, 9: 9.0}
+    assert (first.by_level() - second.by_level()).dropna().to_dict() == {7: 0.5, 8: 2.5}
+    with pytest.raises(ValueError, match="environments do not report the level of an episode"):
+        LevelsResult((1.0, 2.0), None, None).by_level()
+
+
 class Clockwork(VecEnv):
     """Environment k ends its episodes after ``lengths[k]`` steps with the return k."""
 
@@ -216,6 +241,7 @@ def test_the_authors_protocol_favours_short_episodes(model):
         assert policy.training.returns == policy.unseen.returns == (0.0,) * 10
         assert (policy.kl is None) == (policy.policy == "ensemble")
     (fixed, *_) = evaluated(model, 12, n_envs=4, make_env=Clockwork).policies
+    assert fixed.unseen.levels is None  # which these environments do not report
     assert sorted(fixed.unseen.returns) == [0.0] * 3 + [1.0] * 3 + [2.0] * 3 + [3.0] * 3
     assert authors.to_text().splitlines()[1] == (
         "the authors' protocol: the first 10 episodes in 4 environments, sampled actions"
@@ -588,6 +614,9 @@ def test_command_evaluates_a_run(run, tmp_path, capsys):
         unseen = " ".join(f"{policy[f'unseen_{key}']:.2f}" for key in ("return", "low", "high"))
         assert f"unseen {unseen}" in " ".join(printed.replace(" to ", " ").split())
         assert np.mean(policy["unseen_returns"]) == policy["unseen_return"]
+        assert set(policy["training_levels"]) <= set(range(3, 23))
+        assert len(policy["unseen_levels"]) == len(policy["unseen_returns"]) == 2
+        assert policy["unseen_levels"] == written["policies"][0]["unseen_levels"]
         assert policy["gap"] == policy["training_return"] - policy["unseen_return"]
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
