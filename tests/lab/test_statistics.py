@@ -393,6 +393,76 @@ def test_results_survive_the_file(tmp_path):
         read_results(path)
 
 
+MINIMAL = ["env_id", "num_levels", "method", "seed", "timesteps", "policy", "training_return", "unseen_return"]
+
+
+def test_tables_of_others_need_eight_columns(tmp_path):
+    results, path = synthetic_results(methods=["mdpo", "ppo"], steps=[100, 200]), tmp_path / "theirs.csv"
+    results[MINIMAL].to_csv(path, index=False)
+    read = read_results(path)
+    for column in ("start_level", "timesteps_per_policy", "training_normalized", "unseen_normalized", "gap"):
+        assert read[column].to_numpy() == pytest.approx(results[column].to_numpy()), column
+    assert read["run"].tolist() == results["run"].tolist()
+    unknown = ["study", "trained_images", "seconds", "training_success", "unseen_success", "kl"]
+    assert read[unknown].isna().all(axis=None)
+    measured = [
+        "env_id",
+        "method",
+        "seed",
+        "policies",
+        "unseen_return",
+        "unseen_normalized",
+        "gap",
+        "unseen_return_members_std",
+    ]
+    pd.testing.assert_frame_equal(final_scores(read)[measured], final_scores(results)[measured])
+    steps = learning_curves(read)[["timesteps", "timesteps_per_policy", "unseen_return"]]
+    pd.testing.assert_frame_equal(steps, learning_curves(results)[steps.columns], check_dtype=False)
+    assert sample_efficiency(read, reps=20)["estimate"].notna().all()
+    results[MINIMAL[1:]].to_csv(path, index=False)
+    with pytest.raises(
+        ValueError, match=r"theirs.csv has no column env_id: a table needs env_id, num_levels, method, "
+    ):
+        read_results(path)
+
+
+def test_empty_cells_are_completed_and_others_kept(tmp_path):
+    results, path = synthetic_results(methods=["mdpo"], seeds=[0], env_ids=[BIGFISH], steps=[100]), tmp_path / "r.csv"
+    results = results.astype({"unseen_normalized": float, "gap": float})
+    results.loc[0, ["unseen_normalized", "gap", "run", "timesteps_per_policy"]] = np.nan
+    results.loc[1, "gap"] = 7.5
+    results.to_csv(path, index=False)
+    read = read_results(path)
+    assert read["gap"].tolist() == pytest.approx([8, 7.5, 8])
+    assert read["unseen_normalized"].tolist() == pytest.approx((read["unseen_return"] / 40).tolist())
+    assert read["timesteps_per_policy"].tolist() == [50] * 3
+    assert read["run"].nunique() == 1
+    others = results.assign(env_id="CartPole-v1", unseen_normalized=np.nan, run=np.nan)
+    others.to_csv(path, index=False)
+    assert read_results(path)["unseen_normalized"].isna().all()  # nobody has defined scores of it
+
+
+def test_tables_are_joined_and_methods_of_the_same_name_told_apart(tmp_path):
+    paths = [tmp_path / "first" / "results.csv", tmp_path / "second" / "results.csv", tmp_path / "theirs.csv"]
+    tables = [synthetic_results(methods, steps=[100]) for methods in (["mdpo", "ppo"], ["mdpo"], ["leep"])]
+    tables[2] = tables[2][MINIMAL]
+    for path, table in zip(paths, tables, strict=True):
+        path.parent.mkdir(exist_ok=True)
+        table.to_csv(path, index=False)
+    joined = read_results(*paths)
+    names = {"first": ["mdpo (first)", "ppo"], "second": ["mdpo (second)"], "theirs": ["leep"]}
+    assert joined.groupby("source", sort=False)["method"].unique().map(list).to_dict() == {
+        str(path): methods for path, methods in zip(paths, names.values(), strict=True)
+    }
+    assert len(score_matrices(members(joined)).scores) == 4
+    again = tmp_path / "again" / "first" / "results.csv"
+    again.parent.mkdir(parents=True)
+    tables[0].to_csv(again, index=False)
+    with pytest.raises(ValueError, match=r"both have mdpo, ppo and are both called first: rename one of them"):
+        read_results(paths[0], again)
+    assert set(read_results(paths[1], paths[2])["method"]) == {"mdpo", "leep"}
+
+
 RESULTS = synthetic_results()
 ONE_SEED = matrices(mdpo=MATRIX[:1], ppo=MATRIX[:1])
 
