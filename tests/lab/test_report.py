@@ -170,8 +170,8 @@ def test_comparison_shows_the_estimates(page, complete):
     iqm = trace_of(page, "chart-efficiency", "ppo")
     assert iqm["y"] == pytest.approx([0.3 * step / 2000 + 0.01 for step in STEPS])
     assert rows_of(page, "improvement")[1:] == [
-        [row.method, row.other, str(Number(row.probability, low=row.low, high=row.high))]
-        for row in probability_of_improvement(matrices, "mdpo", REPS).itertuples()
+        [row.method, row.other, f"{row.probability:.2f}"]  # three seeds are too few for an interval
+        for row in probability_of_improvement(matrices, "mdpo").itertuples()
     ]
     profile = trace_of(page, "chart-profiles", "mdpo")
     above = dict(zip(np.round(profile["x"], 2), profile["y"], strict=True))
@@ -186,12 +186,24 @@ def test_games_gap_and_distance_show_the_table(page):
     assert not [
         title for title in head if "paper" in title or "authors" in title
     ]  # nothing is published on so few steps
-    assert [TASK, "ppo", "members", "8.00 \u00b1 0.00"] in rows_of(page, "gap")
+    assert [TASK, "ppo", "members", "8.00"] in rows_of(page, "gap")
     assert traces(page, "chart-gap-0")[0]["y"] == pytest.approx([8] * len(STEPS))
     assert [TASK, "mdpo", "0.0125 \u00b1 0.0000"] in rows_of(page, "distillation")
     distance = traces(page, "chart-distillation-0")
     assert [trace["name"] for trace in distance] == ["mdpo", "independent"]
     assert distance[0]["y"] == pytest.approx([0.5 * (1 - step / 2000) for step in STEPS])
+
+
+def test_spread_and_differences_show_the_table(page):
+    head = ["environment", "method", "policies", "levels", "return"]
+    spread = rows_of(page, "games", 2)
+    assert spread[0] == [*head, "between runs", "between members", "error over episodes"]
+    # Scores of 0.585 + 0.01 * seed times 40; Student's quantile is 4.3027, and 8 is the distance of two members
+    assert [TASK, "mdpo", "members", "unseen", "23.80 (22.81 to 24.79)", "0.40", "5.66", "0.10"] in spread
+    assert [TASK, "ppo", "members", "training", "20.10 (19.11 to 21.09)", "0.40", "", "0.10"] in spread
+    head, *differences = rows_of(page, "games", 1)
+    assert head == ["environment", "method", "minus", "policies", "seeds", "unseen return", "training return", "gap"]
+    assert [TASK, "mdpo", "ppo", "members", "3", "11.70", "11.70", "0.00"] in differences
 
 
 def test_analyses_show_what_the_runs_hold(page):
@@ -428,12 +440,32 @@ def test_too_few_runs_show_a_note_instead_of_intervals(browser, tmp_path, seeds,
     path = report(write_study(tmp_path / "study", results), tmp_path / "report.html", "--figures", str(tmp_path / "f"))
     with open_page(browser, path) as page:
         assert note in page.locator("#aggregates .note").text_content()
-        row = ["mdpo", *[f"{0.6 + 0.01 * seeds[0]:.2f}"] * 3, f"{0.4 - 0.01 * seeds[0]:.2f}"]
+        row = ["mdpo", *[f"{0.6 + 0.01 * seeds[0]:.2f}"] * 2]
         assert row in rows_of(page, "aggregates")
         shown = [page.locator(part).count() for part in ("#improvement .hint", "#profiles .chart", "#games .chart")]
         assert shown == [1, 0, 1]
     assert not (tmp_path / "f" / "aggregates.png").exists()
     assert (tmp_path / "f" / "learning_curves.png").exists()
+
+
+@pytest.mark.parametrize(("n_seeds", "probability"), [(3, "1.00"), (5, "1.00 (0.57 to 1.00)")])
+def test_intervals_of_one_environment_need_five_seeds(browser, tmp_path, n_seeds, probability):
+    results = synthetic_results(["mdpo", "ppo"], range(n_seeds), [BIGFISH], steps=[100, 200])
+    path = report(write_study(tmp_path / "study", results), tmp_path / "report.html", "--figures", str(tmp_path / "f"))
+    with open_page(browser, path) as page:
+        assert rows_of(page, "improvement")[1:] == [["mdpo", "ppo", probability]]
+        captions = page.locator("#improvement figcaption, #profiles figcaption").all_text_contents()
+        assert len(captions) == 2
+        assert all(("95 % intervals" in caption) == (n_seeds == 5) for caption in captions)
+        assert all(("No bands or bars: too few seeds" in caption) == (n_seeds == 3) for caption in captions)
+        note = page.locator("#aggregates .note").all_text_contents()
+        assert note == ([] if n_seeds == 5 else ["No intervals: 3 seeds are too few."])
+        head, *rows = rows_of(page, "aggregates")
+        assert head == ["method", "IQM", "mean"]
+        assert all("to" in row[1] for row in rows) == (n_seeds == 5)
+        assert traces(page, "chart-profiles")
+        assert "nan" not in page.locator("body").inner_text().lower().split()
+    assert count_colors(tmp_path / "f" / "probability_of_improvement.png") > 3
 
 
 def test_returns_that_cannot_be_averaged_are_not(browser, tmp_path):

@@ -7,6 +7,9 @@ import pandas as pd
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.statistics.results import RUN, TASK
 
+BOOTSTRAP = "by rliable's stratified bootstrap with {reps:,} repetitions, widened for few seeds"
+WILSON = "Wilson's for as many trials as a method has runs"
+
 
 def over_seeds(data: ReportData) -> str:
     """Caption of means over seeds."""
@@ -18,14 +21,14 @@ def over_seeds(data: ReportData) -> str:
     return f"{_sample(data.results)} {band}"
 
 
-def with_intervals(data: ReportData) -> str:
-    """Caption of what has bootstrap intervals."""
+def with_intervals(data: ReportData, rows: pd.DataFrame | None, kind: str) -> str:
+    """Caption of what has intervals of a kind as ``low`` and ``high``, or none because seeds are too few."""
     if data.results is None:
         return ""
-    return (
-        f"{_sample(data.results)} Bands and bars: 95 % intervals over seeds by rliable's stratified bootstrap with "
-        f"{data.reps:,} repetitions."
-    )
+    bands = "No bands or bars: too few seeds for intervals."
+    if rows is not None and "low" in rows and rows["low"].notna().any():
+        bands = f"Bands and bars: 95 % intervals over seeds, {kind.format(reps=data.reps)}."
+    return f"{_sample(data.results)} {bands}"
 
 
 def _sample(results: pd.DataFrame) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -95,6 +96,7 @@ def interval_plot(groups: Mapping[str, pd.DataFrame], styles: Mapping[str, Style
         for method, style in styles.items():
             for row in rows[rows["method"] == method].itertuples():
                 name = text(method)
+                ends = "" if np.isnan(row.low) else f" ({row.low:.3f} to {row.high:.3f})"
                 figure.add_scatter(
                     x=[row.estimate],
                     y=[name],
@@ -103,7 +105,7 @@ def interval_plot(groups: Mapping[str, pd.DataFrame], styles: Mapping[str, Style
                     mode="markers",
                     name=name,
                     showlegend=False,
-                    hovertemplate=f"{name}: %{{x:.3f}} ({row.low:.3f} to {row.high:.3f})<extra></extra>",
+                    hovertemplate=f"{name}: %{{x:.3f}}{ends}<extra></extra>",
                     row=place,
                     col=1,
                 )

@@ -42,7 +42,8 @@ class Number:
             exponent = int(f"{spread:.1e}".partition("e")[2])
             digits = min(max(1 - exponent, 0), MOST_DIGITS)
         value, deviation, low, high = (
-            f"{part:,.{digits}f}" for part in (self.value, self.deviation, self.low, self.high)
+            f"{round(part, digits) + 0.0:,.{digits}f}"  # -0.0 + 0.0 is 0.0
+            for part in (self.value, self.deviation, self.low, self.high)
         )
         if not math.isnan(self.deviation):
             return f"{value} \u00b1 {deviation}"
@@ -63,10 +64,11 @@ def plus_minus(rows: pd.DataFrame, measure: str, digits: int = 2) -> list[Cell]:
     return ["" if math.isnan(mean) else Number(mean, digits, deviation) for mean, deviation in pairs]
 
 
-def interval_cells(rows: pd.DataFrame, measure: str = "estimate") -> list[Cell]:
-    """Each row's estimate, with its interval where there is one."""
-    ends = rows.reindex(columns=[measure, "low", "high"]).itertuples(index=False, name=None)
-    return [Number(estimate, low=low, high=high) for estimate, low, high in ends]
+def interval_cells(rows: pd.DataFrame, measure: str = "estimate", ends: str = "") -> list[Cell]:
+    """Each row's number, with the interval between ``<ends>low`` and ``<ends>high`` where there is one."""
+    columns = rows.reindex(columns=[measure, f"{ends}low", f"{ends}high"])
+    every = columns.astype(float).itertuples(index=False, name=None)
+    return ["" if math.isnan(value) else Number(value, low=low, high=high) for value, low, high in every]
 
 
 def task_names(rows: pd.DataFrame) -> list[str]:

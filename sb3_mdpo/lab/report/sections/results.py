@@ -5,14 +5,15 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from sb3_mdpo.lab.report.captions import over_seeds, with_intervals
+from sb3_mdpo.lab.report.captions import BOOTSTRAP, WILSON, over_seeds, with_intervals
 from sb3_mdpo.lab.report.charts import interval_plot, line_chart, text
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.formatting import interval_cells, numbers, plus_minus, task_names
 from sb3_mdpo.lab.report.lines import method_lines, tasks, with_interval
 from sb3_mdpo.lab.report.references import STYLES, published_method, published_name, published_returns, task_lines
+from sb3_mdpo.lab.statistics.differences import method_differences
 from sb3_mdpo.lab.statistics.results import TASK, task_name
-from sb3_mdpo.lab.statistics.scores import MEMBERS, task_table
+from sb3_mdpo.lab.statistics.scores import MEMBERS, RETURNS, task_table
 
 MEASURED = {
     "unseen return": "unseen_return",
@@ -62,7 +63,7 @@ def gap(data: ReportData) -> dict[str, Any] | None:
     if data.results is None:
         return None
     rows = task_table(data.scores)
-    cells = rows[["method", "policies"]].assign(gap=plus_minus(rows, "gap"))
+    cells = rows[["method", "policies"]].assign(gap=interval_cells(rows, "gap", "gap_"))
     cells.insert(0, "environment", task_names(rows))
     return {"cells": cells, "charts": _measure_charts(data, "gap", "gap"), "caption": over_seeds(data)}
 
@@ -94,8 +95,38 @@ def games(data: ReportData) -> dict[str, Any] | None:
         cells[f"{source}, unseen return"] = numbers(published[source])
     chart = _returns(data, rows.join(published))
     anything = bool(published.notna().any(axis=None))
-    cells = cells.loc[:, (cells != "").any()]
-    return {"cells": cells, "published": anything, "chart": chart, "caption": over_seeds(data)}
+    return {
+        "cells": cells.loc[:, (cells != "").any()],
+        "spread": pd.concat([_spread(rows, levels) for levels in ("unseen", "training")]),
+        "differences": _differences(data) if len(data.methods) > 1 else None,
+        "published": anything,
+        "chart": chart,
+        "caption": over_seeds(data),
+    }
+
+
+def _spread(rows: pd.DataFrame, levels: str) -> pd.DataFrame:
+    """The mean return of each row with its interval, and what makes returns differ."""
+    measure = f"{levels}_return"
+    cells = rows[["method", "policies"]].assign(levels=levels)
+    cells.insert(0, "environment", task_names(rows))
+    cells["return"] = interval_cells(rows, measure, f"{measure}_")
+    cells["between runs"] = numbers(rows[f"{measure}_std"])
+    cells["between members"] = numbers(rows[f"{measure}_members_std"])
+    cells["error over episodes"] = numbers(rows[f"{levels}_stderr"])
+    return cells
+
+
+def _differences(data: ReportData) -> pd.DataFrame:
+    """The first method minus each of the others."""
+    table = method_differences(data.scores, data.methods[0])
+    table["cell"] = interval_cells(table, "difference")
+    keys = [*TASK, "policies", "method", "other", "n_seeds"]
+    order = table[keys].drop_duplicates()
+    cells = order.merge(table.pivot(index=keys, columns="measure", values="cell").reset_index(), on=keys)
+    cells.insert(0, "environment", task_names(cells))
+    titles = {"other": "minus", "n_seeds": "seeds", **{measure: measure.replace("_", " ") for measure in RETURNS}}
+    return cells[["environment", "method", "other", "policies", "n_seeds", *RETURNS]].rename(columns=titles)
 
 
 def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
@@ -140,7 +171,7 @@ def aggregates(data: ReportData) -> dict[str, Any] | None:
     return {
         "note": comparison.note,
         "label": comparison.label,
-        "caption": with_intervals(data),
+        "caption": with_intervals(data, table if efficiency is None else efficiency, BOOTSTRAP),
         "cells": None if table is None else _cells(table),
         "chart": chart,
         "ensembles": None if ensembles is None else _cells(ensembles),
@@ -173,7 +204,8 @@ def improvement(data: ReportData) -> dict[str, Any] | None:
     figure = interval_plot({"": rows}, data.styles)
     figure.add_vline(0.5, line={"dash": "dot", "color": "#666666"})
     figure.update_xaxes(range=[-0.02, 1.02], title=text(f"probability that {method} is better"))
-    return {"method": method, "cells": pd.DataFrame(cells), "chart": figure, "caption": with_intervals(data)}
+    caption = with_intervals(data, table, WILSON)
+    return {"method": method, "cells": pd.DataFrame(cells), "chart": figure, "caption": caption}
 
 
 def profiles(data: ReportData) -> dict[str, Any] | None:
@@ -184,4 +216,4 @@ def profiles(data: ReportData) -> dict[str, Any] | None:
     rows = table.assign(estimate=table["fraction"])
     axes = {"threshold": f"{data.comparison.label} on unseen levels"}
     figure = line_chart(method_lines(data, rows), "fraction of runs above it", axes)
-    return {"chart": figure.update_yaxes(range=[-0.02, 1.02]), "caption": with_intervals(data)}
+    return {"chart": figure.update_yaxes(range=[-0.02, 1.02]), "caption": with_intervals(data, table, BOOTSTRAP)}
