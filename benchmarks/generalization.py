@@ -75,7 +75,8 @@ def write_report(name: str, data: ReportData, folder: Path) -> None:
     made = f"{version('sb3-mdpo')}, commit {commit()}, {date.today().isoformat()}"
     with replacing(folder / f"{name}.html") as file:
         file.write(make_page(data, progress=True).html(made).encode())
-    write_figures(data, folder / name)
+    for old in {*(folder / name).glob("*.p*")} - {*write_figures(data, folder / name)}:
+        old.unlink()  # of a chart that has nothing to show any more
 
 
 def summary(results: pd.DataFrame, method: str = "mdpo") -> str:
