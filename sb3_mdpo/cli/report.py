@@ -9,7 +9,16 @@ from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sb3-mdpo report``."""
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="a study's folder or a run folder of rl_zoo3 train")
+    parser.add_argument(
+        "folders",
+        metavar="FOLDER",
+        type=Path,
+        nargs="+",
+        help="a study's folder or a run folder of rl_zoo3 train; or several studies, and tables (.csv), to compare",
+    )
+    parser.add_argument(
+        "--reference", metavar="METHOD", help="the method that others are compared with (default: mdpo, or the first)"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
     parser.add_argument("--figures", metavar="FOLDER", type=Path, help="also write the charts as PNG and PDF there")
     parser.add_argument("--reps", type=int, default=2000, help="repetitions of the bootstrap (default: 2000)")
@@ -27,8 +36,9 @@ def _report(args: argparse.Namespace) -> None:
 
     if args.output.is_dir():
         raise ValueError(f"{args.output} is a folder: name the file to write, e.g. {args.output / 'report.html'}.")
-    note_code(args.folder)
-    data = read_report_data(args.folder, args.reps)
+    folder, *others = args.folders
+    note_code(*(path for path in args.folders if path.is_dir()))  # tables hold no code
+    data = read_report_data(folder, args.reps, args.reference, others)
     page = make_page(data, progress=True)
     figures = [] if args.figures is None else write_figures(data, args.figures)  # or an error
     with replacing(args.output) as file:

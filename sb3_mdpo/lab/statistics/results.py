@@ -42,8 +42,9 @@ def read_results(*paths: Path) -> pd.DataFrame:
                     f"{path} and {other} both have {', '.join(sorted(names))} and are both called {_name(path)}: "
                     "rename one of them, so that its methods can be told apart."
                 )
-        names = {method: f"{method} ({_name(path)})" for method in set().union(*shared.values())}
-        renamed.append(table.assign(method=table["method"].replace(names), source=str(path)))
+        told_apart = {method: f"{method} ({_name(path)})" for method in set().union(*shared.values())}
+        table = table.assign(method=table["method"].replace(told_apart), source=str(path))
+        renamed.append(table.dropna(axis="columns", how="all"))
     return check_results(pd.concat(renamed, ignore_index=True))
 
 

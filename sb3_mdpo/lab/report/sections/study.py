@@ -1,5 +1,6 @@
 """What was run, with which configuration, and how its policies play."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pandas as pd
 
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.filmstrip import filmstrips
-from sb3_mdpo.lab.report.formatting import task_names
+from sb3_mdpo.lab.report.formatting import number, task_names
 from sb3_mdpo.lab.report.runs import RunFiles
 from sb3_mdpo.lab.statistics.results import BUDGETS, TASK
 from sb3_mdpo.utils.yaml_files import read_text
@@ -28,7 +29,7 @@ def summary(data: ReportData) -> dict[str, Any]:
     }
     groups = results.groupby("method")
     titles = ("environment steps", "per policy", "images trained on", "seconds")
-    costs = groups[BUDGETS].max().rename(columns=dict(zip(BUDGETS, titles, strict=True))).map("{:,.0f}".format)
+    costs = groups[BUDGETS].max().rename(columns=dict(zip(BUDGETS, titles, strict=True))).map(partial(number, digits=0))
     costs.insert(0, "seeds", groups["seed"].nunique())
     return {
         "run": None,
@@ -38,9 +39,9 @@ def summary(data: ReportData) -> dict[str, Any]:
 
 
 def _episodes(results: pd.DataFrame) -> str:
-    if "episodes" not in results:
+    counts = sorted(results["episodes"].dropna().unique()) if "episodes" in results else []
+    if not counts:
         return ""
-    counts = sorted(results["episodes"].dropna().unique())
     return " or ".join(f"{count:g}" for count in counts) + " per policy and set of levels"
 
 
@@ -59,7 +60,9 @@ def _filmstrips(run: RunFiles) -> tuple[Path | None, ValueError | None]:
 
 def configuration(data: ReportData) -> dict[str, Any] | None:
     """The study's own files, the zoo's files of one run per method, and the commands of all runs."""
-    studies = {path.name: read_text(path) for path in sorted(data.folder.glob("*.y*ml"))}
+    folders = [folder for folder in (data.folder, *data.others) if folder.is_dir()]
+    paths = [path for folder in folders for path in sorted(folder.glob("*.y*ml"))]
+    studies = {str(path) if data.others else path.name: read_text(path) for path in paths}
     examples = [(run, files) for run in data.one_per_method() if (files := run.settings())]
     commands = {run.name: command.strip() for run in data.runs if (command := run.settings().get(COMMAND))}
     if not (studies or examples or commands):
