@@ -114,12 +114,14 @@ def _differences(data: ReportData) -> pd.DataFrame:
     table = method_differences(data.scores, data.methods[0])
     ends = [f" ({interval})" if interval else "" for interval in intervals(table)]
     table["cell"] = [number + end for number, end in zip(numbers(table["difference"]), ends, strict=True)]
-    keys = [*TASK, "policies", "method", "other", "n_seeds"]
+    same = table["n_seeds"] == table["n_other"]
+    table["seeds"] = table["n_seeds"].astype(str) + ("/" + table["n_other"].astype(str)).mask(same, "")
+    keys = [*TASK, "policies", "method", "other", "seeds"]
     order = table[keys].drop_duplicates()
     cells = order.merge(table.pivot(index=keys, columns="measure", values="cell").reset_index(), on=keys)
     cells.insert(0, "environment", task_names(cells))
-    titles = {"other": "minus", "n_seeds": "seeds", **{measure: measure.replace("_", " ") for measure in RETURNS}}
-    return cells[["environment", "method", "other", "policies", "n_seeds", *RETURNS]].rename(columns=titles)
+    titles = {"other": "minus", **{measure: measure.replace("_", " ") for measure in RETURNS}}
+    return cells[["environment", "method", "other", "policies", "seeds", *RETURNS]].rename(columns=titles)
 
 
 def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
