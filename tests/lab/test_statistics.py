@@ -504,6 +504,7 @@ ONE_SEED = matrices(mdpo=MATRIX[:1], ppo=MATRIX[:1])
         ("has no column unseen_return", lambda: check_results(RESULTS.drop(columns="unseen_return"))),
         ("has no rows", lambda: check_results(RESULTS[:0])),
         ("values that are not numbers in kl", lambda: check_results(RESULTS.assign(kl="x"))),
+        ("values that are not numbers in unseen_stderr", lambda: check_results(RESULTS.assign(unseen_stderr="x"))),
         ("rows without seed", lambda: check_results(RESULTS.assign(seed=np.nan))),
         ("one seed is one run", lambda: check_results(pd.concat([RESULTS, RESULTS.assign(run="again")]))),
     ],

@@ -15,7 +15,8 @@ MEASURES = [
     *("training_return", "training_normalized", "training_success"),
     *("unseen_return", "unseen_normalized", "unseen_success", "gap", "kl"),
 ]
-NUMBERS = [*BUDGETS, *MEASURES, "num_levels", "start_level", "seed"]
+ERRORS = ["unseen_stderr", "training_stderr"]  # standard errors over episodes
+NUMBERS = [*BUDGETS, *MEASURES, *ERRORS, "num_levels", "start_level", "seed", "episodes"]
 COLUMNS = ["study", *RUN, *BUDGETS, "policy", *MEASURES]
 # What a table has to have. All other columns, and empty cells in them, are derived from these or stay empty
 REQUIRED = ["env_id", "num_levels", "method", "seed", "timesteps", "policy", "training_return", "unseen_return"]
@@ -60,7 +61,7 @@ def check_results(results: pd.DataFrame, source: object = "the table") -> pd.Dat
         raise ValueError(f"{source} has no column {', '.join(missing)}: a table needs {', '.join(REQUIRED)}.")
     if results.empty:
         raise ValueError(f"{source} has no rows: nothing has been evaluated yet.")
-    numbers = [column for column in (*NUMBERS, "episodes") if column in results]
+    numbers = [column for column in NUMBERS if column in results]
     texts = [column for column in numbers if not pd.api.types.is_numeric_dtype(results[column])]
     if texts:
         raise ValueError(f"{source} has values that are not numbers in {', '.join(texts)}.")
