@@ -11,7 +11,16 @@ from sb3_mdpo.utils.terminal import add_code_note, note_code, one_line
 
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sb3-mdpo report``."""
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="a study's folder or a run folder of rl_zoo3 train")
+    parser.add_argument(
+        "folders",
+        metavar="FOLDER",
+        type=Path,
+        nargs="+",
+        help="a study's folder or a run folder of rl_zoo3 train; or several studies, and tables (.csv), to compare",
+    )
+    parser.add_argument(
+        "--reference", metavar="METHOD", help="the method that others are compared with (default: mdpo, or the first)"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
     parser.add_argument("--figures", metavar="FOLDER", type=Path, help="also write the charts as PNG and PDF there")
     parser.add_argument("--tables", metavar="FOLDER", type=Path, help="also write the tables as CSV and LaTeX there")
@@ -32,8 +41,9 @@ def _report(args: argparse.Namespace) -> None:
     from sb3_mdpo.lab.report.tables import write_tables
     from sb3_mdpo.utils.atomic import replacing
 
-    note_code(args.folder)
-    data = read_report_data(args.folder, args.reps)
+    folder, *others = args.folders
+    note_code(*(path for path in args.folders if path.is_dir()))  # tables hold no code
+    data = read_report_data(folder, args.reps, args.reference, others)
     page = make_page(data, progress=True)
     html = page.html()
     figures = [] if args.figures is None else write_figures(data, args.figures)  # or an error

@@ -88,7 +88,7 @@ def count_colors(picture: Path) -> int:
 
 
 def report(folder: Path, output: Path, *options: str) -> Path:
-    main(["report", str(folder), "-o", str(output), "--reps", str(REPS), *options])
+    main(["report", str(folder), *options, "-o", str(output), "--reps", str(REPS)])
     return output
 
 
@@ -532,6 +532,47 @@ def test_a_run_of_a_study_is_of_the_method_that_the_study_says(browser, tmp_path
         assert page.title() == run.name
         assert dict(rows_of(page, "summary"))["methods"] == "ppo"
         assert {row[1] for row in rows_of(page, "games")[1:]} == {"ppo"}
+
+
+MINIMAL = ["env_id", "num_levels", "method", "seed", "timesteps", "policy", "training_return", "unseen_return"]
+
+
+def test_studies_and_tables_of_others_have_one_page(browser, tmp_path):
+    first, second = (synthetic_results(methods, env_ids=[BIGFISH]) for methods in (["mdpo", "ppo"], ["mdpo"]))
+    for name, results in (("first", first), ("second", second)):
+        study = write_study(tmp_path / name, results.assign(study=name))
+        (study / "study.yml").write_text(f"name: {name}")
+        add_analyses(study, results)
+    theirs = tmp_path / "theirs.csv"
+    synthetic_results(["leep"], env_ids=[BIGFISH])[MINIMAL].to_csv(theirs, index=False)
+    page_of_all = report(
+        tmp_path / "first", tmp_path / "all.html", str(tmp_path / "second"), str(theirs), "--reference", "leep"
+    )
+    with open_page(browser, page_of_all) as page:
+        assert page.title() == "first and second"
+        assert dict(rows_of(page, "summary"))["methods"] == "leep, mdpo (first), ppo, mdpo (second)"
+        assert ["leep", "3", "2,000", "1,000", "", ""] in rows_of(page, "summary", 1)
+        assert [row[:2] for row in rows_of(page, "improvement")[1:]] == [
+            ["leep", method] for method in ("mdpo (first)", "ppo", "mdpo (second)")
+        ]
+        assert {row[1] for row in rows_of(page, "games", 1)[1:]} == {"leep"}
+        assert {row[3] for row in rows_of(page, "robustness")[1:]} == {"mdpo (first)", "ppo", "mdpo (second)"}
+        configuration = page.locator("#configuration").text_content()
+        assert str(tmp_path / "second" / "study.yml") in configuration
+        assert "nan" not in page.locator("body").inner_text().lower().split()
+    with open_page(browser, report(theirs, tmp_path / "theirs.html")) as page:
+        assert page.title() == "theirs"
+        assert dict(rows_of(page, "summary"))["methods"] == "leep"
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
+    results = synthetic_results(["mdpo", "ppo"], env_ids=[BIGFISH], steps=[100])
+    one, same = (write_study(tmp_path / folder / "small", results) for folder in "ab")
+    assert "are both called small: rename one of them" in refused(capsys, str(one), str(same))
+    assert "There is no method leep: compare one of mdpo, ppo." in refused(capsys, str(one), "--reference", "leep")
+    (tmp_path / "empty").mkdir()
+    message = refused(capsys, str(one), str(tmp_path / "empty"))
+    assert message.endswith("results.csv: give folders of studies, or tables (.csv), to compare them.")
 
 
 def refused(capsys, *arguments: str) -> str:

@@ -293,11 +293,9 @@ def test_differences_between_methods_are_paired_by_seed():
     change = results["seed"].map({0: 0.0, 1: 1.0, 2: 3.0, 3: 8.0}).where(results["method"] == "ppo", 0)
     results["unseen_return"] += change
     results["gap"] -= change
-    scores = final_scores(results[(results["method"] != "mdpo") | (results["seed"] != 3)])
-    table = method_differences(scores, "mdpo").set_index("measure")
-    assert table[["method", "other", "policies", "n_seeds"]].drop_duplicates().to_numpy().tolist() == [
-        ["mdpo", "ppo", "members", 3]
-    ]
+    table = method_differences(final_scores(results[results["seed"] != 3]), "mdpo").set_index("measure")
+    keys = ["method", "other", "policies", "n_seeds", "n_other", "paired"]
+    assert table[keys].drop_duplicates().to_numpy().tolist() == [["mdpo", "ppo", "members", 3, 3, True]]
     # 40 * (0.6 - 0.3) = 12, less by 0, 1 and 3; their standard deviation is sqrt(7 / 3)
     half = 4.3027 * np.sqrt(7 / 3) / np.sqrt(3)
     row = table.loc["unseen_return", ["difference", "low", "high"]].tolist()
@@ -307,6 +305,25 @@ def test_differences_between_methods_are_paired_by_seed():
     # On training levels the runs of every seed are equally far apart
     assert table.loc["training_return", "difference"] == pytest.approx(12)
     assert np.isnan(table.loc["training_return", "low"])
+
+
+@pytest.mark.parametrize("seeds", [[0, 1, 2, 3], [7, 8, 9]])
+def test_differences_of_runs_with_other_seeds_have_welchs_interval(seeds):
+    rng = np.random.default_rng(0)
+    ours, theirs = synthetic_results(["mdpo"], range(3), [BIGFISH]), synthetic_results(["ppo"], seeds, [BIGFISH])
+    results = pd.concat([ours, theirs], ignore_index=True)
+    results["unseen_return"] += rng.normal(size=len(results))
+    scores = final_scores(results)
+    row = method_differences(scores).set_index("measure").loc["unseen_return"]
+    assert row[["n_seeds", "n_other", "paired"]].tolist() == [3, len(seeds), False]
+    one, two = (
+        scores.query(f"method == '{name}' and policies == 'members'")["unseen_return"] for name in ("mdpo", "ppo")
+    )
+    expected = stats.ttest_ind(one, two, equal_var=False).confidence_interval()
+    assert row[["low", "high"]].tolist() == pytest.approx([expected.low, expected.high])
+    assert row["difference"] == pytest.approx(one.mean() - two.mean())
+    single = method_differences(scores[scores["seed"].isin([0, seeds[-1]])]).set_index("measure")
+    assert single[["low", "high"]].isna().all(axis=None)
 
 
 def test_differences_are_those_of_a_paired_t_test_on_every_task():
@@ -487,6 +504,7 @@ ONE_SEED = matrices(mdpo=MATRIX[:1], ppo=MATRIX[:1])
         ("has no column unseen_return", lambda: check_results(RESULTS.drop(columns="unseen_return"))),
         ("has no rows", lambda: check_results(RESULTS[:0])),
         ("values that are not numbers in kl", lambda: check_results(RESULTS.assign(kl="x"))),
+        ("values that are not numbers in unseen_stderr", lambda: check_results(RESULTS.assign(unseen_stderr="x"))),
         ("rows without seed", lambda: check_results(RESULTS.assign(seed=np.nan))),
         ("one seed is one run", lambda: check_results(pd.concat([RESULTS, RESULTS.assign(run="again")]))),
     ],

@@ -265,7 +265,7 @@ RUNS = st.sampled_from([RUN, RUN, PLAIN_RUN, "nowhere", ".", "mdpo.zip", "study.
 REPOSITORIES = st.one_of(st.sampled_from(["a/b", "a/b/c", "a", "/", "../..", "a b/c"]), words)
 # Values of the arguments of sb3-mdpo by their names; those of others follow from their types
 POSITIONALS = dict.fromkeys(["path", "paths", "run_folder"], MODELS)
-POSITIONALS |= {"file": STUDY_FILES, "folder": RUNS, "repo_id": REPOSITORIES}
+POSITIONALS |= {"file": STUDY_FILES, "folders": RUNS, "repo_id": REPOSITORIES}
 OPTIONS = {"device": devices, "env": st.just(GRID) | words, "storage": paths, "reps": st.sampled_from(["1", "2", "0"])}
 
 

@@ -38,10 +38,10 @@ class Comparison:
     efficiency: pd.DataFrame | None = None  #: interquartile mean during training
 
 
-def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
+def compare(results: pd.DataFrame, reps: int, seed: int = 0, reference: str = "mdpo") -> Comparison:
     """
-    Compare the members; without intervals if there are too few seeds or the methods have different ones, and with
-    nothing but a note if scores cannot be compared.
+    Compare the members, ``reference`` with each other method; without intervals if there are too few seeds or the
+    methods have different ones, and with nothing but a note if scores cannot be compared.
     """
     scores = final_scores(results)
     members, ensembles = (scores[scores["policies"] == policies] for policies in (MEMBERS, ENSEMBLE))
@@ -60,7 +60,7 @@ def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
     of_ensembles = None
     if not ensembles.empty:
         of_ensembles = _meaningful(_with_intervals(score_matrices(ensembles, column), reps, seed), label)
-    first = "mdpo" if "mdpo" in matrices.scores else next(iter(matrices.scores))
+    first = reference if reference in matrices.scores else next(iter(matrices.scores))
     several = len(matrices.scores) > 1
     return Comparison(
         label=label,

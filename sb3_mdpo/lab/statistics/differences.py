@@ -2,23 +2,23 @@
 
 import pandas as pd
 
-from sb3_mdpo.lab.statistics.intervals import student_interval
+from sb3_mdpo.lab.statistics.intervals import student_interval, welch_interval
 from sb3_mdpo.lab.statistics.results import TASK
 from sb3_mdpo.lab.statistics.scores import RETURNS
 
 
 def method_differences(scores: pd.DataFrame, method: str = "mdpo") -> pd.DataFrame:
     """
-    Final return on unseen levels, on training levels and their gap: one method minus each of the others, task by task,
-    paired by seed.
+    Final return on unseen levels, on training levels and their gap: one method minus each of the others, task by task.
 
-    The runs of a study are evaluated on the same levels, so the chance of these levels cancels.
+    Runs are paired by seed if both methods have the same seeds. The runs of a study are evaluated on the same levels,
+    so the chance of these levels cancels in any case.
 
     :param scores: table of :func:`~sb3_mdpo.lab.statistics.scores.final_scores`
     :param method: the method that the others are subtracted from
-    :return: columns of a task, ``policies``, ``method``, ``other``, ``measure``, ``n_seeds`` (that both have),
-        ``difference`` and Student's interval (95 %) over seeds as ``low`` and ``high``, which are NaN for one seed and
-        if the difference is the same for all
+    :return: columns of a task, ``policies``, ``method``, ``other``, ``measure``, ``n_seeds``, ``n_other`` (seeds of
+        the other), ``paired``, ``difference``, and as ``low`` and ``high`` the interval (95 %) over seeds: Student's of
+        the differences of pairs, otherwise Welch's. They are NaN for one seed, and if nothing varies
     :raises ValueError: if there are no scores of the method
     """
     methods = list(scores["method"].unique())
@@ -30,11 +30,18 @@ def method_differences(scores: pd.DataFrame, method: str = "mdpo") -> pd.DataFra
         for other in methods:
             if other == method or not {method, other} <= set(of_task["method"]):
                 continue
-            differences = measures.loc[method] - measures.loc[other]
-            for measure, values in differences.items():
-                if (n := values.count()) > 0:
-                    mean = values.mean()
-                    low, high = student_interval(mean, values.std(ddof=1), n)
-                    rows.append((*key, method, other, measure, n, mean, float(low), float(high)))
-    columns = [*TASK, "policies", "method", "other", "measure", "n_seeds", "difference", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+            for measure in RETURNS:
+                one, two = (measures.loc[name, measure].dropna() for name in (method, other))
+                if not (one.empty or two.empty):
+                    rows.append((*key, method, other, measure, *_difference(one, two)))
+    columns = ["n_seeds", "n_other", "paired", "difference", "low", "high"]
+    return pd.DataFrame(rows, columns=[*TASK, "policies", "method", "other", "measure", *columns])
+
+
+def _difference(one: pd.Series, two: pd.Series) -> tuple[int, int, bool, float, float, float]:
+    """Of two measures by seed."""
+    mean = float(one.mean() - two.mean())
+    paired = set(one.index) == set(two.index)
+    ends = student_interval(mean, (one - two).std(ddof=1), len(one)) if paired else welch_interval(one, two)
+    low, high = map(float, ends)
+    return len(one), len(two), paired, mean, low, high

@@ -34,6 +34,21 @@ def student_interval(mean: Any, std: Any, n: Any) -> tuple[NDArray[np.float64], 
     return mean - half, mean + half
 
 
+def welch_interval(one: Any, two: Any) -> tuple[float, float]:
+    """
+    Welch's interval of the difference between two means of independent runs with different standard deviations. NaN if
+    one of them has a single run, or nothing varies.
+    """
+    if min(len(one), len(two)) < 2:
+        return np.nan, np.nan
+    errors = np.array([np.var(runs, ddof=1) / len(runs) for runs in (one, two)])
+    if errors.sum() == 0:
+        return np.nan, np.nan
+    degrees = errors.sum() ** 2 / (errors**2 / [len(one) - 1, len(two) - 1]).sum()
+    mean, half = np.mean(one) - np.mean(two), stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * np.sqrt(errors.sum())
+    return float(mean - half), float(mean + half)
+
+
 def wilson_interval(estimate: Any, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
     Wilson's interval of a probability.

@@ -15,7 +15,8 @@ MEASURES = [
     *("training_return", "training_normalized", "training_success"),
     *("unseen_return", "unseen_normalized", "unseen_success", "gap", "kl"),
 ]
-NUMBERS = [*BUDGETS, *MEASURES, "num_levels", "start_level", "seed"]
+ERRORS = ["unseen_stderr", "training_stderr"]  # standard errors over episodes
+NUMBERS = [*BUDGETS, *MEASURES, *ERRORS, "num_levels", "start_level", "seed", "episodes"]
 COLUMNS = ["study", *RUN, *BUDGETS, "policy", *MEASURES]
 # What a table has to have. All other columns, and empty cells in them, are derived from these or stay empty
 REQUIRED = ["env_id", "num_levels", "method", "seed", "timesteps", "policy", "training_return", "unseen_return"]
@@ -42,8 +43,9 @@ def read_results(*paths: Path) -> pd.DataFrame:
                     f"{path} and {other} both have {', '.join(sorted(names))} and are both called {_name(path)}: "
                     "rename one of them, so that its methods can be told apart."
                 )
-        names = {method: f"{method} ({_name(path)})" for method in set().union(*shared.values())}
-        renamed.append(table.assign(method=table["method"].replace(names), source=str(path)))
+        told_apart = {method: f"{method} ({_name(path)})" for method in set().union(*shared.values())}
+        table = table.assign(method=table["method"].replace(told_apart), source=str(path))
+        renamed.append(table.dropna(axis="columns", how="all"))
     return check_results(pd.concat(renamed, ignore_index=True))
 
 
@@ -59,7 +61,7 @@ def check_results(results: pd.DataFrame, source: object = "the table") -> pd.Dat
         raise ValueError(f"{source} has no column {', '.join(missing)}: a table needs {', '.join(REQUIRED)}.")
     if results.empty:
         raise ValueError(f"{source} has no rows: nothing has been evaluated yet.")
-    numbers = [column for column in (*NUMBERS, "episodes") if column in results]
+    numbers = [column for column in NUMBERS if column in results]
     texts = [column for column in numbers if not pd.api.types.is_numeric_dtype(results[column])]
     if texts:
         raise ValueError(f"{source} has values that are not numbers in {', '.join(texts)}.")

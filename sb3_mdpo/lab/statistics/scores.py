@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from sb3_mdpo.lab.generalization.results import ENSEMBLE
 from sb3_mdpo.lab.statistics.intervals import student_interval
-from sb3_mdpo.lab.statistics.results import BUDGETS, MEASURES, RUN, TASK, task_name
+from sb3_mdpo.lab.statistics.results import BUDGETS, ERRORS, MEASURES, RUN, TASK, task_name
 
 MEMBERS = "members"
 RETURNS = ["unseen_return", "training_return", "gap"]
-ERRORS = ["unseen_stderr", "training_stderr"]  # standard errors over episodes
 LAST_FRACTION = 0.05
 
 
@@ -41,14 +40,13 @@ def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.D
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction={fraction} must be between 0 and 1: 0.05 is the last 5 % of training.")
+    results = results.assign(policies=_members_or_ensemble(results))
     last = results.groupby(RUN)["timesteps"].transform("max")
-    final = results[results["timesteps"] >= (1 - fraction) * last]
-    evaluations = member_means(final)
+    final, of_last = results[results["timesteps"] >= (1 - fraction) * last], results[results["timesteps"] == last]
     keys = [*RUN, "policies"]
-    groups = evaluations.groupby(keys, sort=False)
-    final = final.assign(policies=_members_or_ensemble(final))
     of_policies = final.groupby([*keys, "policy"])[RETURNS].mean()
-    of_last = final[final["timesteps"] == last[final.index]].reindex(columns=[*keys, *ERRORS])
+    of_last = of_last.reindex(columns=[*keys, *ERRORS])
+    groups = member_means(final).groupby(keys, sort=False)
     table = groups[MEASURES].mean().assign(evaluations=groups.size())
     table = table.join(of_policies.groupby(keys).std(ddof=1).add_suffix("_members_std"))
     return table.join(of_last.groupby(keys)[ERRORS].mean()).reset_index()

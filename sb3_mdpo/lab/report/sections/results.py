@@ -121,12 +121,14 @@ def _differences(data: ReportData) -> pd.DataFrame:
     """The first method minus each of the others."""
     table = method_differences(data.scores, data.methods[0])
     table["cell"] = interval_cells(table, "difference")
-    keys = [*TASK, "policies", "method", "other", "n_seeds"]
+    same = table["n_seeds"] == table["n_other"]
+    table["seeds"] = table["n_seeds"].astype(str) + ("/" + table["n_other"].astype(str)).mask(same, "")
+    keys = [*TASK, "policies", "method", "other", "seeds"]
     order = table[keys].drop_duplicates()
     cells = order.merge(table.pivot(index=keys, columns="measure", values="cell").reset_index(), on=keys)
     cells.insert(0, "environment", task_names(cells))
-    titles = {"other": "minus", "n_seeds": "seeds", **{measure: measure.replace("_", " ") for measure in RETURNS}}
-    return cells[["environment", "method", "other", "policies", "n_seeds", *RETURNS]].rename(columns=titles)
+    titles = {"other": "minus", **{measure: measure.replace("_", " ") for measure in RETURNS}}
+    return cells[["environment", "method", "other", "policies", "seeds", *RETURNS]].rename(columns=titles)
 
 
 def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:

@@ -35,9 +35,9 @@ def summary(data: ReportData) -> dict[str, Any]:
 
 
 def _episodes(results: pd.DataFrame) -> str:
-    if "episodes" not in results:
+    counts = sorted(results["episodes"].dropna().unique()) if "episodes" in results else []
+    if not counts:
         return ""
-    counts = sorted(results["episodes"].dropna().unique())
     return " or ".join(f"{count:g}" for count in counts) + " per policy and set of levels"
 
 
@@ -56,7 +56,9 @@ def _filmstrips(run: RunFiles) -> tuple[Path | None, ValueError | None]:
 
 def configuration(data: ReportData) -> dict[str, Any] | None:
     """The study's own files, the zoo's files of one run per method, and the commands of all runs."""
-    studies = {path.name: read_text(path) for path in sorted(data.folder.glob("*.y*ml"))}
+    folders = [folder for folder in (data.folder, *data.others) if folder.is_dir()]
+    paths = [path for folder in folders for path in sorted(folder.glob("*.y*ml"))]
+    studies = {str(path) if data.others else path.name: read_text(path) for path in paths}
     examples = [(run, files) for run in data.one_per_method() if (files := run.settings())]
     commands = {run.name: command.strip() for run in data.runs if (command := run.settings().get(COMMAND))}
     if not (studies or examples or commands):
