@@ -59,7 +59,8 @@ def tables(analysis: "FeatureAnalysis") -> str:
     """Measures of each policy, and CKA between all of them if there are several, as text."""
     import pandas as pd
 
-    policies = pd.DataFrame([asdict(row) for row in analysis.policies]).set_index("policy").rename_axis(None)
+    rows = pd.DataFrame([asdict(row) for row in analysis.policies]).drop(columns="run")
+    policies = rows.set_index("policy").rename_axis(None)
     parts = [policies.to_string(float_format="%.3f")]
     if analysis.cka:
         matrix = pd.DataFrame("", policies.index, policies.index)
