@@ -59,7 +59,7 @@ def write_study(folder: Path, results: pd.DataFrame) -> Path:
 
 def add_analyses(study: Path, results: pd.DataFrame) -> None:
     """robustness.json, features.json and saliency.png of every run, whose folder is made for them."""
-    runs = results[["run", "method", "env_id", "seed"]].drop_duplicates()
+    runs, end = results[["run", "method", "env_id", "seed"]].drop_duplicates(), int(results["timesteps"].max())
     for run in runs.itertuples():
         settings = study / run.run / run.env_id
         settings.mkdir(parents=True)
@@ -67,8 +67,8 @@ def add_analyses(study: Path, results: pd.DataFrame) -> None:
             (settings / name).write_text(f"{text} # {run.seed}\n")
         policies = ["policy 0", "policy 1"]
         level = 0.1 + 0.1 * list(results["method"].unique()).index(run.method)
-        (settings.parent / "robustness.json").write_text(json.dumps(synthetic_robustness(policies, level)))
-        (settings.parent / "features.json").write_text(json.dumps(synthetic_features(policies, level)))
+        (settings.parent / "robustness.json").write_text(json.dumps(synthetic_robustness(policies, level, end)))
+        (settings.parent / "features.json").write_text(json.dumps(synthetic_features(policies, level, end)))
         Image.new("RGB", (40, 20), "#88aacc").save(settings.parent / "saliency.png")
 
 
@@ -207,13 +207,18 @@ def test_spread_and_differences_show_the_table(page):
 
 
 def test_analyses_show_what_the_runs_hold(page):
-    # Two policies in each of three runs, in each environment: the means are 0.1 + 0.3 and 0.01 more
-    row = [TASK, "brightness", "0.3", "mdpo", "6", "0.405", "1.230", "0.203", "0.615"]
-    assert row in rows_of(page, "robustness")
-    assert trace_of(page, "chart-robustness-1", "ppo")["y"] == pytest.approx([0.405, 0.605])
-    row = [TASK, "independent", "6", "0.2050 \u00b1 0.0055", "12.5 \u00b1 0.0", "64"]
-    assert row in rows_of(page, "representation")
-    assert [TASK, "mdpo", "policy 0", "policy 1", "0.875"] in rows_of(page, "representation", 1)
+    # Two policies in each of three runs, in each environment: the mean KL is 0.1 + 0.3 and 0.01 more
+    cells = next(row for row in rows_of(page, "robustness") if row[:4] == [TASK, "brightness", "0.3", "mdpo"])
+    assert cells[4] == "3"
+    shown = [float(cell.split()[0]) for cell in cells[5:]]
+    assert shown == pytest.approx([0.2025, 0.405, 0.615, 1.0], abs=6e-4)  # also divided by 0.5; maximum; entropy
+    assert trace_of(page, "chart-robustness-3", "ppo")["y"] == pytest.approx([0.2025, 0.3025])
+    cells = next(row for row in rows_of(page, "representation") if row[:2] == [TASK, "independent"])
+    assert [cells[2], cells[5]] == ["3", "64"]
+    assert [float(cell.split()[0]) for cell in cells[3:5]] == pytest.approx([0.205, 12.5])
+    cells = next(row for row in rows_of(page, "representation", 1) if row[:2] == [TASK, "mdpo"])
+    assert cells[2:4] == ["members of a run", "3"]
+    assert float(cells[4].split()[0]) == 0.875
     assert len(traces(page, "chart-tsne-0")) == 4
     pictures, configuration = page.locator("#representation img"), page.locator("#configuration")
     assert pictures.count() == 3
@@ -614,7 +619,7 @@ def test_a_broken_measurement_is_named_and_the_rest_of_the_report_is_made(browse
         assert page.locator("#robustness figure").count() == 0
         assert page.locator("#representation table").count() == 2
     features = next(study.rglob("features.json"))
-    features.write_text(features.read_text().replace('"here"', '"one", "another"'))
+    features.write_text(json.dumps(synthetic_features(["policy 0"], 0.1, 100, ["one", "another"])))
     broken.unlink()
     assert "is about one, another together: write it anew" in problem()
 

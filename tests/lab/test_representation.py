@@ -279,7 +279,7 @@ def test_analysis_is_what_the_measures_say_every_time(opened, analysis):
     names = ["mdpo.zip policy 0", "mdpo.zip policy 1", "ppo.zip policy 0"]
     assert [row.policy for row in analysis.policies] == names
     assert [row.features_dim for row in analysis.policies] == [8, 8, 12]
-    assert [row.run for row in analysis.policies] == [str(opened[k].path) for k in (0, 0, 1)]
+    assert [row.model for row in analysis.policies] == [str(opened[k].path) for k in (0, 0, 1)]
     for row in analysis.policies:
         assert row.effective_rank == pytest.approx(effective_rank(originals[row.policy]), rel=1e-4)
     assert [(row.a, row.b) for row in analysis.cka] == list(combinations(names, 2))

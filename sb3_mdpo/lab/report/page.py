@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sb3_mdpo._version import __version__
 from sb3_mdpo.lab.report.charts import chart
 from sb3_mdpo.lab.report.data import ReportData
-from sb3_mdpo.lab.report.sections import analyses, results, study
+from sb3_mdpo.lab.report.sections import analyses, representation, results, study
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ SECTIONS = (
     Section("gap", "Generalisation gap", results.gap, EVALUATE),
     Section("distillation", "Distance between policies", results.distillation, POLICIES),
     Section("robustness", "Robustness", analyses.robustness, ROBUSTNESS, measured=True),
-    Section("representation", "Representation", analyses.representation, FEATURES, measured=True),
+    Section("representation", "Representation", representation.representation, FEATURES, measured=True),
     Section("frames", "At play", study.frames, MODELS),
     Section("configuration", "Configuration and commands", study.configuration, FOLDERS),
 )

@@ -101,12 +101,12 @@ def analyse_features(
     )
 
 
-def _measure(name: str, run: Path, features: NDArray[np.float32], made_by: Sequence[str]) -> PolicyFeatures:
+def _measure(name: str, path: Path, features: NDArray[np.float32], made_by: Sequence[str]) -> PolicyFeatures:
     convolved = [version == RANDOM_CONVOLUTION for version in made_by]
     photometric = [version not in (RANDOM_CONVOLUTION, UNCHANGED.name) for version in made_by]
     return PolicyFeatures(
         name,
-        str(run),
+        str(path),
         distance_ratio(features[:, convolved]),
         distance_ratio(features[:, photometric]),
         effective_rank(features[:, 0]),

@@ -144,7 +144,7 @@ def _unperturbed(name: str, policy: BasePolicy, states: SampledStates, played: P
 
 def make_row(policy: str, comparison: Comparison, n_envs: int, returns: Returns) -> RobustnessRow:
     """Means, intervals, and maxima over ``visits * n_envs`` states and the draws."""
-    numbers: dict[str, float] = {}
+    numbers: dict[str, Any] = dict(returns)
     shared_draws = comparison.perturbation == RANDOM_CONVOLUTION
     for name, distance in (("kl", kl_divergence), ("tv", total_variation)):
         distances = distance(comparison.original, comparison.perturbed)
@@ -153,7 +153,7 @@ def make_row(policy: str, comparison: Comparison, n_envs: int, returns: Returns)
         numbers[f"{name}_max"] = float(distances.max())
     numbers["entropy"] = float(entropy(comparison.perturbed).mean())
     n_states = len(comparison.original)
-    return RobustnessRow(policy, comparison.perturbation, comparison.strength, n_states, **numbers, **returns)
+    return RobustnessRow(policy, comparison.perturbation, comparison.strength, n_states, **numbers)
 
 
 def compare_images(

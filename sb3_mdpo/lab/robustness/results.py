@@ -65,7 +65,7 @@ class Robustness:
 
     def to_text(self) -> str:
         """A table with one line per row, then what was omitted and why."""
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for policy in self.unperturbed:
             rows.append((policy.policy, "none", "", *("",) * 4, f"{policy.entropy:.3g}", *_return(policy)))
             rows.append((policy.policy, "another state", "", f"{policy.tv_states:.3g}", *("",) * 6))
