@@ -41,6 +41,9 @@ def main() -> None:
     axes[0].set_ylabel("levels solved")
     axes[1].legend(loc="upper left", frameon=False)
     axes[0].xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:.0f}k")
+    seeds, episodes = table["seed"].nunique(), table["episodes"].max()
+    sample = f"n = {seeds} seeds, {episodes} episodes per policy in an evaluation"
+    figure.supxlabel(f"mean and 95 % interval (Student's) over {sample}", fontsize="small", color="#5f6368")
     figure.savefig(PICTURE, dpi=150)
 
 

@@ -4,6 +4,7 @@ import argparse
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from sb3_mdpo.utils.outputs import check_output_file
 from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 
@@ -15,7 +16,11 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start-level", type=int, help="first training level (default: the run's, or 0)")
     parser.add_argument("--episodes", type=int, help="per policy and set of levels (default: 128)")
     parser.add_argument("--n-envs", type=int, help="environments to evaluate in (default: 32, or one per episode)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of environments and actions (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="seed of environments and actions (default: 0, or 1 if --load-best chose the model with 0)",
+    )
     parser.add_argument("--deterministic", action="store_true", help="take the most probable actions")
     parser.add_argument(
         "--protocol",
@@ -31,8 +36,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    if args.output is not None and args.output.suffix not in (".csv", ".json"):
-        raise ValueError(f"{args.output} has no known format: use a name that ends in .csv or .json.")
+    if args.output is not None:
+        check_output_file(args.output, ".csv", ".json")
     from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization
     from sb3_mdpo.lab.generalization.trained import open_trained
 
@@ -50,13 +55,14 @@ def _evaluate(args: argparse.Namespace) -> None:
             "number (--levels)."
         )
     start = trained.env_kwargs.get("start_level", 0) if args.start_level is None else args.start_level
+    seed = _seed(args, trained.selection_seed)
     with redirect_stdout(None):  # the zoo prints what it loads for every environment
         result = evaluate_generalization(
             trained.model,
             trained.env_id,
             levels,
             args.episodes,
-            args.seed,
+            seed,
             args.deterministic,
             start,
             args.n_envs,
@@ -67,3 +73,14 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(result.to_text())
     if args.output is not None:
         result.write(args.output, args.path)
+
+
+def _seed(args: argparse.Namespace, selection: int | None) -> int:
+    """A seed with other levels than those that chose the best model."""
+    seed: int = int(selection == 0) if args.seed is None else args.seed
+    if selection == seed and args.protocol == "fixed":
+        raise ValueError(
+            f"The best model of {args.path} was chosen by its return on the levels of seed {selection}, which is too "
+            "high on them: leave --seed out, or use another."
+        )
+    return seed

@@ -5,6 +5,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sb3_mdpo.utils.outputs import check_output_file, check_output_folder
 from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def _policy(text: str) -> int | str:
 def _export(args: argparse.Namespace) -> None:
     if args.include_optimizer and args.format != "safetensors":
         raise ValueError("--include-optimizer is for --format safetensors: the other formats do not train.")
+    (check_output_folder if args.format == "safetensors" else check_output_file)(args.output)
     from sb3_mdpo.common.save_util import read_plain_settings
     from sb3_mdpo.lab.generalization.trained import LOADERS
     from sb3_mdpo.persistence.deploy import deploy_policy

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sb3_mdpo.utils.optional_dependencies import need
+from sb3_mdpo.utils.outputs import check_output_folder
 
 if TYPE_CHECKING:
     from sb3_mdpo.lab.study.runner import Engine
@@ -107,6 +108,8 @@ def _engine(args: argparse.Namespace) -> "Engine":
 
 def _run(args: argparse.Namespace) -> None:
     engine = _engine(args)
+    if args.output is not None:
+        check_output_folder(args.output)
     from sb3_mdpo.lab.study.config import read_study
     from sb3_mdpo.lab.study.study import run_study
 

@@ -1,6 +1,6 @@
 """States of a policy's own play on unseen levels, far enough apart to differ, and its action probabilities in them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from math import ceil, log
@@ -17,7 +17,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_mdpo.common.policies import MutualPolicy
 from sb3_mdpo.envs import ProcgenVecEnv
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
+from sb3_mdpo.lab.generalization.evaluation import members_of
 from sb3_mdpo.lab.generalization.trained import TrainedModel
+from sb3_mdpo.lab.provenance import sha256_of
 
 BATCH_SIZE = 256
 MAX_ENVS = 64
@@ -32,6 +34,11 @@ class SampledStates:
     observations: NDArray[Any]  #: as the environments return them, shape ``(visits * n_envs, ...)``
     engine_states: list[bytes] | None  #: Procgen's states behind them, None if they are not available
     n_envs: int
+    players: tuple[str | None, ...] = ()  #: hashes of the models whose play they are of; empty: a single policy's own
+
+    def visit(self, k: int) -> slice:
+        """The place of the ``k``-th state of every environment."""
+        return slice(k * self.n_envs, (k + 1) * self.n_envs)
 
 
 def check_can_be_perturbed(trained: TrainedModel) -> None:
@@ -84,16 +91,21 @@ def to_tensor(policy: BasePolicy, observations: NDArray[Any]) -> th.Tensor:
     return tensor
 
 
+def sample_actions(policy: BasePolicy, observations: th.Tensor, generator: th.Generator) -> NDArray[Any]:
+    """Discrete actions, as environments take them, from the policy's distributions."""
+    assert isinstance(policy.action_space, spaces.Discrete)
+    actions = th.multinomial(log_probabilities(policy, observations).exp(), 1, generator=generator).flatten()
+    sampled: NDArray[Any] = actions.numpy() + policy.action_space.start
+    return sampled
+
+
 def play(policy: BasePolicy, env: VecEnv, generator: th.Generator) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
     """Play with sampled actions: observations before each step, and whether the previous step ended an episode."""
-    assert isinstance(env.action_space, spaces.Discrete)
     observations: Any = env.reset()
     dones = np.zeros(env.num_envs, dtype=bool)
     while True:
         yield observations, dones
-        probabilities = log_probabilities(policy, to_tensor(policy, observations)).exp()
-        actions = th.multinomial(probabilities, 1, generator=generator).flatten().numpy()
-        observations, _, dones, _ = env.step(actions + env.action_space.start)
+        observations, _, dones, _ = env.step(sample_actions(policy, to_tensor(policy, observations), generator))
 
 
 def sampling_steps(n_states: int, seed: int) -> NDArray[np.int64]:
@@ -127,3 +139,21 @@ def sample_states(trained: TrainedModel, policy: BasePolicy, n_states: int, seed
             samples |= {(visit, index): (current[index].copy(), states[index]) for visit, index in due}
     observations, engine_states = zip(*(samples[key] for key in sorted(samples)), strict=True)
     return SampledStates(np.stack(observations), list(engine_states) if saves_states else None, n_envs)
+
+
+def sample_from_all(models: Sequence[TrainedModel], n_states: int, seed: int) -> SampledStates:
+    """
+    States of the play of all members of all models, the same number of each: ``n_states`` rounded up. Every member
+    plays in environments of its own, see :func:`sample_states`.
+    """
+    players = [(one, policy) for one in models for policy in members_of(one.model).values()]
+    share = ceil(n_states / len(players))
+    parts = [sample_states(one, policy, share, seed + k) for k, (one, policy) in enumerate(players)]
+    visits = [(part, part.visit(k)) for k in range(len(sampling_steps(share, seed))) for part in parts]
+    have_states = all(part.engine_states is not None for part in parts)
+    return SampledStates(
+        np.concatenate([part.observations[places] for part, places in visits]),
+        [state for part, places in visits for state in (part.engine_states or [])[places]] if have_states else None,
+        sum(part.n_envs for part in parts),
+        tuple(map(sha256_of, models)),
+    )

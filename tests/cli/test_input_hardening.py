@@ -114,6 +114,18 @@ def test_messages_are_those_of_the_page(row, workspace):
 
 
 MODEL = f"mdpo.zip --env {GRID}"
+NO_FILE, NO_FOLDER, UNWRITABLE = "is a folder: give the name of a file", "is not a folder", "cannot be written"
+# Command -> where it is told to write -> what is wrong with that
+OUTPUTS = {
+    f"evaluate {RUN}": {"export": NO_FILE, "a.txt": ".csv or .json", "mdpo.zip/a.csv": UNWRITABLE},
+    f"robustness {RUN}": {"export": NO_FILE, "a.csv": "ends in .json", "mdpo.zip/a.json": UNWRITABLE},
+    f"features {RUN}": {"mdpo.zip": NO_FOLDER, "mdpo.zip/a": UNWRITABLE},
+    f"report {RUN}": {"export": NO_FILE, "a.pdf": ".html or .htm", "mdpo.zip/a.html": UNWRITABLE},
+    f"report {RUN} --figures mdpo.zip": {"a.html": NO_FOLDER},
+    f"export {RUN}": {"mdpo.zip": NO_FOLDER, "mdpo.zip/a": UNWRITABLE},
+    f"export {RUN} --format onnx": {"export": NO_FILE, "mdpo.zip/a": UNWRITABLE},
+    "study run study.yml": {"mdpo.zip": NO_FOLDER, "mdpo.zip/a": UNWRITABLE},
+}
 
 
 @pytest.mark.parametrize(
@@ -135,12 +147,14 @@ MODEL = f"mdpo.zip --env {GRID}"
         (f"features ppo.zip {MODEL} --observations 2 -o out", "use at least 3 here"),
         (f"features {MODEL} --draws 2", "use at least 3 draws"),
         (f"features {PLAIN_RUN} --load-best", "There is no"),
-        (f"features {RUN} -o study.yml", "study.yml is not a folder: pass one with -o"),
+        (f"features {RUN} -o study.yml", "study.yml is not a folder"),
         ("report nowhere", "There is no folder"),
         ("report export", "has no results.csv"),
         ("report export", "logs/mdpo/CartPole-v1_1"),
         ("report results --reps 0", "reps=0 must be at least 1"),
-        ("report results -o export", "is a folder"),
+        *(  # before any of their work
+            (f"{text} -o {output}", message) for text, outputs in OUTPUTS.items() for output, message in outputs.items()
+        ),
         ("study plan study.yml --steps-per-second 0", "'0' is not a throughput"),
         ("study plan study.yml --steps-per-second mdpo=x", "'mdpo=x' is not a throughput: write 1500 or mdpo=1500"),
         ("study plan study.yml --steps-per-second nan", "'nan' is not a throughput"),

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,31 @@ def test_members_and_ensemble_meet_the_same_levels(model):
         assert (policy.kl is None) == (policy.policy == "ensemble")
 
 
+def test_every_episode_names_its_level(model):
+    for protocol, episodes in (("fixed", 5), ("authors", None)):
+        LevelsSeen.asked = []
+        n_envs = 2 if protocol == "fixed" else None
+        result = evaluated(model, episodes, n_envs=n_envs, seed=5, make_env=LevelsSeen, protocol=protocol)
+        played = iter(LevelsSeen.asked)
+        for policy in result.policies:
+            for levels_result in (policy.training, policy.unseen):
+                *_, per_env = next(played)
+                assert len(levels_result.levels) == len(levels_result.returns)
+                # An environment may have gone on while others played their last episodes
+                seen = [level for of_env in per_env for level in of_env]
+                assert all(seen.count(level) >= levels_result.levels.count(level) for level in levels_result.levels)
+                assert all(level in levels_result.levels for of_env in per_env for level in of_env[:1])
+
+
+def test_returns_are_paired_by_level():
+    first = LevelsResult((1.0, 2.0, 5.0, 9.0), None, None, (7, 8, 8, 9))
+    second = LevelsResult((4.0, 0.5, 1.0), None, None, (10, 7, 8))
+    assert first.by_level().to_dict() == {7: 1.0, 8: 3.5, 9: 9.0}
+    assert (first.by_level() - second.by_level()).dropna().to_dict() == {7: 0.5, 8: 2.5}
+    with pytest.raises(ValueError, match="environments do not report the level of an episode"):
+        LevelsResult((1.0, 2.0), None, None).by_level()
+
+
 class Clockwork(VecEnv):
     """Environment k ends its episodes after ``lengths[k]`` steps with the return k."""
 
@@ -216,6 +242,7 @@ def test_the_authors_protocol_favours_short_episodes(model):
         assert policy.training.returns == policy.unseen.returns == (0.0,) * 10
         assert (policy.kl is None) == (policy.policy == "ensemble")
     (fixed, *_) = evaluated(model, 12, n_envs=4, make_env=Clockwork).policies
+    assert fixed.unseen.levels is None  # which these environments do not report
     assert sorted(fixed.unseen.returns) == [0.0] * 3 + [1.0] * 3 + [2.0] * 3 + [3.0] * 3
     assert authors.to_text().splitlines()[1] == (
         "the authors' protocol: the first 10 episodes in 4 environments, sampled actions"
@@ -623,6 +650,9 @@ def test_command_evaluates_a_run(run, tmp_path, capsys):
         unseen = " ".join(f"{policy[f'unseen_{key}']:.2f}" for key in ("return", "low", "high"))
         assert f"unseen {unseen}" in " ".join(printed.replace(" to ", " ").split())
         assert np.mean(policy["unseen_returns"]) == policy["unseen_return"]
+        assert set(policy["training_levels"]) <= set(range(3, 23))
+        assert len(policy["unseen_levels"]) == len(policy["unseen_returns"]) == 2
+        assert policy["unseen_levels"] == written["policies"][0]["unseen_levels"]
         assert policy["gap"] == policy["training_return"] - policy["unseen_return"]
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
@@ -635,9 +665,31 @@ def test_command_follows_the_authors_protocol(run, tmp_path, capsys):
     assert all(10 <= len(policy["unseen_returns"]) < 14 for policy in written["policies"])
 
 
+@pytest.mark.parametrize(("chosen_with", "expected"), [(None, 1), (0, 1), (1, 0), (7, 0)])
+def test_best_model_is_evaluated_on_other_levels_than_those_that_chose_it(run, tmp_path, capsys, chosen_with, expected):
+    shutil.copytree(run, folder := tmp_path / run.name)
+    if chosen_with is not None:
+        config = folder / ENV_ID / "config.yml"
+        settings = yaml.unsafe_load(config.read_text())
+        (evaluation,) = (dict(settings)["callback"][0]).values()
+        evaluation["seed"] = chosen_with
+        config.write_text(yaml.dump(settings))
+    assert open_trained(folder, load_best=True, device="cpu").selection_seed == (chosen_with or 0)
+    assert open_trained(folder, device="cpu").selection_seed is None
+    evaluate(folder, "--load-best", "--episodes", 2, "-o", tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())["settings"]["seed"] == expected
+    with pytest.raises(SystemExit) as error:
+        evaluate(folder, "--load-best", "--episodes", 2, "--seed", chosen_with or 0, "-o", tmp_path / "again.json")
+    assert error.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"was chosen by its return on the levels of seed {chosen_with or 0}" in message
+    assert message.endswith("leave --seed out, or use another.")
+    assert not (tmp_path / "again.json").exists()
+
+
 def test_command_evaluates_the_best_model_and_saved_files(run, tmp_path, capsys):
-    evaluate(run, "--load-best", "--episodes", 2, "--deterministic", "-o", tmp_path / "best.csv")
-    file = ["--env", ENV_ID, "--levels", 20, "--start-level", 3, "--episodes", 2, "--deterministic"]
+    evaluate(run, "--load-best", "--seed", 5, "--episodes", 2, "--deterministic", "-o", tmp_path / "best.csv")
+    file = ["--env", ENV_ID, "--levels", 20, "--start-level", 3, "--episodes", 2, "--deterministic", "--seed", 5]
     evaluate(run / "best_model.zip", *file, "-o", tmp_path / "file.csv")
     of_run, of_file = (list(csv.DictReader((tmp_path / name).open())) for name in ("best.csv", "file.csv"))
     assert {row.pop("model") for row in of_run} == {str(run)}

@@ -99,10 +99,10 @@ def test_random_convolution_is_a_convolution_with_xavier_weights_and_without_bia
     layers = [nn.Conv2d(3, 3, 3, padding=1, bias=False) for _ in range(4)]
     for layer in layers:
         nn.init.xavier_normal_(layer.weight, generator=generator)
-    changed = convolve(images, random_filters(4, 3, seeded()))
-    assert changed.shape == (4, 2, 3, 5, 7)
-    th.testing.assert_close(changed, th.stack([layer(images) for layer in layers]).detach())
-    assert changed.min() < 0  # not clipped
+    for layer, weights in zip(layers, random_filters(4, 3, seeded()), strict=True):
+        changed = convolve(images, weights)
+        th.testing.assert_close(changed, layer(images).detach())
+        assert changed.min() < 0  # not clipped
 
 
 def test_random_filters_have_xavier_variance_and_the_randomness_of_the_generator():
@@ -128,7 +128,8 @@ def test_all_perturbations_have_one_signature():
         assert changed.shape == (6 if perturbation.strength is None else 1, *images.shape)
         assert not th.equal(changed[0], images)
         assert th.equal(changed, perturbation(images))  # drawn once
-    th.testing.assert_close(perturbations[0](images), convolve(images, random_filters(6, 3, seeded())))
+    convolved = [convolve(images, weights) for weights in random_filters(6, 3, seeded())]
+    th.testing.assert_close(perturbations[0](images), th.stack(convolved))
 
 
 def test_stacked_frames_are_changed_alike():
@@ -136,6 +137,16 @@ def test_stacked_frames_are_changed_alike():
     for perturbation in image_perturbations(2, 3, seeded()):
         separate = th.cat([perturbation(frame) for frame in frames], dim=2)
         th.testing.assert_close(perturbation(th.cat(frames, dim=1), frame_channels=3), separate)
+
+
+@pytest.mark.parametrize("batch", [2, 7])
+def test_in_turn_each_image_is_changed_by_one_draw(batch):
+    """Three draws: images 0, 3 and 6 by the first. Fewer images than draws are changed by the first draws."""
+    images = noise(batch, 6)
+    perturbation = image_perturbations(3, 3, seeded())[0]
+    every = perturbation(images, 3)
+    expected = th.stack([every[i % 3, i] for i in range(batch)])
+    th.testing.assert_close(perturbation.in_turn(images, 3), expected)
 
 
 def test_gray_images_have_neither_saturation_nor_hue_and_other_numbers_of_channels_are_refused():

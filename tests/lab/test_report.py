@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,14 +12,17 @@ import pytest
 import yaml
 from PIL import Image
 
+from sb3_mdpo._version import __version__
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.lab.report.data import read_report_data
+from sb3_mdpo.lab.report.formatting import Number
 from sb3_mdpo.lab.report.method_style import COLORS, method_styles
 from sb3_mdpo.lab.report.page import SECTIONS, make_page
+from sb3_mdpo.lab.report.tables import write_tables
 from sb3_mdpo.lab.statistics.aggregates import aggregate_scores, probability_of_improvement
 from sb3_mdpo.lab.statistics.scores import final_scores, score_matrices
 from tests.support import tiny_studies
-from tests.support.browser import PHONE, open_page, start_browser
+from tests.support.browser import PHONE, WIDE, open_page, start_browser
 from tests.support.commands import run as run_command
 from tests.support.results import BIGFISH, STEPS, synthetic_features, synthetic_results, synthetic_robustness
 from tests.support.tiny_studies import GRID
@@ -55,7 +59,7 @@ def write_study(folder: Path, results: pd.DataFrame) -> Path:
 
 def add_analyses(study: Path, results: pd.DataFrame) -> None:
     """robustness.json, features.json and saliency.png of every run, whose folder is made for them."""
-    runs = results[["run", "method", "env_id", "seed"]].drop_duplicates()
+    runs, end = results[["run", "method", "env_id", "seed"]].drop_duplicates(), int(results["timesteps"].max())
     for run in runs.itertuples():
         settings = study / run.run / run.env_id
         settings.mkdir(parents=True)
@@ -63,8 +67,8 @@ def add_analyses(study: Path, results: pd.DataFrame) -> None:
             (settings / name).write_text(f"{text} # {run.seed}\n")
         policies = ["policy 0", "policy 1"]
         level = 0.1 + 0.1 * list(results["method"].unique()).index(run.method)
-        (settings.parent / "robustness.json").write_text(json.dumps(synthetic_robustness(policies, level)))
-        (settings.parent / "features.json").write_text(json.dumps(synthetic_features(policies, level)))
+        (settings.parent / "robustness.json").write_text(json.dumps(synthetic_robustness(policies, level, end)))
+        (settings.parent / "features.json").write_text(json.dumps(synthetic_features(policies, level, end)))
         Image.new("RGB", (40, 20), "#88aacc").save(settings.parent / "saliency.png")
 
 
@@ -84,7 +88,7 @@ def count_colors(picture: Path) -> int:
 
 
 def report(folder: Path, output: Path, *options: str) -> Path:
-    main(["report", str(folder), "-o", str(output), "--reps", str(REPS), *options])
+    main(["report", str(folder), *options, "-o", str(output), "--reps", str(REPS)])
     return output
 
 
@@ -95,7 +99,8 @@ def complete(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
     study = write_study(folder / "study", results)
     (study / "study.yml").write_text("name: synthetic # as asked for")
     add_analyses(study, results)
-    report(study, folder / "report.html", "--figures", str(folder / "figures"))
+    more = ("--figures", str(folder / "figures"), "--tables", str(folder / "tables"))
+    report(study, folder / "report.html", *more)
     return folder / "report.html", results
 
 
@@ -116,7 +121,8 @@ def traces(page, chart: str) -> list[dict]:
     """The traces drawn by plotly, without bands."""
     every = page.evaluate(
         "id => document.getElementById(id).data.map(t => ({name: t.name, x: t.x, y: t.y, fill: t.fill || '', "
-        "symbol: t.marker ? t.marker.symbol : '', color: (t.line && t.line.color) || (t.marker && t.marker.color), "
+        "symbol: t.marker ? t.marker.symbol : '', text: t.mode.includes('text') ? t.text : '', "
+        "color: (t.line && t.line.color) || (t.marker && t.marker.color), "
         "dash: t.line ? t.line.dash || '' : ''}))",
         chart,
     )
@@ -132,7 +138,7 @@ def test_summary_and_curves_show_the_table(page):
     facts = dict(rows_of(page, "summary"))
     shown = [facts[key] for key in ("methods", "seeds", "runs")]
     assert shown == ["mdpo, independent, ppo", "0, 1, 2", "18"]
-    assert ["mdpo", "3", "2,000", "1,000", "12,000", "40"] in rows_of(page, "summary", 1)
+    assert ["mdpo", "6", "2,000", "1,000", "12,000", "40"] in rows_of(page, "summary", 1)
     unseen, training = (trace for trace in traces(page, "chart-curves-0") if trace["name"].startswith("mdpo"))
     assert unseen["x"] == list(STEPS)
     assert unseen["y"] == pytest.approx([40 * (0.6 * step / 2000 + 0.01) for step in STEPS])
@@ -157,15 +163,15 @@ def test_comparison_shows_the_estimates(page, complete):
     estimates = aggregate_scores(matrices, REPS)
     for row in estimates.itertuples():
         cells = next(cells for cells in table if cells[0] == row.method)
-        assert f"{row.estimate:.2f} ({row.low:.2f} to {row.high:.2f})" in cells
+        assert str(Number(row.estimate, low=row.low, high=row.high)) in cells
     drawn = {(trace["y"][0], round(trace["x"][0], 6)) for trace in traces(page, "chart-aggregates")}
     assert drawn == {(row.method, round(row.estimate, 6)) for row in estimates.itertuples()}
     assert [row[0] for row in rows_of(page, "aggregates", 1)[1:]] == ["mdpo", "independent"]  # which have ensembles
     iqm = trace_of(page, "chart-efficiency", "ppo")
     assert iqm["y"] == pytest.approx([0.3 * step / 2000 + 0.01 for step in STEPS])
     assert rows_of(page, "improvement")[1:] == [
-        [row.method, row.other, f"{row.probability:.2f}", f"{row.low:.2f} to {row.high:.2f}"]
-        for row in probability_of_improvement(matrices, "mdpo", REPS).itertuples()
+        [row.method, row.other, f"{row.probability:.2f}"]  # three seeds are too few for an interval
+        for row in probability_of_improvement(matrices, "mdpo").itertuples()
     ]
     profile = trace_of(page, "chart-profiles", "mdpo")
     above = dict(zip(np.round(profile["x"], 2), profile["y"], strict=True))
@@ -180,22 +186,39 @@ def test_games_gap_and_distance_show_the_table(page):
     assert not [
         title for title in head if "paper" in title or "authors" in title
     ]  # nothing is published on so few steps
-    assert [TASK, "ppo", "members", "8.00 \u00b1 0.00"] in rows_of(page, "gap")
+    assert [TASK, "ppo", "members", "8.00"] in rows_of(page, "gap")
     assert traces(page, "chart-gap-0")[0]["y"] == pytest.approx([8] * len(STEPS))
-    assert [TASK, "mdpo", "0.0125"] in rows_of(page, "distillation")
+    assert [TASK, "mdpo", "0.0125 \u00b1 0.0000"] in rows_of(page, "distillation")
     distance = traces(page, "chart-distillation-0")
     assert [trace["name"] for trace in distance] == ["mdpo", "independent"]
     assert distance[0]["y"] == pytest.approx([0.5 * (1 - step / 2000) for step in STEPS])
 
 
+def test_spread_and_differences_show_the_table(page):
+    head = ["environment", "method", "policies", "levels", "return"]
+    spread = rows_of(page, "games", 2)
+    assert spread[0] == [*head, "between runs", "between members", "error over episodes"]
+    # Scores of 0.585 + 0.01 * seed times 40; Student's quantile is 4.3027, and 8 is the distance of two members
+    assert [TASK, "mdpo", "members", "unseen", "23.80 (22.81 to 24.79)", "0.40", "5.66", "0.10"] in spread
+    assert [TASK, "ppo", "members", "training", "20.10 (19.11 to 21.09)", "0.40", "", "0.10"] in spread
+    head, *differences = rows_of(page, "games", 1)
+    assert head == ["environment", "method", "minus", "policies", "seeds", "unseen return", "training return", "gap"]
+    assert [TASK, "mdpo", "ppo", "members", "3", "11.70", "11.70", "0.00"] in differences
+
+
 def test_analyses_show_what_the_runs_hold(page):
-    # Two policies in each of three runs, in each environment: the means are 0.1 + 0.3 and 0.01 more
-    row = [TASK, "brightness", "0.3", "mdpo", "6", "0.405", "1.230", "0.203", "0.615"]
-    assert row in rows_of(page, "robustness")
-    assert trace_of(page, "chart-robustness-1", "ppo")["y"] == pytest.approx([0.405, 0.605])
-    row = [TASK, "independent", "6", "0.205 \u00b1 0.005", "12.5 \u00b1 0.0", "64"]
-    assert row in rows_of(page, "representation")
-    assert [TASK, "mdpo", "policy 0", "policy 1", "0.875"] in rows_of(page, "representation", 1)
+    # Two policies in each of three runs, in each environment: the mean KL is 0.1 + 0.3 and 0.01 more
+    cells = next(row for row in rows_of(page, "robustness") if row[:4] == [TASK, "brightness", "0.3", "mdpo"])
+    assert cells[4] == "3"
+    shown = [float(cell.split()[0]) for cell in cells[5:]]
+    assert shown == pytest.approx([0.2025, 0.405, 0.615, 1.0], abs=6e-4)  # also divided by 0.5; maximum; entropy
+    assert trace_of(page, "chart-robustness-3", "ppo")["y"] == pytest.approx([0.2025, 0.3025])
+    cells = next(row for row in rows_of(page, "representation") if row[:2] == [TASK, "independent"])
+    assert [cells[2], cells[5]] == ["3", "64"]
+    assert [float(cell.split()[0]) for cell in cells[3:5]] == pytest.approx([0.205, 12.5])
+    cells = next(row for row in rows_of(page, "representation", 1) if row[:2] == [TASK, "mdpo"])
+    assert cells[2:4] == ["members of a run", "3"]
+    assert float(cells[4].split()[0]) == 0.875
     assert len(traces(page, "chart-tsne-0")) == 4
     pictures, configuration = page.locator("#representation img"), page.locator("#configuration")
     assert pictures.count() == 3
@@ -254,13 +277,108 @@ def test_published_curves_are_drawn_as_far_as_the_study_reaches(browser, tmp_pat
     assert count_colors(tmp_path / "f" / "learning_curves.png") > 3
 
 
-def test_a_phone_scrolls_in_one_direction_only(browser, complete):
-    with open_page(browser, complete[0], PHONE) as page:
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["1400 pixels", "390 pixels"])
+def test_the_page_fits_the_screen_and_its_contents_stay_reachable(browser, complete, viewport):
+    with open_page(browser, complete[0], viewport) as page:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert page.locator("#games .scroll").first.evaluate("box => box.scrollWidth > box.clientWidth")
+        beyond = "([...document.querySelectorAll('h1, h2, h3, p, .scroll, figure, .chart svg.main-svg')]"
+        beyond += ".filter(part => part.getBoundingClientRect().right > innerWidth).length)"
+        assert page.evaluate(beyond) == 0
         widths = page.evaluate("[...document.querySelectorAll('.chart svg.main-svg')].map(svg => svg.clientWidth)")
         assert widths
-        assert all(200 < width <= 390 for width in widths)
+        assert min(widths) > 200
+        boxes = "[...document.querySelectorAll('section > .scroll')]"
+        cut = page.evaluate(f"{boxes}.filter(box => box.scrollWidth > box.clientWidth).length")
+        assert (cut > 0) == (viewport is PHONE)  # there tables scroll in their own boxes
+        for section in SECTIONS:
+            page.locator(f"nav a[href='#{section.anchor}']").click()
+            page.wait_for_function(
+                "anchor => document.getElementById(anchor).getBoundingClientRect().top < innerHeight",
+                arg=section.anchor,
+            )
+            top, bottom = page.evaluate(
+                "(({top, bottom}) => [top, bottom])(document.querySelector('nav').getBoundingClientRect())"
+            )
+            assert 0 <= top < bottom <= viewport["height"]
+
+
+def test_every_figure_says_how_many_seeds_it_shows_and_what_its_bands_are(page):
+    captions = page.locator("figure figcaption").all_text_contents()
+    assert len(captions) == page.locator("figure").count() == page.locator(".chart, figure img").count() > 20
+    for caption in captions:
+        assert re.search(r"\bn = \d+ (seeds?|policies)\b", caption), caption
+        assert re.search(r"standard deviation|95 % intervals|lowest to highest|[Nn]o bands", caption), caption
+    sample = "n = 3 seeds of each method; 10 episodes per policy and set of levels in an evaluation. "
+    shown = {
+        anchor: page.locator(f"#{anchor} .chart figcaption").first.text_content() for anchor in ("gap", "profiles")
+    }
+    assert shown["gap"] == f"{sample}Bands and bars: \u00b1 one standard deviation over seeds."
+    assert shown["profiles"].startswith(f"{sample}Bands and bars: 95 % intervals over seeds")
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (Number(0.33681, deviation=0.07812), "0.337 \u00b1 0.078"),
+        (Number(1234.5678, deviation=123.4), "1,235 \u00b1 123"),
+        (Number(5.76, low=5.41, high=6.02), "5.76 (5.41 to 6.02)"),
+        (Number(0.0125, 4, deviation=0.0), "0.0125 \u00b1 0.0000"),
+        (Number(0.16, deviation=0.00999999), "0.160 \u00b1 0.010"),
+        (Number(-0.5, 3), "-0.500"),
+        (Number(0.00000123, deviation=0.00000001), "0.0000 \u00b1 0.0000"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_uncertainty_allows(number, shown):
+    assert str(number) == shown
+
+
+def test_tables_are_there_for_other_programs_and_for_papers(page, complete):
+    folder = complete[0].parent / "tables"
+    tables = {path.stem for path in folder.glob("*.csv")}
+    assert tables == {path.stem for path in folder.glob("*.tex")}
+    assert len(tables) == page.locator("table").count()
+    games = pd.read_csv(folder / "games.csv").set_index(["environment", "method", "policies"])
+    mdpo = games.loc[TASK, "mdpo", "members"]
+    assert mdpo[["unseen return", "unseen return SD"]].tolist() == pytest.approx([23.8, 0.4])
+    scores = pd.read_csv(folder / "aggregates.csv").set_index("method").loc["mdpo"]
+    assert scores["IQM low"] <= scores["IQM"] <= scores["IQM high"]
+    for name, rows in {"games": rows_of(page, "games"), "aggregates": rows_of(page, "aggregates")}.items():
+        begin, top, head, middle, *body, bottom, end, _ = (folder / f"{name}.tex").read_text().split("\n")
+        assert re.fullmatch(r"\\begin\{tabular\}\{l+r+\}", begin)
+        assert [top, middle, bottom, end] == [r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"]
+        lines = [line.removesuffix(r" \\").split(" & ") for line in (head, *body)]
+        assert [[cell.replace(r"$\pm$", "\u00b1") for cell in line] for line in lines] == rows
+
+
+def test_tables_escape_what_latex_would_execute(tmp_path):
+    names = [r"\input{/etc/passwd}", "50 % & more\n\n#1", "$x_0^2$ ~{a}"]
+    table = pd.DataFrame({"a_b": names, "x": [Number(-1.5, deviation=0.25), "", Number(2.0)], "n": [1, 2, 3]})
+    write_tables({"odd": table}, tmp_path)
+    *_, first, second, third, _, _, _ = (tmp_path / "odd.tex").read_text().split("\n")
+    assert first == r"\textbackslash input\{/etc/passwd\} & $-$1.50 $\pm$ 0.25 & 1 \\"
+    assert second == r"50 \% \& more \#1 &  & 2 \\"
+    assert third == r"\$x\_0\textasciicircum 2\$ \textasciitilde \{a\} & 2.00 & 3 \\"
+    assert r"a\_b & x & n \\" in (tmp_path / "odd.tex").read_text()
+    back = pd.read_csv(tmp_path / "odd.csv")
+    assert back["a_b"].tolist() == names
+    assert back.columns.tolist() == ["a_b", "x", "x SD", "n"]
+
+
+def test_ppo_is_marked_where_only_ppo_2x_data_was_trained(browser, tmp_path):
+    results = synthetic_results(env_ids=[BIGFISH]).replace({"ppo": "ppo_2x_data"})
+    study = write_study(tmp_path / "study", results)
+    path = report(study, tmp_path / "report.html", "--figures", str(tmp_path / "figures"))
+    row = [TASK, "ppo (first half of ppo_2x_data)", "members", "3", "6.40 \u00b1 0.40", "0.160 \u00b1 0.010"]
+    with open_page(browser, path) as page:
+        marked = [trace for trace in traces(page, "chart-curves-0") if trace["text"]]
+        assert [(trace["text"], trace["x"]) for trace in marked] == [("ppo", [1000])]
+        assert marked[0]["y"] == pytest.approx([40 * (0.3 * 0.5 + 0.01)])
+        assert page.locator("#chart-curves-0 .textpoint", has_text="ppo").count() == 1
+        assert row in [cells[: len(row)] for cells in rows_of(page, "games")]
+    for rest in (results.replace({"independent": "ppo"}), results[results["timesteps"] > 1000]):
+        with open_page(browser, report(write_study(study, rest), path)) as page:
+            assert not [trace for trace in traces(page, "chart-curves-0") if trace["text"]]
+            assert not [cells for cells in rows_of(page, "games") if "first half" in cells[1]]
 
 
 def test_figures_are_there_for_print_and_screen(complete):
@@ -277,7 +395,10 @@ def test_figures_are_there_for_print_and_screen(complete):
 
 def test_the_same_data_make_the_same_page(complete):
     path, _ = complete
-    assert make_page(read_report_data(path.parent / "study", REPS)) == path.read_text()
+    html = path.read_text()
+    (made,) = re.findall(r"<footer>sb3-mdpo (\S+, \d{4}-\d\d-\d\d)</footer>", html)
+    assert made.startswith(__version__)
+    assert make_page(read_report_data(path.parent / "study", REPS)).html(made) == html
 
 
 def test_names_from_files_are_text(browser, tmp_path):
@@ -324,12 +445,32 @@ def test_too_few_runs_show_a_note_instead_of_intervals(browser, tmp_path, seeds,
     path = report(write_study(tmp_path / "study", results), tmp_path / "report.html", "--figures", str(tmp_path / "f"))
     with open_page(browser, path) as page:
         assert note in page.locator("#aggregates .note").text_content()
-        row = ["mdpo", *[f"{0.6 + 0.01 * seeds[0]:.2f}"] * 3, f"{0.4 - 0.01 * seeds[0]:.2f}"]
+        row = ["mdpo", *[f"{0.6 + 0.01 * seeds[0]:.2f}"] * 2]
         assert row in rows_of(page, "aggregates")
         shown = [page.locator(part).count() for part in ("#improvement .hint", "#profiles .chart", "#games .chart")]
         assert shown == [1, 0, 1]
     assert not (tmp_path / "f" / "aggregates.png").exists()
     assert (tmp_path / "f" / "learning_curves.png").exists()
+
+
+@pytest.mark.parametrize(("n_seeds", "probability"), [(3, "1.00"), (5, "1.00 (0.57 to 1.00)")])
+def test_intervals_of_one_environment_need_five_seeds(browser, tmp_path, n_seeds, probability):
+    results = synthetic_results(["mdpo", "ppo"], range(n_seeds), [BIGFISH], steps=[100, 200])
+    path = report(write_study(tmp_path / "study", results), tmp_path / "report.html", "--figures", str(tmp_path / "f"))
+    with open_page(browser, path) as page:
+        assert rows_of(page, "improvement")[1:] == [["mdpo", "ppo", probability]]
+        captions = page.locator("#improvement figcaption, #profiles figcaption").all_text_contents()
+        assert len(captions) == 2
+        assert all(("95 % intervals" in caption) == (n_seeds == 5) for caption in captions)
+        assert all(("No bands or bars: too few seeds" in caption) == (n_seeds == 3) for caption in captions)
+        note = page.locator("#aggregates .note").all_text_contents()
+        assert note == ([] if n_seeds == 5 else ["No intervals: 3 seeds are too few."])
+        head, *rows = rows_of(page, "aggregates")
+        assert head == ["method", "IQM", "mean"]
+        assert all("to" in row[1] for row in rows) == (n_seeds == 5)
+        assert traces(page, "chart-profiles")
+        assert "nan" not in page.locator("body").inner_text().lower().split()
+    assert count_colors(tmp_path / "f" / "probability_of_improvement.png") > 3
 
 
 def test_returns_that_cannot_be_averaged_are_not(browser, tmp_path):
@@ -398,6 +539,47 @@ def test_a_run_of_a_study_is_of_the_method_that_the_study_says(browser, tmp_path
         assert {row[1] for row in rows_of(page, "games")[1:]} == {"ppo"}
 
 
+MINIMAL = ["env_id", "num_levels", "method", "seed", "timesteps", "policy", "training_return", "unseen_return"]
+
+
+def test_studies_and_tables_of_others_have_one_page(browser, tmp_path):
+    first, second = (synthetic_results(methods, env_ids=[BIGFISH]) for methods in (["mdpo", "ppo"], ["mdpo"]))
+    for name, results in (("first", first), ("second", second)):
+        study = write_study(tmp_path / name, results.assign(study=name))
+        (study / "study.yml").write_text(f"name: {name}")
+        add_analyses(study, results)
+    theirs = tmp_path / "theirs.csv"
+    synthetic_results(["leep"], env_ids=[BIGFISH])[MINIMAL].to_csv(theirs, index=False)
+    page_of_all = report(
+        tmp_path / "first", tmp_path / "all.html", str(tmp_path / "second"), str(theirs), "--reference", "leep"
+    )
+    with open_page(browser, page_of_all) as page:
+        assert page.title() == "first and second"
+        assert dict(rows_of(page, "summary"))["methods"] == "leep, mdpo (first), ppo, mdpo (second)"
+        assert ["leep", "3", "2,000", "1,000", "", ""] in rows_of(page, "summary", 1)
+        assert [row[:2] for row in rows_of(page, "improvement")[1:]] == [
+            ["leep", method] for method in ("mdpo (first)", "ppo", "mdpo (second)")
+        ]
+        assert {row[1] for row in rows_of(page, "games", 1)[1:]} == {"leep"}
+        assert {row[3] for row in rows_of(page, "robustness")[1:]} == {"mdpo (first)", "ppo", "mdpo (second)"}
+        configuration = page.locator("#configuration").text_content()
+        assert str(tmp_path / "second" / "study.yml") in configuration
+        assert "nan" not in page.locator("body").inner_text().lower().split()
+    with open_page(browser, report(theirs, tmp_path / "theirs.html")) as page:
+        assert page.title() == "theirs"
+        assert dict(rows_of(page, "summary"))["methods"] == "leep"
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
+    results = synthetic_results(["mdpo", "ppo"], env_ids=[BIGFISH], steps=[100])
+    one, same = (write_study(tmp_path / folder / "small", results) for folder in "ab")
+    assert "are both called small: rename one of them" in refused(capsys, str(one), str(same))
+    assert "There is no method leep: compare one of mdpo, ppo." in refused(capsys, str(one), "--reference", "leep")
+    (tmp_path / "empty").mkdir()
+    message = refused(capsys, str(one), str(tmp_path / "empty"))
+    assert message.endswith("results.csv: give folders of studies, or tables (.csv), to compare them.")
+
+
 def refused(capsys, *arguments: str) -> str:
     with pytest.raises(SystemExit) as error:
         main(["report", *arguments])
@@ -409,17 +591,51 @@ def test_runs_are_looked_for_in_the_study_only(tmp_path, capsys):
     assert "is not the name of a folder in it" in refused(capsys, str(one_run(tmp_path, run="../elsewhere")))
 
 
-def test_a_broken_file_is_named_and_the_old_report_stays(tmp_path, capsys):
+def test_a_broken_table_is_named_and_the_old_report_stays(tmp_path, capsys):
     study = one_run(tmp_path)
     (tmp_path / "report.html").write_text("old")
-    broken = next(study.rglob("robustness.json"))
-    wrong = broken.read_text().replace("64", '"many"')
-    for text in ("{", '{"rows": 3}', '{"settings": {}}', '{"rows": [{"policy": "policy 0"}]}', wrong):
-        broken.write_text(text)
-        assert str(broken) in refused(capsys, str(study), "-o", str(tmp_path / "report.html"))
-    features = next(study.rglob("features.json"))
-    features.write_text(features.read_text().replace('"here"', '"one", "another"'))
-    broken.unlink()
-    assert "is about one, another together: write it anew" in refused(capsys, str(study))
+    (study / "results.csv").write_text("study\nthis")
+    assert str(study / "results.csv") in refused(capsys, str(study), "-o", str(tmp_path / "report.html"))
     assert (tmp_path / "report.html").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_broken_measurement_is_named_and_the_rest_of_the_report_is_made(browser, tmp_path, capsys):
+    study, path = one_run(tmp_path), tmp_path / "report.html"
+    broken = next(study.rglob("robustness.json"))
+    wrong = broken.read_text().replace("64", '"many"')
+
+    def problem() -> str:
+        with pytest.raises(SystemExit) as error:
+            report(study, path)
+        assert error.value.code == 1
+        return capsys.readouterr().err.splitlines()[-1]
+
+    for text in ("{", '{"rows": 3}', '{"settings": {}}', '{"rows": [{"policy": "policy 0"}]}', wrong):
+        broken.write_text(text)
+        assert problem().startswith(f"sb3-mdpo report: no Robustness: {broken}")
+    with open_page(browser, path) as page:
+        assert str(broken) in page.locator("#robustness .note").text_content()
+        assert page.locator("#robustness figure").count() == 0
+        assert page.locator("#representation table").count() == 2
+    features = next(study.rglob("features.json"))
+    features.write_text(json.dumps(synthetic_features(["policy 0"], 0.1, 100, ["one", "another"])))
+    broken.unlink()
+    assert "is about one, another together: write it anew" in problem()
+
+
+def test_complete_runs_that_lack_files_are_named(browser, trained, tmp_path, capsys):
+    study = shutil.copytree(trained, tmp_path / "study")
+    capsys.readouterr()
+    report(study, tmp_path / "report.html")
+    assert "put it back" not in capsys.readouterr().err
+    run = run_folder(study)
+    (run / "generalization.csv").unlink()
+    (run / f"{GRID}.zip").unlink()
+    report(study, tmp_path / "report.html")
+    message = (
+        f"{run} has no generalization.csv and no {GRID}.zip: put it back, or delete the folder to train the run again."
+    )
+    assert f"sb3-mdpo report: {message}" in capsys.readouterr().err
+    with open_page(browser, tmp_path / "report.html") as page:
+        assert message in page.locator("#summary .note").text_content()

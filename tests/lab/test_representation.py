@@ -1,5 +1,6 @@
 """Representations: the measures by hand and by their properties, real models on real Procgen, the command."""
 
+import hashlib
 import io
 import json
 from dataclasses import replace
@@ -35,7 +36,7 @@ from sb3_mdpo.lab.representation.embedding import draw_embeddings, embed
 from sb3_mdpo.lab.representation.measures import distance_ratio, effective_rank, is_constant, linear_cka
 from sb3_mdpo.lab.representation.results import FeatureAnalysis, PolicyFeatures
 from sb3_mdpo.lab.representation.saliency import draw_saliency, saliency_of
-from sb3_mdpo.lab.state_sampling import sample_states
+from sb3_mdpo.lab.state_sampling import sample_from_all, sample_states
 
 COINRUN = "procgen-coinrun-easy-v0"
 ROLLOUT = {"n_steps": 8, "batch_size": 8, "device": "cpu"}
@@ -81,28 +82,55 @@ def test_distance_ratio_knows_no_scale_place_or_direction(features, scale, seed)
         assert distance_ratio(moved) == pytest.approx(ratio, rel=1e-5, abs=1e-9)
 
 
+def hsic(x: np.ndarray, y: np.ndarray) -> float:
+    """Equation 5 of Song et al. 2012, as written."""
+    n, ones = len(x), np.ones(len(x))
+    a, b = (z @ z.T * (1 - np.eye(n)) for z in (x, y))
+    product = np.trace(a @ b) + (ones @ a @ ones) * (ones @ b @ ones) / ((n - 1) * (n - 2))
+    return float(product - 2 / (n - 2) * ones @ a @ b @ ones) / (n * (n - 3))
+
+
 def test_linear_cka_by_hand():
-    x = np.array([[1.0], [-1.0], [0.0]])
-    y = np.array([[1.0, 1.0], [0.0, 0.0], [-1.0, -1.0]])
-    # y'x = (1, 1), |x'x| = 2, y'y = [[2, 2], [2, 2]] with norm 4: 2 / (2 * 4)
-    assert linear_cka(x, y) == pytest.approx(1 / 4)
-    assert linear_cka(x + 5, y - 3) == pytest.approx(1 / 4)
-    uncorrelated = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
-    assert linear_cka(uncorrelated[:, :1], uncorrelated[:, 1:]) == 0
+    """
+    Inner products of different observations: x -1 at 0-1 and 2-3 and 0 elsewhere, y 1 at 0-2 and 0 elsewhere. Centred
+    by hand: x (-2, 1, 1) / 3 of the pairs (0-1 and 2-3, 0-2 and 1-3, 0-3 and 1-2), y (-1, 2, -1) / 6.
+    """
+    x = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    y = np.array([[1.0], [0.0], [1.0], [0.0]])
+    assert linear_cka(x, y) == pytest.approx((2 + 2 - 1) / 6)
+    assert linear_cka(x + 5, 3 - y) == pytest.approx(1 / 2)
+    # A single pair of different observations, 0-1 or 0-2, says that x and y differ
+    assert linear_cka(np.array([[1.0], [1.0], [0.0], [0.0]]), y) == pytest.approx(-1 / 2)
+    assert np.isnan(linear_cka(np.array([[1.0], [0.0], [0.0], [0.0]]), y))  # one observation is like no other
+
+
+@given(st.integers(4, 9), st.integers(0, 99))
+def test_linear_cka_is_that_of_the_unbiased_estimator(n, seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(n, 3)), rng.normal(size=(n, 2))
+    assert linear_cka(x, y) == pytest.approx(hsic(x, y) / np.sqrt(hsic(x, x) * hsic(y, y)), abs=1e-9)
+
+
+def test_linear_cka_of_independent_features_is_about_zero():
+    """The biased estimate is 0.33 here."""
+    rng = np.random.default_rng(0)
+    ckas = [linear_cka(*rng.normal(size=(2, 512, 256))) for _ in range(8)]
+    assert np.abs(ckas).max() < 0.02
+    assert min(ckas) < 0 < max(ckas)
 
 
 @given(FEATURES, st.integers(1, 4), st.floats(0.01, 100), st.integers(0, 9))
 def test_linear_cka_knows_no_scale_place_or_direction(x, dim, scale, seed):
     y = np.random.default_rng(seed).normal(size=(len(x), dim))
     cka = linear_cka(x, y)
-    if is_constant(x):
-        assert np.isnan(cka)
+    if np.isnan(cka):
+        assert is_constant(x) or len(x) < 4 or np.isnan(linear_cka(x, x))
         return
-    assert 0 <= cka <= 1
+    assert -1 <= cka <= 1
     assert linear_cka(y, x) == pytest.approx(cka)
     assert linear_cka(x, x) == pytest.approx(1)
     moved = scale * x @ rotation(x.shape[1], seed) + 1
-    assert linear_cka(moved, y) == pytest.approx(cka, rel=1e-5, abs=1e-9)
+    assert linear_cka(moved, y) == pytest.approx(cka, rel=1e-4, abs=1e-6)
     assert linear_cka(x, moved) == pytest.approx(1)
 
 
@@ -131,13 +159,13 @@ def test_constant_features(value):
     features = np.full((6, 3), value) + np.float32(1e-7) * value * np.arange(6)[:, None] / 6  # rounding
     assert is_constant(features)
     assert effective_rank(features) == 0
-    ckas = [linear_cka(features, np.eye(6)), linear_cka(np.eye(6), features)]
+    ckas = [linear_cka(features, np.diag(range(6))), linear_cka(np.diag(range(6)), features)]
     assert np.isnan([distance_ratio(features.reshape(2, 3, 3)), *ckas]).all()
 
 
 def test_too_few_observations_or_perturbations():
     one, rng = np.array([[1.0, 2.0]]), np.random.default_rng(0)
-    assert np.isnan([effective_rank(one), linear_cka(one, one)]).all()
+    assert np.isnan([effective_rank(one), linear_cka(one, one), linear_cka(np.eye(3), np.eye(3))]).all()
     assert np.isnan([distance_ratio(rng.normal(size=shape)) for shape in ((1, 5, 3), (5, 2, 3))]).all()
     with pytest.raises(ValueError, match="Features of 3 and of 4 observations"):
         linear_cka(np.eye(3), np.eye(4))
@@ -181,7 +209,7 @@ def opened(mdpo, ppo) -> list[TrainedModel]:
 
 @pytest.fixture(scope="module")
 def analysis(opened) -> FeatureAnalysis:
-    return analyse_features(opened, observations=13, draws=3, seed=1, tsne_draws=5)
+    return analyse_features(opened, observations=14, draws=3, seed=1, tsne_draws=5)
 
 
 def test_observations_are_from_unseen_levels_and_from_everybodys_play(opened, monkeypatch):
@@ -194,19 +222,25 @@ def test_observations_are_from_unseen_levels_and_from_everybodys_play(opened, mo
     monkeypatch.setattr(TrainedModel, "make_env", make_env)
     images = collect_observations(opened, 14, seed=5)
     unseen = {"num_levels": 0, "start_level": 0}
-    assert played == [("mdpo", 5, 5, unseen), ("mdpo", 5, 6, unseen), ("ppo", 4, 7, unseen)]
-    assert (images.shape, images.dtype) == ((14, 3, 64, 64), np.uint8)
-    assert len(np.unique(images.reshape(14, -1), axis=0)) == 14
+    # A third of 14, rounded up
+    assert played == [("mdpo", 5, 5, unseen), ("mdpo", 5, 6, unseen), ("ppo", 5, 7, unseen)]
+    assert (images.shape, images.dtype) == ((15, 3, 64, 64), np.uint8)
+    assert len(np.unique(images.reshape(15, -1), axis=0)) == 15
     assert np.array_equal(collect_observations(opened, 14, seed=5), images)
     assert not np.array_equal(collect_observations(opened, 14, seed=6)[:5], images[:5])
 
 
-def test_shares_are_the_first_samples_of_each_member(model, opened):
-    images = collect_observations(opened[:1], 2 * 65, seed=3)
+def test_states_of_all_are_the_samples_of_each_member(model, opened):
+    """65 of each member, rounded up: twice from 33 environments. First come the first visits to all environments."""
+    sampled = sample_from_all(opened[:1], 2 * 65, seed=3)
+    assert (sampled.n_envs, len(sampled.observations)) == (66, 132)
     for k, member in enumerate(model.policy.members):
-        own = sample_states(opened[0], member, 65, seed=3 + k).observations
-        assert len(own) == 66  # twice from 33 environments
-        np.testing.assert_array_equal(images[65 * k : 65 * (k + 1)], own[:65].transpose(0, 3, 1, 2))
+        own = sample_states(opened[0], member, 65, seed=3 + k)
+        for visit in range(2):
+            places = slice(66 * visit + 33 * k, 66 * visit + 33 * (k + 1))
+            np.testing.assert_array_equal(sampled.observations[places], own.observations[own.visit(visit)])
+            assert sampled.engine_states[places] == own.engine_states[own.visit(visit)]
+    assert sampled.players == (hashlib.sha256(opened[0].path.read_bytes()).hexdigest(),)
 
 
 def test_features_are_the_actors_encoders_output_without_dropout():
@@ -226,25 +260,26 @@ def test_features_are_the_actors_encoders_output_without_dropout():
 
 def test_all_policies_see_the_same_versions(opened):
     policies = named_policies(opened)
-    images = collect_observations(opened, 40, seed=0)
+    images = collect_observations(opened, 42, seed=0)
     convolutions, *photometric = image_perturbations(4, 3, th.Generator().manual_seed(0))
     made_by, features = features_of_versions(policies, images, [UNCHANGED, convolutions, photometric[0]], 3)
     assert made_by == ["none", *["random convolution"] * 4, "brightness"]
     scaled = th.as_tensor(images) / 255
     versions = [scaled, *convolutions(scaled), (0.5 * scaled)]
     for name, policy in policies.items():
-        assert features[name].shape == (40, 6, 8 if "mdpo" in name else 12)
+        assert features[name].shape == (42, 6, 8 if "mdpo" in name else 12)
         for v, version in enumerate(versions):
             np.testing.assert_allclose(features[name][:, v], features_of(policy, 255 * version), atol=1e-5)
 
 
 def test_analysis_is_what_the_measures_say_every_time(opened, analysis):
     policies = named_policies(opened)
-    images = collect_observations(opened, 13, seed=1)
+    images = collect_observations(opened, 14, seed=1)
     originals = {name: features_of(policy, th.as_tensor(images).float()) for name, policy in policies.items()}
     names = ["mdpo.zip policy 0", "mdpo.zip policy 1", "ppo.zip policy 0"]
     assert [row.policy for row in analysis.policies] == names
     assert [row.features_dim for row in analysis.policies] == [8, 8, 12]
+    assert [row.model for row in analysis.policies] == [str(opened[k].path) for k in (0, 0, 1)]
     for row in analysis.policies:
         assert row.effective_rank == pytest.approx(effective_rank(originals[row.policy]), rel=1e-4)
     assert [(row.a, row.b) for row in analysis.cka] == list(combinations(names, 2))
@@ -255,10 +290,16 @@ def test_analysis_is_what_the_measures_say_every_time(opened, analysis):
         _, features = features_of_versions(policies, images, perturbations, 3)
         for row in analysis.policies:
             assert getattr(row, attribute) == pytest.approx(distance_ratio(features[row.policy]), rel=1e-4)
-    again = analyse_features(opened, observations=13, draws=3, seed=1, tsne_draws=5)
+    again = analyse_features(opened, observations=14, draws=3, seed=1, tsne_draws=5)
     assert again.as_dict() == analysis.as_dict()
     for name, saliency in analysis.saliency.items():
         np.testing.assert_array_equal(again.saliency[name], saliency)
+
+
+def test_pictures_can_be_of_some_of_the_models(opened):
+    analysis = analyse_features(opened, observations=6, draws=3, tsne_draws=3, pictured=opened[1:])
+    assert len(analysis.policies) == 3
+    assert list(analysis.embeddings) == list(analysis.saliency) == ["ppo.zip policy 0"]
 
 
 def test_runs_of_the_same_name_are_told_apart(opened):
@@ -360,7 +401,7 @@ def test_files_have_null_for_undefined_numbers(analysis, tmp_path):
     content = json.loads(files[0].read_text())
     assert list(content) == ["settings", "policies", "cka", "tsne"]
     assert content["settings"]["env_id"] == COINRUN
-    assert content["settings"]["observations"] == 13
+    assert content["settings"]["observations"] == 14
     assert content["policies"][2]["effective_rank"] == analysis.policies[2].effective_rank
     assert content["cka"][0] == {"a": "mdpo.zip policy 0", "b": "mdpo.zip policy 1", "cka": analysis.cka[0].cka}
     # Four observations, themselves and under five convolutions, of three policies
@@ -370,7 +411,7 @@ def test_files_have_null_for_undefined_numbers(analysis, tmp_path):
     assert place["perturbation"] == "random convolution"
     assert [place["x"], place["y"]] == analysis.embeddings["mdpo.zip policy 0"][1, 3].tolist()
     assert sum(place["perturbation"] == "none" for place in content["tsne"]) == 3 * 4
-    blind = replace(analysis, policies=[PolicyFeatures("policy 0", float("nan"), float("nan"), 0.0, 8)])
+    blind = replace(analysis, policies=[PolicyFeatures("policy 0", "here", float("nan"), float("nan"), 0.0, 8)])
     content = json.loads(blind.write(tmp_path)[0].read_text(), parse_constant=pytest.fail)
     assert content["policies"][0]["distance_ratio"] is None
     assert content["policies"][0]["effective_rank"] == 0
@@ -411,6 +452,8 @@ def test_command(mdpo, tmp_path, capsys):
     content = json.loads(mdpo.with_name("features.json").read_text())
     assert [row["policy"] for row in content["policies"]] == ["policy 0", "policy 1"]
     assert len(content["cka"]) == 1
+    (described,) = content["settings"]["models"]
+    assert described["model_sha256"] == hashlib.sha256(mdpo.read_bytes()).hexdigest()
     settings = content["settings"]
     assert [settings[key] for key in ("env_id", "observations", "draws", "seed")] == [COINRUN, 9, 3, 4]
     assert len(content["tsne"]) == 2 * 4 * 101

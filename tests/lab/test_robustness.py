@@ -1,14 +1,18 @@
 """Robustness: distances by hand, real policies on real Procgen, the command."""
 
+import hashlib
 import json
 import math
+from functools import partial
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from scipy import stats
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor
 
 from sb3_mdpo import MDPO
 from sb3_mdpo.cli.main import main
@@ -16,10 +20,11 @@ from sb3_mdpo.envs import ProcgenVecEnv
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
 from sb3_mdpo.lab import state_sampling
 from sb3_mdpo.lab.generalization.evaluation import all_policies
+from sb3_mdpo.lab.generalization.results import confidence_interval
 from sb3_mdpo.lab.generalization.trained import TrainedModel, open_trained
 from sb3_mdpo.lab.perturbations.images import STRENGTHS, Perturbation
 from sb3_mdpo.lab.perturbations.renderings import RENDERINGS, draw_states
-from sb3_mdpo.lab.robustness import measure
+from sb3_mdpo.lab.robustness import distances, measure, returns
 from sb3_mdpo.lab.robustness.measure import measure_robustness
 from sb3_mdpo.lab.state_sampling import SampledStates, log_probabilities, play, sample_states, sampling_steps
 from tests.support.envs import maker
@@ -77,12 +82,27 @@ def model_of(env, algorithm=PPO) -> TrainedModel:
 def test_distances_by_hand():
     """p = (1/2, 1/2), q = (1/4, 3/4): KL = ln 2 / 2 + ln(2/3) / 2, total variation 1/4."""
     p, q = logs((0.5, 0.5)), logs((0.25, 0.75))
-    assert measure.kl_divergence(p, q).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
-    assert measure.kl_divergence(q, p).item() == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
-    assert measure.total_variation(p, q).item() == measure.total_variation(q, p).item() == pytest.approx(0.25)
+    assert distances.kl_divergence(p, q).item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+    assert distances.kl_divergence(q, p).item() == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    assert distances.total_variation(p, q).item() == distances.total_variation(q, p).item() == pytest.approx(0.25)
     certain = logs((1.0, 0.0))
-    assert measure.kl_divergence(certain, p).item() == pytest.approx(math.log(2))  # 0 log 0 = 0
-    assert measure.total_variation(certain, logs((0.0, 1.0))).item() == 1
+    assert distances.kl_divergence(certain, p).item() == pytest.approx(math.log(2))  # 0 log 0 = 0
+    assert distances.total_variation(certain, logs((0.0, 1.0))).item() == 1
+
+
+def test_entropy_and_variation_between_states_by_hand():
+    """Two visits in two environments. Pairs of different environments: 0-1, 0-3, 2-1, 2-3."""
+    states = logs((1.0, 0.0), (0.5, 0.5), (0.8, 0.2), (0.0, 1.0))
+    assert distances.entropy(states).tolist() == pytest.approx([0, math.log(2), 0.5004024, 0], abs=1e-7)
+    assert distances.variation_between_states(states, n_envs=2) == pytest.approx((0.5 + 1 + 0.3 + 0.8) / 4)
+
+
+NOT_PLAYED = dict.fromkeys(("return_mean", "return_low", "return_high"))
+
+
+def apart(*distances: float) -> th.Tensor:
+    """Distributions at these total variations from the uniform one of two actions."""
+    return logs(*[(0.5 + distance, 0.5 - distance) for distance in distances])
 
 
 def test_rows_by_hand():
@@ -90,23 +110,60 @@ def test_rows_by_hand():
     Two visits in three environments, two draws. Means of the draws 0.3 0 0.1 and 0.1 0.2 0.1, of the environments
     0.2 0.1 0.1, their standard error 1/30 and the t quantile 4.3027.
     """
-
-    def apart(*distances: float) -> th.Tensor:
-        return logs(*[(0.5 + distance, 0.5 - distance) for distance in distances])
-
     perturbed = th.stack([apart(0.3, 0, 0.1, 0.1, 0.2, 0), apart(0.3, 0, 0.1, 0.1, 0.2, 0.2)])
-    row = measure.make_row("policy 0", measure.Comparison("hue", 0.1, apart(*[0] * 6), perturbed), n_envs=3)
-    assert (row.policy, row.perturbation, row.strength, row.n) == ("policy 0", "hue", 0.1, 6)
+    comparison = measure.Comparison("other background", None, apart(*[0] * 6), perturbed)
+    row = measure.make_row("policy 0", comparison, 3, NOT_PLAYED)
+    assert (row.policy, row.perturbation, row.strength, row.n) == ("policy 0", "other background", None, 6)
     assert row.tv_mean == pytest.approx(2 / 15)
     assert (row.tv_low, row.tv_high) == pytest.approx((2 / 15 - 4.3027 / 30, 2 / 15 + 4.3027 / 30), abs=1e-4)
     assert row.tv_max == pytest.approx(0.3)
     assert row.kl_max == pytest.approx(-0.5 * math.log(4 * 0.8 * 0.2))  # of the original to the perturbed, not back
+    halves = [(0.5 + d) * math.log(0.5 + d) + (0.5 - d) * math.log(0.5 - d) for d in (0.3, 0, 0.1, 0.1, 0.2)]
+    first, second = sum(halves) + math.log(0.5), sum(halves) + halves[-1]
+    assert row.entropy == pytest.approx(-(first + second) / 12)
+
+
+def test_intervals_count_filters_and_environments_by_hand():
+    """
+    Means 0.1, 0.2 and 0.3 of three filters and 0.15 and 0.25 of two environments, without interaction: mean squares
+    0.02 and 0.015, so the variance of the mean is 0.035 / 6, with 0.035^2 / (0.02^2 / 2 + 0.015^2 / 1) degrees of
+    freedom.
+    """
+    table = np.array([[0.05, 0.15], [0.15, 0.25], [0.25, 0.35]])
+    half = stats.t.ppf(0.975, 0.035**2 / (0.02**2 / 2 + 0.015**2)) * math.sqrt(0.035 / 6)
+    assert distances.crossed_interval(table) == pytest.approx((0.2 - half, 0.2 + half))
+    perturbed = th.stack([apart(*row) for row in table])
+    row = measure.make_row("a", measure.Comparison("random convolution", None, apart(0, 0), perturbed), 2, NOT_PLAYED)
+    assert (row.tv_low, row.tv_high) == pytest.approx((0.2 - half, 0.2 + half))
+    assert distances.crossed_interval(np.full((3, 2), 0.4)) == pytest.approx((0.4, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("n_filters", "n_envs", "filters", "environments"),
+    [(32, 64, 1.0, 0.3), (8, 64, 1.0, 0.1), (32, 16, 0.1, 1.0), (8, 8, 0.5, 0.5), (8, 8, 0.0, 0.0)],
+)
+def test_intervals_cover_the_mean_over_all_filters_and_states(n_filters, n_envs, filters, environments):
+    """
+    Simulated distances with a part that belongs to the filter, one to the environment and one to both. An interval over
+    environments alone, as it was before, covers far less often if filters differ.
+    """
+    rng, covered, without_filters = np.random.default_rng(0), [], []
+    for _ in range(1000):
+        table = filters * rng.normal(size=(n_filters, 1)) + environments * rng.normal(size=n_envs)
+        table = 3 + table + rng.normal(size=(n_filters, n_envs))
+        for outcomes, (low, high) in (
+            (covered, distances.crossed_interval(table)),
+            (without_filters, confidence_interval(table.mean(axis=0).tolist())),
+        ):
+            outcomes.append(low <= 3 <= high)
+    assert 0.93 <= np.mean(covered) <= (0.97 if filters or environments else 1)
+    assert np.mean(without_filters) < 0.75 or filters < 1
 
 
 def test_networks_get_perturbed_images_scaled_to_their_inputs(trained):
     (policy, *_) = all_policies(trained.model).values()
-    nothing = Perturbation("nothing", None, lambda images: images[None])
-    darker = Perturbation("half, and a third", 0.5, lambda images: th.stack([images / 2, images / 3]))
+    nothing = Perturbation("nothing", None, (lambda images: images,))
+    darker = Perturbation("half, and a third", 0.5, (lambda images: images / 2, lambda images: images / 3))
     same, dark = measure.compare_images(policy, SampledStates(NOISE, None, 6), [nothing, darker], 3)
     th.testing.assert_close(same.perturbed, same.original[None], rtol=0, atol=1e-5)
     images, _ = policy.obs_to_tensor(NOISE)
@@ -161,7 +218,15 @@ def test_measurement_on_procgen(trained):
     expected = [("random convolution", None), *photometric, *((name, None) for name in RENDERINGS)]
     assert [(row["perturbation"], row["strength"]) for row in document["rows"][:per_policy]] == expected
     assert {row["n"] for row in document["rows"]} == {document["settings"]["states"]} == {8}
-    assert document["settings"]["omitted"] == {}
+    settings = document["settings"]
+    assert settings["omitted"] == {}
+    assert settings["model_sha256"] == hashlib.sha256(trained.path.read_bytes()).hexdigest()
+    assert settings["timesteps"] == trained.model.num_timesteps
+    assert [policy["policy"] for policy in document["unperturbed"]] == ["policy 0", "policy 1", "ensemble"]
+    for policy in document["unperturbed"]:
+        assert 0 < policy["entropy"] <= math.log(15)
+        assert 0 < policy["tv_states"] <= 1
+        assert policy["return_mean"] is None
     for row in document["rows"]:
         for distance in ("kl", "tv"):
             mean, low, high, largest = (row[f"{distance}_{what}"] for what in ("mean", "low", "high", "max"))
@@ -221,7 +286,83 @@ def test_other_environments_have_no_renderings_and_grey_ones_no_colors(n_stack):
 )
 def test_models_that_cannot_be_measured_are_refused(observations, actions, message):
     with pytest.raises(ValueError, match=message):
-        measure_robustness(model_of(spaces_of(observations, actions)), states=4, draws=1)
+        measure_robustness(model_of(spaces_of(observations, actions)), states=4, draws=2)
+
+
+def test_players_see_perturbed_images(trained, monkeypatch):
+    """Environment i sees draw i % 2, in the values of the networks' inputs."""
+    (policy, *_) = all_policies(trained.model).values()
+    seen = []
+    monkeypatch.setattr(returns, "sample_actions", lambda _policy, images, _generator: seen.append(images))
+    halves = Perturbation("darker", 0.5, (lambda images: images / 2, lambda images: images - 1))
+    returns.PerturbedPlayer(policy, halves, 3, seeded()).predict(NOISE[:3])
+    images = policy.obs_to_tensor(NOISE[:3])[0].float()
+    th.testing.assert_close(seen[0], th.stack([images[0] / 2, images[1] - 255, images[2] / 2]))
+
+
+class Paying(gym.Env):
+    """Episodes of one step that pay a fixed reward."""
+
+    observation_space = spaces.Box(0, 255, (16, 16, 3), np.uint8)
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, reward: float = 0.0) -> None:
+        self.reward = reward
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((16, 16, 3), np.uint8), {}
+
+    def step(self, action):
+        return np.zeros((16, 16, 3), np.uint8), self.reward, True, False, {}
+
+
+def test_returns_by_hand():
+    """Environments pay 1, 2, 3 and 4. With two draws, the first is of 1 and 3, the second of 2 and 4."""
+    asked = []
+
+    class Trained(TrainedModel):
+        def make_env(self, n_envs, seed=None, **env_kwargs):
+            asked.append((n_envs, seed, env_kwargs))
+            return VecMonitor(DummyVecEnv([partial(Paying, k + 1.0) for k in range(n_envs)]))
+
+    trained = Trained(PPO("MlpPolicy", DummyVecEnv([Paying]), **TINY), BIGFISH, "nowhere")
+    two = Perturbation("two", None, (lambda images: images, lambda images: 1 - images))
+    played = returns.PerturbedPlay(trained, [two], 3, episodes=4, seed=5)
+
+    def ends(*numbers: float) -> dict:
+        low, high = confidence_interval(numbers)
+        return {"return_mean": 2.5, "return_low": pytest.approx(low), "return_high": pytest.approx(high)}
+
+    assert played.returns(trained.model.policy) == ends(1, 2, 3, 4)
+    assert played.returns(trained.model.policy, "two") == ends(2, 3)
+    assert played.returns(trained.model.policy, "no background") == ends(1, 2, 3, 4)
+    assert played.returns(trained.model.policy, "other background") == NOT_PLAYED
+    assert asked == [(4, 5, UNSEEN_LEVELS | more) for more in ({}, {}, {"use_backgrounds": False})]
+    assert returns.PerturbedPlay(trained, [two], 3, episodes=0, seed=5).returns(trained.model.policy) == NOT_PLAYED
+
+
+def test_measurement_with_episodes(trained):
+    robustness = measure_robustness(trained, states=4, draws=2, episodes=2, progress=False)
+    for row in (*robustness.unperturbed, *robustness.rows):
+        if getattr(row, "perturbation", "") == "other background":
+            assert row.return_mean is None
+        else:
+            assert row.return_low <= row.return_mean <= row.return_high
+    assert f"{robustness.unperturbed[0].return_mean:.2f}" in robustness.to_text()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"draws": 1}, "1 random convolution"),
+        ({"states": 1}, "1 state"),
+        ({"episodes": 1}, "1 episode.* or 0 to play none"),
+        ({"episodes": -2}, "-2 episode"),
+    ],
+)
+def test_numbers_that_give_no_interval_are_refused(numbers, message, trained):
+    with pytest.raises(ValueError, match=message):
+        measure_robustness(trained, **{"states": 4, "draws": 2, **numbers})
 
 
 def test_command(saved, tmp_path, capsys):
@@ -233,7 +374,7 @@ def test_command(saved, tmp_path, capsys):
     document = json.loads(written.read_text())
     assert table.count("\n") >= len(document["rows"]) + 2
     assert set(document["rows"][0]) == {
-        *("policy", "perturbation", "strength", "n"),
+        *("policy", "perturbation", "strength", "n", "entropy", "return_mean", "return_low", "return_high"),
         *(f"{distance}_{what}" for distance in ("kl", "tv") for what in ("mean", "low", "high", "max")),
     }
     main([*arguments, "-o", str(tmp_path / "new" / "other.json")])

@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
+WIDE = {"width": 1400, "height": 900}
+MILLISECONDS = 300_000  # busy machines draw slowly
 DRAWN = "[...document.querySelectorAll('.plotly-graph-div')].every(div => div.querySelector('svg.main-svg'))"
 
 
@@ -28,6 +30,7 @@ def start_browser() -> Iterator[Browser]:
 def open_page(browser: Browser, path: Path, viewport: dict[str, int] = DESKTOP) -> Iterator[Page]:
     """The page once all its charts are drawn. Fails at the end if it made a request or wrote to the console."""
     context = browser.new_context(viewport=viewport, offline=True)
+    context.set_default_timeout(MILLISECONDS)
     page, complaints, file = context.new_page(), [], path.resolve().as_uri()
     page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: complaints.append(f"error: {error}"))

@@ -57,8 +57,11 @@ def _row(env_id: str, method: str, seed: int, policy: str, offset: float, step: 
     return row | {"kl": 0.5 * (1 - progress) if members == 2 and policy != "ensemble" else math.nan}
 
 
-def synthetic_robustness(policies: Sequence[str], kl: float) -> dict[str, Any]:
-    """Each policy's mean KL is the one before plus 0.01, and grows with the strength; total variation is half."""
+def synthetic_robustness(policies: Sequence[str], kl: float, timesteps: int | None, **settings: Any) -> dict[str, Any]:
+    """
+    Each policy's mean KL is the one before plus 0.01, and grows with the strength; total variation is half, between
+    states it is 0.5. Without ``timesteps`` as earlier versions wrote it.
+    """
     rows = []
     for k, policy in enumerate(policies):
         for perturbation, strengths in PERTURBATIONS.items():
@@ -66,26 +69,65 @@ def synthetic_robustness(policies: Sequence[str], kl: float) -> dict[str, Any]:
                 mean = kl + 0.01 * k + (strength or 0)
                 row = {"policy": policy, "perturbation": perturbation, "strength": strength, "n": 64}
                 rows.append(row | _interval("kl", mean) | _interval("tv", mean / 2))
-    return {"settings": {"seed": 0}, "rows": rows}
+    if timesteps is None:
+        return {"settings": {"seed": 0}, "rows": rows}
+    returns = dict.fromkeys(("return_mean", "return_low", "return_high"))
+    settings = {**_model(timesteps), "states": 64, "players": [], "draws": 8, "episodes": 0, "seed": 0} | settings
+    unperturbed = [{"policy": policy, "entropy": 1.25, "tv_states": 0.5, **returns} for policy in policies]
+    return {
+        "settings": settings,
+        "unperturbed": unperturbed,
+        "rows": [row | {"entropy": 1.0} | returns for row in rows],
+    }
+
+
+def _model(timesteps: int, path: str = "here") -> dict[str, Any]:
+    return {"model": path, "model_sha256": "0" * 64, "timesteps": timesteps}
 
 
 def _interval(name: str, mean: float) -> dict[str, float]:
     return {f"{name}_mean": mean, f"{name}_low": mean - 0.005, f"{name}_high": mean + 0.005, f"{name}_max": 3 * mean}
 
 
-def synthetic_features(policies: Sequence[str], ratio: float) -> dict[str, Any]:
-    """Distance ratio as given, plus 0.01 for each further policy; four observations on a circle, three times each."""
+def synthetic_features(
+    policies: Sequence[str], ratio: float, timesteps: int | None, models: Sequence[str] = ("here",)
+) -> dict[str, Any]:
+    """
+    Distance ratio as given, plus 0.01 for each further policy of a model, and 0.1 for each further model; four
+    observations on a circle, three times each. Without ``timesteps`` as earlier versions wrote it.
+    """
+    names = [
+        (m, k, f"{model} {policy}" if len(models) > 1 else policy)
+        for m, model in enumerate(models)
+        for k, policy in enumerate(policies)
+    ]
+    measures = [
+        {
+            "policy": name,
+            "model": models[m],
+            "distance_ratio": ratio + 0.01 * k + 0.1 * m,
+            "effective_rank": 12.5,
+            "features_dim": 64,
+        }
+        for m, k, name in names
+    ]
+    settings: dict[str, Any] = {"seed": 0, "observations": 48, "draws": 3}
+    if timesteps is None:
+        settings["runs"] = list(models)
+    else:
+        settings |= {"models": [_model(timesteps, model) for model in models], "cka": "unbiased", "n_observations": 48}
     return {
-        "settings": {"seed": 0, "runs": ["here"]},
-        "policies": [
-            {"policy": policy, "distance_ratio": ratio + 0.01 * k, "effective_rank": 12.5, "features_dim": 64}
-            for k, policy in enumerate(policies)
+        "settings": settings,
+        "policies": measures,
+        "cka": [
+            {"a": a, "b": b, "cka": 0.875 if m == n else 0.25}
+            for place, (m, _, a) in enumerate(names)
+            for n, _, b in names[place + 1 :]
         ],
-        "cka": [{"a": a, "b": b, "cka": 0.875} for a in policies for b in policies if a < b],
         "tsne": [
             {"policy": policy, "x": math.cos(k) + 0.1 * draw, "y": math.sin(k)}
             | {"observation": k, "perturbation": f"random convolution {draw}"}
-            for policy in policies
+            for *_, policy in names
             for k in range(4)
             for draw in range(3)
         ],

@@ -117,8 +117,8 @@ def _write_all() -> None:
         for name, content in hub.repositories["a/b"].files.items():
             _write(f"snapshot/{name}", content)
     policies = ["policy 0", "policy 1"]
-    _write(f"{RUN}/robustness.json", json.dumps(synthetic_robustness(policies, 0.1)).encode())
-    _write(f"{RUN}/features.json", json.dumps(synthetic_features(policies, 0.1)).encode())
+    _write(f"{RUN}/robustness.json", json.dumps(synthetic_robustness(policies, 0.1, 32)).encode())
+    _write(f"{RUN}/features.json", json.dumps(synthetic_features(policies, 0.1, 32)).encode())
     _write(f"{PLAIN_RUN}/0.monitor.csv", b'#{"t_start": 1.0, "env_id": "None"}\nr,l,t\n1.0,10,0.1\n0.5,12,0.2\n')
     evaluations = io.BytesIO()
     np.savez(evaluations, timesteps=np.array([10, 20]), results=np.ones((2, 3)), ep_lengths=np.ones((2, 3)))

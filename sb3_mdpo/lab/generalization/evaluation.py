@@ -165,11 +165,10 @@ def evaluate_generalization(
             with closing(env):
                 _check_spaces(model, env, env_id)
                 if protocol == "authors":
-                    returns, success_rate, sample = _play_first(policy, env, n_episodes, seed, bar)
+                    returns, infos, sample = _play_first(policy, env, n_episodes, seed, bar)
                 else:
-                    returns, success_rate, sample = _play(policy, env, n_episodes, seed, deterministic, bar)
-            score = normalized_score(float(np.mean(returns)), env_id)
-            return LevelsResult(tuple(returns), success_rate, score), sample
+                    returns, infos, sample = _play(policy, env, n_episodes, seed, deterministic, bar)
+            return _levels_result(returns, infos, env_id), sample
 
         for k, (name, policy) in enumerate(policies.items()):
             with undisturbed(model.policy, seed + k):
@@ -185,32 +184,47 @@ def evaluate_generalization(
     )
 
 
+def _levels_result(returns: list[float], infos: list[dict[str, Any]], env_id: str) -> LevelsResult:
+    """From the returns of all episodes and what the environments reported at their ends."""
+    successes = [bool(info["is_success"]) for info in infos if "is_success" in info]
+    levels = tuple(int(info["prev_level_seed"]) for info in infos if "prev_level_seed" in info)
+    return LevelsResult(
+        tuple(returns),
+        float(np.mean(successes)) if successes else None,
+        normalized_score(float(np.mean(returns)), env_id),
+        levels if len(levels) == len(returns) else None,
+    )
+
+
+def _of_episode(info: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of the last info of an episode, without its observation."""
+    return {key: info[key] for key in ("is_success", "prev_level_seed") if key in info}
+
+
 def _play(
     policy: BasePolicy, env: VecEnv, episodes: int, seed: int, deterministic: bool, bar: tqdm
-) -> tuple[list[float], float | None, NDArray[Any]]:
-    successes: list[bool] = []
+) -> tuple[list[float], list[dict[str, Any]], NDArray[Any]]:
+    infos: list[dict[str, Any]] = []
     sample = ObservationSample(KL_OBSERVATIONS, seed)
 
     def watch(locals_: dict[str, Any], _globals: dict[str, Any]) -> None:
         sample.add(locals_["observations"][locals_["i"]])
         if locals_["done"]:
             bar.update()
-            if "is_success" in locals_["info"]:
-                successes.append(bool(locals_["info"]["is_success"]))
+            infos.append(_of_episode(locals_["info"]))
 
     returns, _ = evaluate_policy(
         policy, env, episodes, deterministic=deterministic, callback=watch, return_episode_rewards=True
     )
-    success_rate = float(np.mean(successes)) if successes else None
-    return np.asarray(returns, dtype=float).tolist(), success_rate, np.stack(sample.kept)
+    return np.asarray(returns, dtype=float).tolist(), infos, np.stack(sample.kept)
 
 
 def _play_first(
     policy: BasePolicy, env: VecEnv, episodes: int, seed: int, bar: tqdm
-) -> tuple[list[float], float | None, NDArray[Any]]:
+) -> tuple[list[float], list[dict[str, Any]], NDArray[Any]]:
     """As :func:`_play`, but until this many episodes have finished in any of the environments, as the authors do."""
     returns: list[float] = []
-    successes: list[bool] = []
+    ended: list[dict[str, Any]] = []
     sample = ObservationSample(KL_OBSERVATIONS, seed)
     observations: Any = env.reset()
     while len(returns) < episodes:
@@ -222,9 +236,8 @@ def _play_first(
             if done:
                 bar.update()
                 returns.append(float(info["episode"]["r"]))
-                if "is_success" in info:
-                    successes.append(bool(info["is_success"]))
-    return returns, float(np.mean(successes)) if successes else None, np.stack(sample.kept)
+                ended.append(_of_episode(info))
+    return returns, ended, np.stack(sample.kept)
 
 
 def _check_spaces(model: OnPolicyAlgorithm, env: VecEnv, env_id: str) -> None:

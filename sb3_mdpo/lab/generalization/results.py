@@ -45,6 +45,7 @@ class LevelsResult:
     returns: tuple[float, ...]  #: undiscounted, unnormalized return of every episode
     success_rate: float | None  #: share of episodes that ended in success, None if the environment does not report it
     normalized: float | None  #: mean as a score, see :func:`~sb3_mdpo.lab.generalization.scores.normalized_score`
+    levels: tuple[int, ...] | None = None  #: seed of the level of every episode, None if environments do not report it
 
     @property
     def mean(self) -> float:
@@ -60,6 +61,19 @@ class LevelsResult:
     def interval(self) -> tuple[float, float]:
         """Student's t interval of the mean (95 %), over episodes."""
         return confidence_interval(self.returns)
+
+    def by_level(self) -> pd.Series:
+        """
+        Mean return of each level, indexed by its seed, to pair the episodes of two models.
+
+        :raises ValueError: if the levels are not known
+        """
+        if self.levels is None:
+            raise ValueError(
+                "The environments do not report the level of an episode: they need prev_level_seed in the infos of its "
+                "last step, as those of this package have."
+            )
+        return pd.Series(self.returns).groupby(list(self.levels)).mean()
 
 
 @dataclass(frozen=True)
@@ -133,7 +147,7 @@ class GeneralizationResult:
 
     def write(self, path: Path, model: Path) -> None:
         """
-        Write one row per policy as CSV, or with the returns of all episodes as JSON.
+        Write one row per policy as CSV, or with the returns and levels of all episodes as JSON.
 
         :param path: file to write, ``.csv`` or ``.json``
         :param model: path of the model
@@ -152,7 +166,8 @@ class GeneralizationResult:
             write_table(path, rows, rows[0])
         elif path.suffix == ".json":
             for row, policy in zip(rows, self.policies, strict=True):
-                row |= {"training_returns": policy.training.returns, "unseen_returns": policy.unseen.returns}
+                for levels, result in (("training", policy.training), ("unseen", policy.unseen)):
+                    row |= {f"{levels}_returns": result.returns, f"{levels}_levels": result.levels}
             with replacing(path) as file:
                 file.write(json.dumps({"settings": settings, "policies": rows}, indent=1).encode())
         else:

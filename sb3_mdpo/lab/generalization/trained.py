@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.common.save_util import read_plain_settings
 from sb3_mdpo.envs.native import make_levels
+from sb3_mdpo.lab.generalization.callback import GeneralizationEvalCallback
 from sb3_mdpo.lab.generalization.evaluation import check_has_levels
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.mdpo_mask import MaskableMDPO
@@ -20,6 +22,7 @@ from sb3_mdpo.persistence.ppo_conversion import load_ppo
 from sb3_mdpo.zoo.algorithms import algorithm_class
 from sb3_mdpo.zoo.run import Run, read_run
 
+DEFAULT_SEED: int = signature(GeneralizationEvalCallback).parameters["seed"].default
 LOADERS: dict[str, Callable[..., OnPolicyAlgorithm]] = {
     "mdpo": MDPO.load,
     "maskable_mdpo": MaskableMDPO.load,
@@ -45,6 +48,22 @@ class TrainedModel:
     path: Path
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     run: Run | None = None
+
+    @property
+    def selection_seed(self) -> int | None:
+        """
+        Seed of the evaluations on unseen levels that chose the best model of a run. On these levels its return is too
+        high. None for other models.
+        """
+        if self.run is None or not self.run.is_best:
+            return None
+        callbacks = self.run.hyperparams.get("callback") or []
+        for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+            settings = callback if isinstance(callback, dict) else {callback: {}}
+            for name, arguments in settings.items():
+                if str(name).rpartition(".")[2] == GeneralizationEvalCallback.__name__:
+                    return int((arguments or {}).get("seed", DEFAULT_SEED))
+        return None
 
     def make_env(self, n_envs: int, seed: int | None = None, **env_kwargs: Any) -> VecEnv:
         """

@@ -24,18 +24,29 @@ COLOR_PERTURBATIONS = ("saturation", "hue")
 @dataclass(frozen=True)
 class Perturbation:
     """
-    One way to change images, at one strength (None if it has none). The function goes from images in [0, 1], shape
-    ``(B, C, H, W)``, to ``(draws, B, C, H, W)``. The same images give the same result every time.
+    One way to change images, at one strength (None if it has none), in one or several draws: functions of images in
+    [0, 1], shape ``(B, C, H, W)``, to images of that shape. The same images give the same result every time.
     """
 
     name: str
     strength: float | None
-    function: Callable[[th.Tensor], th.Tensor]
+    draws: tuple[Callable[[th.Tensor], th.Tensor], ...]
 
     def __call__(self, images: th.Tensor, frame_channels: int | None = None) -> th.Tensor:
-        """Changed images, shape ``(draws, B, C, H, W)``; each frame of ``frame_channels`` channels is changed alike."""
-        frames = images.reshape(-1, frame_channels or images.shape[1], *images.shape[2:])
-        return self.function(frames).reshape(-1, *images.shape)
+        """All draws, shape ``(draws, B, C, H, W)``; each frame of ``frame_channels`` channels is changed alike."""
+        return th.stack([_by_frame(draw, images, frame_channels) for draw in self.draws])
+
+    def in_turn(self, images: th.Tensor, frame_channels: int | None = None) -> th.Tensor:
+        """Image ``i`` in draw ``i % draws`` only, shape ``(B, C, H, W)``."""
+        changed, n_draws = th.empty_like(images), len(self.draws)
+        for k, draw in enumerate(self.draws[: len(images)]):
+            changed[k::n_draws] = _by_frame(draw, images[k::n_draws], frame_channels)
+        return changed
+
+
+def _by_frame(draw: Callable[[th.Tensor], th.Tensor], images: th.Tensor, frame_channels: int | None) -> th.Tensor:
+    frames = images.reshape(-1, frame_channels or images.shape[1], *images.shape[2:])
+    return draw(frames).reshape(images.shape)
 
 
 def image_perturbations(draws: int, channels: int, generator: th.Generator) -> list[Perturbation]:
@@ -52,9 +63,9 @@ def image_perturbations(draws: int, channels: int, generator: th.Generator) -> l
         raise ValueError(f"Images with {channels} channels: perturbations are for RGB images (3) and grey ones (1).")
     filters = random_filters(draws, channels, generator)
     return [
-        Perturbation(RANDOM_CONVOLUTION, None, partial(convolve, filters=filters)),
+        Perturbation(RANDOM_CONVOLUTION, None, tuple(partial(convolve, weights=weights) for weights in filters)),
         *(
-            Perturbation(name, strength, partial(_photometric, name, strength))
+            Perturbation(name, strength, (partial(_photometric, name, strength),))
             for name, strengths in STRENGTHS.items()
             if channels == 3 or name not in COLOR_PERTURBATIONS
             for strength in strengths
@@ -63,7 +74,7 @@ def image_perturbations(draws: int, channels: int, generator: th.Generator) -> l
 
 
 def _photometric(name: str, strength: float, images: th.Tensor) -> th.Tensor:
-    return PHOTOMETRIC[name](images, strength)[None]
+    return PHOTOMETRIC[name](images, strength)
 
 
 def random_filters(draws: int, channels: int, generator: th.Generator) -> th.Tensor:
@@ -78,14 +89,12 @@ def random_filters(draws: int, channels: int, generator: th.Generator) -> th.Ten
     return filters
 
 
-def convolve(images: th.Tensor, filters: th.Tensor) -> th.Tensor:
+def convolve(images: th.Tensor, weights: th.Tensor) -> th.Tensor:
     """
-    Apply every convolution to every image, with zero padding. The output, shape ``(draws, B, C, H, W)``, is **not**
-    clipped, as in network randomization: about half of it is negative.
+    Convolve images ``(B, C, H, W)`` with weights ``(C, C, 3, 3)`` and zero padding. The output is **not** clipped, as
+    in network randomization: about half of it is negative.
     """
-    batch, channels, height, width = images.shape
-    flat = nn.functional.conv2d(images, filters.flatten(0, 1).to(images), padding="same")
-    return flat.reshape(batch, len(filters), channels, height, width).transpose(0, 1)
+    return nn.functional.conv2d(images, weights.to(images), padding="same")
 
 
 # The formulas of torchvision's transforms.functional for float tensors in [0, 1], clipped to [0, 1]

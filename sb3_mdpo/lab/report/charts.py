@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -50,9 +51,11 @@ def line_chart(lines: Iterable[Line], title: str, axes: Mapping[str, str] = AXES
             x=values[first][-1],
             y=line.rows["estimate"].tolist(),
             name=method if line.in_legend else label,
-            mode="lines+markers" if line.marked else "lines",
+            mode="markers+text" if line.mark else "lines+markers" if line.marked else "lines",
             line={"color": line.style.color, "dash": line.dash, "width": 2 if line.solid else 1.5},
-            marker={"symbol": line.style.symbol, "size": 6},
+            marker={"symbol": "circle-open" if line.mark else line.style.symbol, "size": 14 if line.mark else 6},
+            text=line.mark or None,
+            textposition="top center",
             legendgroup=method,
             showlegend=line.in_legend,
             hovertemplate=f"{label}: %{{y:.3f}} at %{{x:,}}<extra></extra>",
@@ -93,6 +96,7 @@ def interval_plot(groups: Mapping[str, pd.DataFrame], styles: Mapping[str, Style
         for method, style in styles.items():
             for row in rows[rows["method"] == method].itertuples():
                 name = text(method)
+                ends = "" if np.isnan(row.low) else f" ({row.low:.3f} to {row.high:.3f})"
                 figure.add_scatter(
                     x=[row.estimate],
                     y=[name],
@@ -101,7 +105,7 @@ def interval_plot(groups: Mapping[str, pd.DataFrame], styles: Mapping[str, Style
                     mode="markers",
                     name=name,
                     showlegend=False,
-                    hovertemplate=f"{name}: %{{x:.3f}} ({row.low:.3f} to {row.high:.3f})<extra></extra>",
+                    hovertemplate=f"{name}: %{{x:.3f}}{ends}<extra></extra>",
                     row=place,
                     col=1,
                 )
@@ -110,8 +114,8 @@ def interval_plot(groups: Mapping[str, pd.DataFrame], styles: Mapping[str, Style
     return figure.update_layout(height=height)
 
 
-def chart(figure: go.Figure, anchor: str, height: int | None = None) -> Markup:
-    """A figure whose texts are escaped as an element of the page, as wide as the page."""
+def chart(figure: go.Figure, anchor: str, caption: str, height: int | None = None) -> Markup:
+    """A figure whose texts are escaped as an element of the page, as wide as the page, and its caption."""
     height = height or figure.layout.height or 420
     figure.update_layout(
         template="none",
@@ -126,4 +130,5 @@ def chart(figure: go.Figure, anchor: str, height: int | None = None) -> Markup:
         update(automargin=True, gridcolor="#e8e8e8", zerolinecolor="#cccccc", fixedrange=True)
     options = {"responsive": True, "displaylogo": False, "displayModeBar": False}
     html = pio.to_html(figure, full_html=False, include_plotlyjs=False, div_id=anchor, config=options)
-    return Markup('<div class="chart" style="height:{}px">{}</div>').format(height, Markup(html))
+    element = '<figure class="chart"><div style="height:{}px">{}</div><figcaption>{}</figcaption></figure>'
+    return Markup(element).format(height, Markup(html), caption)

@@ -38,10 +38,10 @@ class Comparison:
     efficiency: pd.DataFrame | None = None  #: interquartile mean during training
 
 
-def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
+def compare(results: pd.DataFrame, reps: int, seed: int = 0, reference: str = "mdpo") -> Comparison:
     """
-    Compare the members; without intervals if there are too few seeds or the methods have different ones, and with
-    nothing but a note if scores cannot be compared.
+    Compare the members, ``reference`` with each other method; without intervals if there are too few seeds or the
+    methods have different ones, and with nothing but a note if scores cannot be compared.
     """
     scores = final_scores(results)
     members, ensembles = (scores[scores["policies"] == policies] for policies in (MEMBERS, ENSEMBLE))
@@ -52,24 +52,30 @@ def compare(results: pd.DataFrame, reps: int, seed: int = 0) -> Comparison:
     label = "normalised score" if column.endswith("normalized") else "return"
     try:
         matrices = score_matrices(members, column)
-        aggregates = aggregate_scores(matrices, reps, seed)
+        aggregates = _with_intervals(matrices, reps, seed)
     except ValueError as error:
         common = common_seeds(members)
         points = None if common.empty else _meaningful(point_aggregates(score_matrices(common, column)), label)
         return Comparison(label, str(error), points)
     of_ensembles = None
     if not ensembles.empty:
-        of_ensembles = _meaningful(aggregate_scores(score_matrices(ensembles, column), reps, seed), label)
-    first = "mdpo" if "mdpo" in matrices.scores else next(iter(matrices.scores))
+        of_ensembles = _meaningful(_with_intervals(score_matrices(ensembles, column), reps, seed), label)
+    first = reference if reference in matrices.scores else next(iter(matrices.scores))
     several = len(matrices.scores) > 1
     return Comparison(
         label=label,
+        note=None if "low" in aggregates else f"{len(matrices.seeds)} seeds are too few.",
         aggregates=_meaningful(aggregates, label),
         ensembles=of_ensembles,
-        improvement=probability_of_improvement(matrices, first, reps, seed) if several else None,
+        improvement=probability_of_improvement(matrices, first) if several else None,
         profiles=performance_profiles(matrices, _thresholds(matrices), reps, seed),
         efficiency=sample_efficiency(results, column, reps, seed),
     )
+
+
+def _with_intervals(matrices: ScoreMatrices, reps: int, seed: int) -> pd.DataFrame:
+    """Without ``low`` and ``high`` if there are too few seeds for intervals."""
+    return aggregate_scores(matrices, reps, seed).dropna(axis="columns", how="all")
 
 
 def _meaningful(aggregates: pd.DataFrame, label: str) -> pd.DataFrame:

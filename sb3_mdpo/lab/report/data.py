@@ -2,10 +2,10 @@
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from stable_baselines3.common.monitor import get_monitor_files
 from sb3_mdpo.common.save_util import ZIP_ERRORS
 from sb3_mdpo.lab.generalization.results import SAFE, TABLE, read_csv
 from sb3_mdpo.lab.report.comparison import Comparison, compare
+from sb3_mdpo.lab.report.first_half import first_half
 from sb3_mdpo.lab.report.method_style import Style, method_styles
-from sb3_mdpo.lab.report.runs import RunFiles, find_run_folder
+from sb3_mdpo.lab.report.runs import RunFiles, find_run_folder, what_is_lacking
 from sb3_mdpo.lab.statistics.aggregates import REPS
 from sb3_mdpo.lab.statistics.results import TASK, check_results, read_results
 from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores, learning_curves
@@ -41,12 +42,15 @@ class ReportData:
     runs: tuple[RunFiles, ...]
     training: pd.DataFrame | None = None  #: what the zoo logged: columns ``series``, ``timesteps``, ``mean_return``
     reps: int = REPS  #: repetitions of the bootstrap
+    lacking: tuple[str, ...] = ()  #: messages on complete runs that lack files
+    reference: str = "mdpo"  #: the method that the others are compared with, or the first if there is none
+    others: tuple[Path, ...] = ()  #: folders and tables that were joined to the first
 
     @cached_property
     def methods(self) -> list[str]:
-        """Names of the methods, mdpo first."""
+        """Names of the methods, that of reference first."""
         names = dict.fromkeys(run.method for run in self.runs)
-        return sorted(names, key=lambda name: name != "mdpo")
+        return sorted(names, key=lambda name: name != self.reference)
 
     @cached_property
     def styles(self) -> dict[str, Style]:
@@ -54,8 +58,15 @@ class ReportData:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """Final scores of all runs; empty without evaluations."""
-        return pd.DataFrame() if self.results is None else final_scores(self.results)
+        """Final scores of all runs, and of ppo as the first half of ppo_2x_data; empty without evaluations."""
+        if self.results is None:
+            return pd.DataFrame()
+        return pd.concat([final_scores(rows) for rows in (self.results, self.half) if len(rows)], ignore_index=True)
+
+    @cached_property
+    def half(self) -> pd.DataFrame:
+        """What :func:`first_half` takes from the evaluations."""
+        return pd.DataFrame() if self.results is None else first_half(self.results)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -68,7 +79,7 @@ class ReportData:
     @cached_property
     def comparison(self) -> Comparison:
         try:
-            return Comparison() if self.results is None else compare(self.results, self.reps)
+            return Comparison() if self.results is None else compare(self.results, self.reps, reference=self.reference)
         except ValueError as error:
             raise ValueError(f"{self.folder}: {error}") from error
 
@@ -82,16 +93,54 @@ class ReportData:
         return [first[method] for method in self.methods if method in first]
 
 
-def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
-    """Read a study's folder, with ``results.csv``, or a run folder of ``rl_zoo3 train``."""
+def read_report_data(
+    folder: Path, reps: int = REPS, reference: str | None = None, others: Sequence[Path] = ()
+) -> ReportData:
+    """
+    Read a study's folder, with ``results.csv``, or a run folder of ``rl_zoo3 train``.
+
+    :param folder: that folder, or a table that :func:`~sb3_mdpo.lab.read_results` reads
+    :param reps: repetitions of the bootstrap
+    :param reference: the method that the others are compared with; None for mdpo, or the first if there is no mdpo
+    :param others: folders of studies, and tables, to join
+    :return: what a report shows
+    """
     if reps < 1:
         raise ValueError(f"reps={reps} must be at least 1; the default is 2000.")
+    data = _read_several((folder, *others), reps) if others or folder.is_file() else _read(folder, reps)
+    if reference is None:
+        return data
+    if reference not in data.methods:
+        raise ValueError(f"There is no method {reference}: compare one of {', '.join(data.methods)}.")
+    return replace(data, reference=reference)
+
+
+def _read_several(paths: Sequence[Path], reps: int) -> ReportData:
+    tables = {str(path / RESULTS if path.is_dir() else path): path for path in paths}
+    if not all(Path(table).is_file() for table in tables):
+        missing = next(table for table in tables if not Path(table).is_file())
+        raise ValueError(f"There is no {missing}: give folders of studies, or tables (.csv), to compare them.")
+    results = read_results(*map(Path, tables))
+    if "source" not in results:
+        results = results.assign(source=next(iter(tables)))
+    runs: list[RunFiles] = []
+    for source, rows in results.groupby("source", sort=False):
+        path = tables[source]
+        runs += _run_files(rows, partial(_folder_of, path) if path.is_dir() else lambda _: None)
+    names = results["study"].dropna().unique()
+    name = " and ".join(names if len(names) else [path.stem for path in paths])
+    lacking = tuple(message for path in paths if path.is_dir() for message in what_is_lacking(path))
+    return ReportData(name, paths[0], results, tuple(runs), reps=reps, others=tuple(paths[1:]), lacking=lacking)
+
+
+def _read(folder: Path, reps: int) -> ReportData:
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}: give a study's folder or a run folder of rl_zoo3 train.")
     if (folder / RESULTS).is_file():
         results = read_results(folder / RESULTS)
         name = " and ".join(results["study"].dropna().unique()) or folder.resolve().name
-        return _report_data(name, folder, results, lambda run: _folder_of(folder, run), reps)
+        data = _report_data(name, folder, results, lambda run: _folder_of(folder, run), reps)
+        return replace(data, lacking=tuple(what_is_lacking(folder)))
     try:
         run = read_run(folder)
     except ValueError as error:
@@ -104,12 +153,13 @@ def read_report_data(folder: Path, reps: int = REPS) -> ReportData:
 def _report_data(
     name: str, folder: Path, results: pd.DataFrame, folder_of: Callable[[str], Path | None], reps: int
 ) -> ReportData:
+    return ReportData(name, folder, results, tuple(_run_files(results, folder_of)), reps=reps)
+
+
+def _run_files(results: pd.DataFrame, folder_of: Callable[[str], Path | None]) -> Iterator[RunFiles]:
     rows = results[["run", "method", *TASK, "seed"]].drop_duplicates().itertuples(index=False)
-    runs = tuple(
-        RunFiles(name, method, env_id, int(levels), int(start), int(seed), folder_of(name))
-        for name, method, env_id, levels, start, seed in rows
-    )
-    return ReportData(name, folder, results, runs, reps=reps)
+    for name, method, env_id, levels, start, seed in rows:
+        yield RunFiles(name, method, env_id, int(levels), int(start), int(seed), folder_of(name))
 
 
 def _folder_of(study: Path, run: str) -> Path | None:

@@ -54,6 +54,11 @@ def _without_screen() -> Iterator[None]:
 def _draw(axis: Axes, lines: Iterable[Line], ylabel: str, x: str = "timesteps", xlabel: str = STEPS) -> None:
     dashes = set()
     for line in lines:
+        if line.mark:
+            point = (line.rows[x].iloc[0], line.rows["estimate"].iloc[0])
+            axis.plot(*point, "o", color=line.style.color, markerfacecolor="none", markersize=9)
+            axis.annotate(line.mark, point, (0, 8), textcoords="offset points", ha="center", fontsize="small")
+            continue
         color, dash, marker = line.style.color, DASHES[line.dash], line.style.marker if line.marked else None
         label = line.method if line.in_legend else None
         axis.plot(line.rows[x], line.rows["estimate"], dash, color=color, marker=marker, markersize=3, label=label)

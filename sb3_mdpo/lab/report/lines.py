@@ -7,6 +7,7 @@ from typing import Literal
 import pandas as pd
 
 from sb3_mdpo.lab.report.data import ReportData
+from sb3_mdpo.lab.report.first_half import PPO, TWICE
 from sb3_mdpo.lab.report.method_style import Style
 from sb3_mdpo.lab.statistics.results import TASK
 
@@ -19,7 +20,8 @@ MARKED = 40  # longer lines are drawn without markers
 class Line:
     """
     Rows with ``estimate`` and, for a band, ``low`` and ``high``; ``method`` is the name in the legend, ``label`` that
-    in the tooltip. Only a solid line has a band and an entry in the legend.
+    in the tooltip. Only a solid line has a band and an entry in the legend. A line with a ``mark`` is a point with that
+    text.
     """
 
     rows: pd.DataFrame
@@ -27,6 +29,7 @@ class Line:
     method: str
     label: str
     dash: Dash = "solid"
+    mark: str = ""
 
     @property
     def solid(self) -> bool:
@@ -35,7 +38,7 @@ class Line:
     @property
     def in_legend(self) -> bool:
         """Once per method, and per published curve."""
-        return self.dash in ("solid", "dot")
+        return self.dash in ("solid", "dot") and not self.mark
 
     @property
     def marked(self) -> bool:
@@ -44,7 +47,7 @@ class Line:
     @property
     def band(self) -> pd.DataFrame:
         """The rows with an interval."""
-        return self.rows[self.rows["low"].notna()] if self.solid else self.rows[:0]
+        return self.rows[self.rows["low"].notna()] if self.solid and not self.mark else self.rows[:0]
 
 
 def tasks(curves: pd.DataFrame) -> dict[Task, pd.DataFrame]:
@@ -66,8 +69,12 @@ def method_lines(data: ReportData, table: pd.DataFrame) -> list[Line]:
 
 
 def learning_lines(data: ReportData, curves: pd.DataFrame) -> Iterator[Line]:
-    """For each method of a task its returns on unseen levels and on training levels."""
+    """For each method of a task its returns on unseen levels and on training levels, and where ppo would have ended."""
     for unseen in method_lines(data, with_interval(curves, "unseen_return")):
         rows, style, method = unseen.rows, unseen.style, unseen.method
         yield Line(rows, style, method, f"{method}, unseen")
         yield Line(rows.assign(estimate=rows["training_return"]), style, method, f"{method}, training", "dash")
+        half = data.half.merge(rows[TASK].drop_duplicates()) if method == TWICE else data.half[:0]
+        if len(half):
+            end = rows[rows["timesteps"] == half["timesteps"].max()]
+            yield Line(end, style, method, f"{PPO}, unseen", mark=PPO)

@@ -6,6 +6,7 @@ import pandas as pd
 
 from sb3_mdpo.lab.generalization.published import PAPER, PROCGEN_AUTHORS, matching_curves, until, value_at
 from sb3_mdpo.lab.report.data import ReportData
+from sb3_mdpo.lab.report.first_half import NAME, PPO, TWICE
 from sb3_mdpo.lab.report.lines import Dash, Line, Task, learning_lines, method_lines, tasks, with_interval
 from sb3_mdpo.lab.report.method_style import Style
 from sb3_mdpo.lab.statistics.results import BUDGETS, TASK
@@ -24,7 +25,7 @@ TOOLTIPS = {"unseen_return": "unseen", "training_return": "training", "gap": "ga
 
 def published_method(method: str) -> str:
     """The published method that a method of a study is, apart from its number of steps."""
-    return "ppo" if method == "ppo_2x_data" else method
+    return PPO if method in (TWICE, NAME) else method
 
 
 def published_name(source: str, method: str) -> str:

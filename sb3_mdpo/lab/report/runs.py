@@ -1,13 +1,14 @@
 """The files of a run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from sb3_mdpo.lab.generalization.results import TABLE
 from sb3_mdpo.lab.statistics.results import task_name
 from sb3_mdpo.lab.study.runs import CONF
 from sb3_mdpo.utils.yaml_files import read_text
@@ -48,6 +49,16 @@ def find_run_folder(folder: Path) -> Path | None:
     """The run folder of the zoo in a run's folder in a study: that folder, or one below it."""
     found = sorted(path for path in folder.rglob(ARGS) if path.parent != folder)
     return found[0].parent.parent if found else None
+
+
+def what_is_lacking(study: Path) -> Iterator[str]:
+    """A message for each complete run of a study whose evaluations or model are gone."""
+    for conf in sorted(study.glob(f"*/{CONF}")):
+        folder = conf.parent
+        models = [f"{path.parent.name}.zip" for path in folder.glob(f"*/{ARGS}")]
+        if missing := [name for name in (TABLE, *models) if not (folder / name).is_file()]:
+            lost = " and no ".join(missing)
+            yield f"{folder} has no {lost}: put it back, or delete the folder to train the run again."
 
 
 def read_rows(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations, count
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch as th
@@ -15,15 +15,32 @@ from tqdm import tqdm
 from sb3_mdpo.lab.generalization.evaluation import check_seed, members_of
 from sb3_mdpo.lab.generalization.trained import TrainedModel
 from sb3_mdpo.lab.perturbations.images import RANDOM_CONVOLUTION, Perturbation, image_perturbations
+from sb3_mdpo.lab.provenance import describe_model
 from sb3_mdpo.lab.representation.embedding import embed
 from sb3_mdpo.lab.representation.measures import distance_ratio, effective_rank, linear_cka
 from sb3_mdpo.lab.representation.results import Alignment, FeatureAnalysis, PolicyFeatures
 from sb3_mdpo.lab.representation.saliency import saliency_of
-from sb3_mdpo.lab.state_sampling import check_can_be_perturbed, frame_channels, sample_states, to_tensor
+from sb3_mdpo.lab.state_sampling import check_can_be_perturbed, frame_channels, sample_from_all, to_tensor
 
 BATCH_SIZE = 32
-UNCHANGED = Perturbation("none", None, partial(th.unsqueeze, dim=0))
+UNCHANGED = Perturbation("none", None, (lambda images: images,))
 TSNE_OBSERVATIONS, SALIENCY_OBSERVATIONS = 4, 6
+TSNE_DRAWS = 100
+
+
+def feature_settings(
+    trained: Sequence[TrainedModel], observations: int, draws: int, seed: int, tsne_draws: int = TSNE_DRAWS
+) -> dict[str, Any]:
+    """What decides the numbers of :func:`analyse_features`."""
+    return {
+        "env_id": trained[0].env_id,
+        "models": [describe_model(one) for one in trained],
+        "observations": observations,
+        "draws": draws,
+        "seed": seed,
+        "tsne_draws": tsne_draws,
+        "cka": "unbiased",
+    }
 
 
 def analyse_features(
@@ -31,17 +48,19 @@ def analyse_features(
     observations: int = 512,
     draws: int = 8,
     seed: int = 0,
-    tsne_draws: int = 100,
+    tsne_draws: int = TSNE_DRAWS,
+    pictured: Sequence[TrainedModel] | None = None,
 ) -> FeatureAnalysis:
     """
     Analyse the features of all policies of the models on the same observations
     (:func:`~sb3_mdpo.lab.representation.analysis.collect_observations`) under the same perturbations.
 
     :param trained: models of the same environment
-    :param observations: number of observations; use more than there are features, or CKA is biased upwards
+    :param observations: number of observations, rounded up to the same number from the play of each policy
     :param draws: random convolutions of each observation in the distance ratio, at least 3
     :param seed: seed of levels, actions, perturbations and t-SNE
     :param tsne_draws: random convolutions of each of the four observations in the t-SNE
+    :param pictured: those of the models to make t-SNE and saliency maps of, None for all
     :return: the analysis
     :raises ValueError: if the models are of different environments or do not observe images, or a number is too small
     """
@@ -56,23 +75,20 @@ def analyse_features(
     made_by, features = features_of_versions(policies, images, [UNCHANGED, *perturbations], channels)
     originals = {name: own[:, 0] for name, own in features.items()}
     cka = [Alignment(a, b, linear_cka(originals[a], originals[b])) for a, b in combinations(originals, 2)]
+    progress = partial(tqdm, unit="policy")
+    owners = owners_of(trained)
+    measures = [
+        _measure(name, owners[name].path, own, made_by) for name, own in progress(features.items(), desc="Measures")
+    ]
 
+    shown = {name: policies[name] for name, one in owners.items() if pictured is None or one in pictured}
     convolutions, *_ = image_perturbations(tsne_draws, channels, generator)
     few = _spread(images, TSNE_OBSERVATIONS)
-    versions, tsne_features = features_of_versions(policies, few, [UNCHANGED, convolutions], channels)
+    versions, tsne_features = features_of_versions(shown, few, [UNCHANGED, convolutions], channels)
     frames = _spread(images, SALIENCY_OBSERVATIONS)
-    progress = partial(tqdm, total=len(policies), unit="policy")
     return FeatureAnalysis(
-        settings={
-            "env_id": trained[0].env_id,
-            "runs": [str(one.path) for one in trained],
-            "timesteps": [one.model.num_timesteps for one in trained],
-            "observations": observations,
-            "draws": draws,
-            "seed": seed,
-            "tsne_draws": tsne_draws,
-        },
-        policies=[_measure(name, own, made_by) for name, own in progress(features.items(), desc="Measures")],
+        settings=feature_settings(trained, observations, draws, seed, tsne_draws) | {"n_observations": len(images)},
+        policies=measures,
         cka=cka,
         embeddings={
             name: embed(own.reshape(-1, own.shape[2]), seed).reshape(*own.shape[:2], 2)
@@ -81,17 +97,16 @@ def analyse_features(
         versions=versions,
         images=frames,
         frame_channels=channels,
-        saliency={
-            name: saliency_of(policy, frames, seed) for name, policy in progress(policies.items(), desc="Saliency")
-        },
+        saliency={name: saliency_of(policy, frames, seed) for name, policy in progress(shown.items(), desc="Saliency")},
     )
 
 
-def _measure(name: str, features: NDArray[np.float32], made_by: Sequence[str]) -> PolicyFeatures:
+def _measure(name: str, path: Path, features: NDArray[np.float32], made_by: Sequence[str]) -> PolicyFeatures:
     convolved = [version == RANDOM_CONVOLUTION for version in made_by]
     photometric = [version not in (RANDOM_CONVOLUTION, UNCHANGED.name) for version in made_by]
     return PolicyFeatures(
         name,
+        str(path),
         distance_ratio(features[:, convolved]),
         distance_ratio(features[:, photometric]),
         effective_rank(features[:, 0]),
@@ -101,8 +116,8 @@ def _measure(name: str, features: NDArray[np.float32], made_by: Sequence[str]) -
 
 def collect_observations(trained: Sequence[TrainedModel], n_observations: int, seed: int = 0) -> NDArray[np.uint8]:
     """
-    Images on unseen levels, an equal share (give or take one) from the play of each member of each model, see
-    :func:`~sb3_mdpo.lab.state_sampling.sample_states`.
+    Images on unseen levels, the same number from the play of each member of each model: ``n_observations`` rounded up,
+    see :func:`~sb3_mdpo.lab.state_sampling.sample_from_all`.
     """
     first = trained[0]
     for one in trained:
@@ -113,16 +128,11 @@ def collect_observations(trained: Sequence[TrainedModel], n_observations: int, s
                 f"{one.path} observes images of shape {shape}, {first.path} of {first_shape}: use models that observe "
                 "the same images."
             )
-    players = [(one, policy) for one in trained for policy in members_of(one.model).values()]
-    least = max(len(players), 2)
+    least = max(sum(len(members_of(one.model)) for one in trained), 2)
     if n_observations < least:
         raise ValueError(f"{n_observations} observation(s): use at least {least} here, better some hundreds.")
-    shares = [len(part) for part in np.array_split(np.arange(n_observations), len(players))]
-    images = []
-    for k, (one, policy) in enumerate(tqdm(players, desc="Playing", unit="policy")):
-        sampled = sample_states(one, policy, shares[k], seed + k)
-        images.append(to_tensor(policy, sampled.observations[: shares[k]]).cpu().numpy())
-    return np.concatenate(images)
+    sampled = sample_from_all(trained, n_observations, seed)
+    return to_tensor(first.model.policy, sampled.observations).cpu().numpy()
 
 
 def features_of(policy: ActorCriticPolicy, images: th.Tensor) -> NDArray[np.float32]:
@@ -163,8 +173,14 @@ def features_of_versions(
 
 
 def named_policies(trained: Sequence[TrainedModel]) -> dict[str, ActorCriticPolicy]:
+    """The members of all models, by the names of :func:`owners_of`."""
+    members = [policy for one in trained for policy in members_of(one.model).values()]
+    return dict(zip(owners_of(trained), cast(list[ActorCriticPolicy], members), strict=True))
+
+
+def owners_of(trained: Sequence[TrainedModel]) -> dict[str, TrainedModel]:
     """
-    The members of all models: ``policy 0`` and so on, if there are several models after the last parts of their paths
+    The model of each member: ``policy 0`` and so on, if there are several models after the last parts of their paths
     that differ, e.g. ``mdpo/procgen-coinrun-easy-v0_1 policy 0``.
     """
     for one in trained:
@@ -174,11 +190,7 @@ def named_policies(trained: Sequence[TrainedModel]) -> dict[str, ActorCriticPoli
                 "compared on the same observations, so use models of one environment."
             )
     labels = [f"{label} " if len(trained) > 1 else "" for label in _shortest_names([one.path for one in trained])]
-    return {
-        label + name: cast(ActorCriticPolicy, policy)
-        for label, one in zip(labels, trained, strict=True)
-        for name, policy in members_of(one.model).items()
-    }
+    return {label + name: one for label, one in zip(labels, trained, strict=True) for name in members_of(one.model)}
 
 
 def _shortest_names(paths: Sequence[Path]) -> list[str]:

@@ -42,24 +42,42 @@ def distance_ratio(features: NDArray[Any]) -> float:
 
 def linear_cka(x: NDArray[Any], y: NDArray[Any]) -> float:
     r"""
-    Linear centred kernel alignment (Kornblith et al. 2019, `arXiv 1905.00414 <https://arxiv.org/abs/1905.00414>`_,
-    section 3) of two encoders:
+    Linear centred kernel alignment (Kornblith et al. 2019, `arXiv 1905.00414 <https://arxiv.org/abs/1905.00414>`_) of
+    two encoders, without bias from a finite number of observations (Nguyen et al. 2021, `arXiv 2010.15327
+    <https://arxiv.org/abs/2010.15327>`_):
 
-    .. math:: \frac{\|Y^\top X\|_F^2}{\|X^\top X\|_F \, \|Y^\top Y\|_F}
+    .. math:: \frac{\mathrm{HSIC}_1(K, L)}{\sqrt{\mathrm{HSIC}_1(K, K) \, \mathrm{HSIC}_1(L, L)}}
 
-    for features ``(N, F)`` and ``(N, G)`` of the same observations, with columns of mean 0. It is 1 for features that
-    are equal up to rotation, reflection, shift and scale, and 0 for uncorrelated ones. With fewer observations than
-    features it is biased upwards. It is NaN for fewer than two observations, or features that are the same for all.
+    with :math:`K = X X^\top` and :math:`L = Y Y^\top` for features ``(N, F)`` and ``(N, G)`` of the same observations,
+    and the unbiased estimator of Song et al. 2012 (Feature selection via dependence maximization, JMLR 13, equation 5).
+
+    :return: 1 for features that are equal up to rotation, reflection, shift and scale. About 0, and possibly negative,
+        for independent ones. NaN for fewer than four observations, and if the features do not vary
     """
     if len(x) != len(y):
         raise ValueError(
             f"Features of {len(x)} and of {len(y)} observations: use the same observations for both encoders."
         )
-    if len(x) < 2 or is_constant(x) or is_constant(y):
+    if len(x) < 4 or is_constant(x) or is_constant(y):
         return float("nan")
-    x, y = _standard(x), _standard(y)
-    alignment = np.linalg.norm(y.T @ x) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
-    return min(float(alignment), 1.0)  # Cauchy-Schwarz, up to rounding
+    of_x, of_y = _centred_similarities(x), _centred_similarities(y)
+    norms = np.linalg.norm(of_x) * np.linalg.norm(of_y)
+    return float(np.clip((of_x * of_y).sum() / norms, -1, 1)) if norms > 0 else float("nan")  # up to rounding
+
+
+def _centred_similarities(features: NDArray[Any]) -> NDArray[np.float64]:
+    """
+    Inner products of different observations, centred such that the mean product of two of these matrices is
+    ``HSIC_1`` up to a factor (Szekely & Rizzo 2014, Partial distance correlation, section 3); 0 on the diagonal.
+    """
+    standard = _standard(features)
+    products = standard @ standard.T
+    np.fill_diagonal(products, 0)
+    n, sums = len(products), products.sum(axis=0)
+    centred: NDArray[np.float64] = products - (sums + sums[:, None]) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
+    np.fill_diagonal(centred, 0)
+    centred[np.abs(centred) <= 1e-12 * n * np.abs(products).max()] = 0
+    return centred
 
 
 def effective_rank(features: NDArray[Any]) -> float:
@@ -79,7 +97,7 @@ def effective_rank(features: NDArray[Any]) -> float:
 
 
 def _standard(features: NDArray[Any]) -> NDArray[np.float64]:
-    """Centred, and scaled to values up to 1, so that the fourth powers in CKA neither overflow nor vanish."""
+    """Centred, and scaled to values up to 1, so that the powers in CKA neither overflow nor vanish."""
     centred = features - features.mean(axis=0, dtype=np.float64)
     standard: NDArray[np.float64] = centred / np.abs(centred).max()
     return standard

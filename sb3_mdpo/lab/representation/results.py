@@ -19,6 +19,7 @@ class PolicyFeatures:
     """Measures of one policy's features, see :mod:`~sb3_mdpo.lab.representation.measures`."""
 
     policy: str
+    model: str  #: path of its run or file, as it was given
     distance_ratio: float  #: under random convolutions
     distance_ratio_photometric: float  #: under changes of brightness, contrast, saturation and hue
     effective_rank: float  #: of unperturbed observations

@@ -1,4 +1,4 @@
-"""Aggregates over tasks and seeds with stratified bootstrap intervals, by rliable (arXiv 2108.13264)."""
+"""Aggregates over tasks and seeds with intervals, most of them by rliable's stratified bootstrap (arXiv 2108.13264)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from rliable import library, metrics
 from scipy import stats
 
-from sb3_mdpo.lab.generalization.results import CONFIDENCE
+from sb3_mdpo.lab.statistics.intervals import (
+    MIN_SEEDS,
+    MIN_SEEDS_OF_SEVERAL_TASKS,
+    percentile_size,
+    wilson_interval,
+)
 from sb3_mdpo.lab.statistics.results import BUDGETS, TASK
 from sb3_mdpo.lab.statistics.scores import MEMBERS, ScoreMatrices, member_means, score_matrices
 
@@ -22,27 +27,32 @@ METRICS: dict[str, Callable[[NDArray[Any]], float]] = {
     "mean": metrics.aggregate_mean,
     "optimality gap": metrics.aggregate_optimality_gap,
 }
+OVER_TASKS = ("median", "optimality gap")  # say nothing of a single task
 Estimates = Mapping[str, NDArray[Any]]
+
+
+def metrics_of(matrices: ScoreMatrices) -> dict[str, Callable[[NDArray[Any]], float]]:
+    """The metrics by name: all, or those that make sense for a single task."""
+    return {name: metric for name, metric in METRICS.items() if len(matrices.tasks) > 1 or name not in OVER_TASKS}
 
 
 def point_aggregates(matrices: ScoreMatrices) -> pd.DataFrame:
     """
-    Columns ``method``, ``metric`` and ``estimate``: the interquartile mean over all runs, median and mean over tasks of
-    the mean over seeds, and the mean distance of runs below a score of 1.
+    Columns ``method``, ``metric`` and ``estimate``: the interquartile mean over all runs, the mean over all runs and,
+    of several tasks, the median over tasks of the mean over seeds, and the mean distance of runs below a score of 1.
     """
     rows = [
         (method, name, float(metric(matrix)))
         for method, matrix in matrices.scores.items()
-        for name, metric in METRICS.items()
+        for name, metric in metrics_of(matrices).items()
     ]
     return pd.DataFrame(rows, columns=["method", "metric", "estimate"])
 
 
 def aggregate_scores(matrices: ScoreMatrices, reps: int = REPS, seed: int = 0) -> pd.DataFrame:
-    """:func:`point_aggregates` with 95 % intervals as ``low`` and ``high``, of at least two seeds."""
-    _, intervals = bootstrap(
-        matrices, matrices.scores, lambda scores: np.array([metric(scores) for metric in METRICS.values()]), reps, seed
-    )
+    """:func:`point_aggregates` with 95 % intervals as ``low`` and ``high``, NaN for too few seeds."""
+    used = metrics_of(matrices).values()
+    _, intervals = bootstrap(matrices, lambda scores: np.array([metric(scores) for metric in used]), reps, seed)
     low, high = np.concatenate([intervals[method] for method in matrices.scores], axis=1)
     return point_aggregates(matrices).assign(low=low, high=high)
 
@@ -57,26 +67,34 @@ def improvement_probability(better: NDArray[Any], worse: NDArray[Any]) -> float:
     return float(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
 
 
-def probability_of_improvement(
-    matrices: ScoreMatrices, method: str = "mdpo", reps: int = REPS, seed: int = 0
-) -> pd.DataFrame:
-    """Of one method over each of the others: columns ``method``, ``other``, ``probability``, ``low`` and ``high``."""
+def probability_of_improvement(matrices: ScoreMatrices, method: str = "mdpo") -> pd.DataFrame:
+    """
+    Of one method over each of the others: columns ``method``, ``other``, ``n_seeds``, ``probability``, ``low`` and
+    ``high``. The interval is Wilson's, with as many trials as each method has runs: this is the largest variance that
+    the estimate can have, whatever the distributions of scores (van Dantzig 1951). It is NaN for fewer than 5 seeds.
+    """
     if method not in matrices.scores:
         raise ValueError(f"There are no scores of {method}: compare one of {', '.join(matrices.scores)}.")
-    pairs = {other: (matrices.scores[method], matrix) for other, matrix in matrices.scores.items() if other != method}
-    points, intervals = bootstrap(matrices, pairs, improvement_probability, reps, seed)
-    rows = [(method, other, points[other], *intervals[other][:, 0]) for other in pairs]
-    return pd.DataFrame(rows, columns=["method", "other", "probability", "low", "high"])
+    n_seeds, n_tasks = len(matrices.seeds), len(matrices.tasks)
+    rows = []
+    for other, scores in matrices.scores.items():
+        if other == method:
+            continue
+        probability = improvement_probability(matrices.scores[method], scores)
+        enough = n_seeds >= MIN_SEEDS
+        ends = wilson_interval(probability, n_seeds * n_tasks) if enough else (float("nan"), float("nan"))
+        rows.append((method, other, n_seeds, probability, *map(float, ends)))
+    return pd.DataFrame(rows, columns=["method", "other", "n_seeds", "probability", "low", "high"])
 
 
 def performance_profiles(
     matrices: ScoreMatrices, thresholds: Sequence[float] | NDArray[Any] = THRESHOLDS, reps: int = REPS, seed: int = 0
 ) -> pd.DataFrame:
     """Columns ``method``, ``threshold``, ``fraction`` (of all runs with a higher score), ``low`` and ``high``."""
-    _check_seeds(matrices, reps)
     thresholds = np.asarray(thresholds, dtype=float)
-    with _numpy_seeded(seed):
-        profiles, intervals = library.create_performance_profile(matrices.scores, thresholds, reps=reps)
+    profiles, intervals = bootstrap(
+        matrices, lambda scores: library.score_distributions(scores, thresholds), reps, seed
+    )
     tables = []
     for method, fraction in profiles.items():
         low, high = intervals[method]
@@ -103,7 +121,7 @@ def sample_efficiency(
         steps = [score_matrices(same, column) for same in at.values()]
         stacked = np.stack([matrices.scores[method] for matrices in steps], axis=-1)
         matrices = ScoreMatrices({method: stacked}, steps[0].seeds, steps[0].tasks)
-        points, intervals = bootstrap(matrices, matrices.scores, iqm_per_step, reps, seed)
+        points, intervals = bootstrap(matrices, iqm_per_step, reps, seed)
         budgets = pd.DataFrame([same[BUDGETS].mean() for same in at.values()])
         low, high = intervals[method]
         tables.append(budgets.assign(method=method, estimate=points[method], low=low, high=high))
@@ -117,24 +135,22 @@ def iqm_per_step(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def bootstrap(
-    matrices: ScoreMatrices, scores: Mapping[str, Any], function: Callable[..., Any], reps: int, seed: int
+    matrices: ScoreMatrices, function: Callable[[NDArray[Any]], Any], reps: int, seed: int
 ) -> tuple[Estimates, Estimates]:
-    """Point estimates and intervals (2, n_estimates) of a function of scores, which are from the matrices."""
-    _check_seeds(matrices, reps)
-    with _numpy_seeded(seed):
-        points, intervals = library.get_interval_estimates(
-            scores, function, reps=reps, confidence_interval_size=CONFIDENCE
-        )
-    return points, intervals
-
-
-def _check_seeds(matrices: ScoreMatrices, reps: int) -> None:
-    if len(matrices.seeds) < 2:
-        raise ValueError(
-            f"{len(matrices.seeds)} seed(s) give no interval: train every method with 2 or more, better 5."
-        )
+    """Estimates (n_estimates,) of each method and their intervals (2, n_estimates), which are NaN for too few seeds."""
+    n_seeds, n_tasks = len(matrices.seeds), len(matrices.tasks)
+    if n_seeds < 2:
+        raise ValueError(f"{n_seeds} seed(s) give no interval: train every method with {MIN_SEEDS} or more.")
     if reps < 1:
         raise ValueError(f"reps={reps} must be at least 1; the default is 2000.")
+    if n_seeds < (MIN_SEEDS if n_tasks == 1 else MIN_SEEDS_OF_SEVERAL_TASKS):
+        points = {method: function(scores) for method, scores in matrices.scores.items()}
+        return points, {method: np.full((2, len(point)), np.nan) for method, point in points.items()}
+    with _numpy_seeded(seed):
+        points, intervals = library.get_interval_estimates(
+            matrices.scores, function, reps=reps, confidence_interval_size=percentile_size(n_seeds, n_tasks)
+        )
+    return points, intervals
 
 
 @contextmanager

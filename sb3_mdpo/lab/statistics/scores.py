@@ -8,9 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sb3_mdpo.lab.generalization.results import ENSEMBLE
-from sb3_mdpo.lab.statistics.results import BUDGETS, MEASURES, RUN, TASK, task_name
+from sb3_mdpo.lab.statistics.intervals import student_interval
+from sb3_mdpo.lab.statistics.results import BUDGETS, ERRORS, MEASURES, RUN, TASK, task_name
 
 MEMBERS = "members"
+RETURNS = ["unseen_return", "training_return", "gap"]
 LAST_FRACTION = 0.05
 
 
@@ -31,23 +33,42 @@ def final_scores(results: pd.DataFrame, fraction: float = LAST_FRACTION) -> pd.D
     :param results: table of :func:`~sb3_mdpo.lab.statistics.results.read_results`
     :param fraction: that part, as a fraction of the steps of the run's last evaluation
     :return: one row per run and ``policies`` (``"members"``: the mean over all members; ``"ensemble"``: the members
-        acting together), with the columns of ``RUN`` and ``MEASURES`` and the number of ``evaluations``
+        acting together), with the columns of ``RUN`` and ``MEASURES``, the number of ``evaluations``, the standard
+        deviation between the members of the run as ``*_members_std`` of returns and gap (NaN for one policy), and the
+        standard error over the episodes of one policy in the last evaluation as ``unseen_stderr`` and
+        ``training_stderr``
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction={fraction} must be between 0 and 1: 0.05 is the last 5 % of training.")
+    results = results.assign(policies=_members_or_ensemble(results))
     last = results.groupby(RUN)["timesteps"].transform("max")
-    final = results[results["timesteps"] >= (1 - fraction) * last]
-    evaluations = member_means(final)
-    groups = evaluations.groupby([*RUN, "policies"], sort=False)
-    return groups[MEASURES].mean().assign(evaluations=groups.size()).reset_index()
+    final, of_last = results[results["timesteps"] >= (1 - fraction) * last], results[results["timesteps"] == last]
+    keys = [*RUN, "policies"]
+    of_policies = final.groupby([*keys, "policy"])[RETURNS].mean()
+    of_last = of_last.reindex(columns=[*keys, *ERRORS])
+    groups = member_means(final).groupby(keys, sort=False)
+    table = groups[MEASURES].mean().assign(evaluations=groups.size())
+    table = table.join(of_policies.groupby(keys).std(ddof=1).add_suffix("_members_std"))
+    return table.join(of_last.groupby(keys)[ERRORS].mean()).reset_index()
 
 
 def task_table(scores: pd.DataFrame) -> pd.DataFrame:
     """
     One row per task, method and ``policies`` of :func:`final_scores`: the number of seeds as ``n_seeds``, the mean over
-    seeds of each measure, and its standard deviation as ``*_std`` (NaN for one seed).
+    seeds of each measure, its standard deviation as ``*_std``, and Student's interval of the mean over seeds (95 %) as
+    ``*_low`` and ``*_high`` (NaN for one seed, and if all runs are equal). The standard deviation between members
+    within a run is ``*_members_std`` (root of the mean variance), the standard error over episodes ``*_stderr``.
     """
-    return _over_seeds(scores, [*TASK, "method", "policies"], MEASURES)
+    keys = [*TASK, "method", "policies"]
+    table = _over_seeds(scores, keys, MEASURES).set_index(keys)
+    groups = scores.groupby(keys, sort=False)
+    counts = groups[MEASURES].count()
+    for measure in MEASURES:
+        ends = student_interval(table[measure], table[f"{measure}_std"], counts[measure])
+        table[f"{measure}_low"], table[f"{measure}_high"] = ends
+    for column in (f"{measure}_members_std" for measure in RETURNS):
+        table[column] = np.sqrt((scores[column] ** 2).groupby([scores[key] for key in keys], sort=False).mean())
+    return table.join(groups[ERRORS].mean()).reset_index()
 
 
 def learning_curves(results: pd.DataFrame) -> pd.DataFrame:
@@ -65,9 +86,12 @@ def _over_seeds(table: pd.DataFrame, keys: list[str], means: list[str]) -> pd.Da
 
 def member_means(results: pd.DataFrame) -> pd.DataFrame:
     """The means of the measures of the members in each evaluation, and those of the ensemble, by ``policies``."""
-    policies = np.where(results["policy"] == ENSEMBLE, ENSEMBLE, MEMBERS)
-    groups = results.assign(policies=policies).groupby([*RUN, "policies", "timesteps"], sort=False)
+    groups = results.assign(policies=_members_or_ensemble(results)).groupby([*RUN, "policies", "timesteps"], sort=False)
     return groups[[*BUDGETS[1:], *MEASURES]].mean().reset_index()
+
+
+def _members_or_ensemble(results: pd.DataFrame) -> NDArray[np.str_]:
+    return np.where(results["policy"] == ENSEMBLE, ENSEMBLE, MEMBERS)
 
 
 def score_column(scores: pd.DataFrame, levels: str = "unseen") -> str:

@@ -1,6 +1,6 @@
-"""What sb3-mdpo robustness and sb3-mdpo features found about the runs."""
+"""What sb3-mdpo robustness found about the runs."""
 
-from collections.abc import Sequence
+import math
 from typing import Any
 
 import pandas as pd
@@ -9,44 +9,109 @@ import plotly.graph_objects as go
 from sb3_mdpo.lab.generalization.results import ENSEMBLE
 from sb3_mdpo.lab.report.charts import error_bars, text
 from sb3_mdpo.lab.report.data import ReportData
-from sb3_mdpo.lab.report.formatting import numbers, plus_minus
-from sb3_mdpo.lab.report.method_style import COLORS, MARKERS
-from sb3_mdpo.lab.report.runs import RunFiles, read_analysis, read_rows
+from sb3_mdpo.lab.report.formatting import Number, numbers
+from sb3_mdpo.lab.report.measured import (
+    LEAST_PAIRS,
+    Pool,
+    caption,
+    difference_cells,
+    interval_cells,
+    mean_intervals,
+    over_runs,
+    pool,
+    spearman,
+)
+from sb3_mdpo.lab.report.runs import read_rows
+from sb3_mdpo.lab.statistics.scores import MEMBERS
 
-FEATURES, SALIENCY = "features.json", "saliency.png"
+ROBUSTNESS = "robustness.json"
 KL_AND_TV = [f"{measure}_{what}" for measure in ("kl", "tv") for what in ("mean", "low", "high", "max")]
+RETURN = ["return_mean", "return_low", "return_high"]
+NONE, ANOTHER_STATE, ALL = "none", "another state", "all"
+DIFFERENCES = {"tv_mean": "TV", "relative": "TV / another state"}
+KIND = ["task", "perturbation", "strength"]
 
 
 def robustness(data: ReportData) -> dict[str, Any] | None:
-    """Chart per perturbation and task, their numbers, and the numbers of every policy."""
-    texts, columns = ["policy", "perturbation"], ["strength", "n", *KL_AND_TV]
-    rows = read_rows(data.runs, "robustness.json", "rows", texts, columns)
+    """Charts and table of all perturbations, differences between methods, and the relation to the gap."""
+    pooled = pool(data, ROBUSTNESS, "sb3-mdpo robustness")
+    rows = _robustness_rows(pooled)
     if rows.empty:
-        return None
+        return {"notes": pooled.notes} if pooled.notes else None
     members = rows[rows["policy"] != ENSEMBLE]
-    groups = members.groupby(["task", "perturbation", "strength", "method"], sort=False, dropna=False)
-    means = groups.agg(
-        policies=("policy", "size"),
-        estimate=("kl_mean", "mean"),
-        low=("kl_mean", "min"),
-        high=("kl_mean", "max"),
-        kl_max=("kl_max", "max"),
-        tv_mean=("tv_mean", "mean"),
-        tv_max=("tv_max", "max"),
-    ).reset_index()
+    measures = ["tv_mean", "relative", "entropy", "return_mean"]
+    of_runs = over_runs(members, [*KIND, "method"], measures)
+    means = mean_intervals(of_runs, [*KIND, "method"], "tv_mean")
     kinds = dict(list(means.groupby(["perturbation", "task"], sort=False)))
-    sorted_means = pd.concat(kinds.values())
-    cells = sorted_means[["task", "perturbation", "strength", "method", "policies"]].rename(
-        columns={"task": "environment"}
+    every = rows[~rows["perturbation"].isin((NONE, ANOTHER_STATE))]
+    every = every.assign(n=[f"{count:g}" for count in every["n"]], strength=_strengths(every))
+    for column in (*KL_AND_TV, "entropy", *RETURN):
+        every[column] = numbers(every[column], 4)
+    return {
+        "notes": pooled.notes,
+        "about": _about(pooled),
+        "caption": caption(of_runs),
+        "charts": {", ".join(kind): _robustness_chart(data, of_one) for kind, of_one in kinds.items()},
+        "cells": _robustness_cells(members, of_runs),
+        "differences": difference_cells(
+            over_runs(of_runs, ["task", "perturbation", "method"], list(DIFFERENCES)),
+            ["task", "perturbation"],
+            DIFFERENCES,
+            data.methods[0],
+        ),
+        **_gaps(data, of_runs),
+        "every": every.drop(columns=["relative", "tv_states", "run"]),
+    }
+
+
+def _robustness_rows(pooled: Pool) -> pd.DataFrame:
+    """
+    All rows, with ``tv_states``, the total variation between states, and ``relative``, that of the row divided by it;
+    for each policy also a row without perturbation and one for another state.
+    """
+    texts, columns = ["policy", "perturbation"], ["strength", "n", *KL_AND_TV]
+    rows = read_rows(pooled.runs, ROBUSTNESS, "rows", texts, [*columns, "entropy", *RETURN])
+    policies = read_rows(pooled.runs, ROBUSTNESS, "unperturbed", ["policy"], ["entropy", "tv_states", *RETURN])
+    rows = rows.merge(policies[["run", "policy", "tv_states"]], how="left", on=["run", "policy"])
+    rows = rows.assign(relative=rows["tv_mean"] / rows["tv_states"])
+    none = policies.drop(columns="tv_states").assign(perturbation=NONE)
+    states = policies[["method", "task", "seed", "run", "policy"]]
+    states = states.assign(perturbation=ANOTHER_STATE, tv_mean=policies["tv_states"])
+    old = read_rows(pooled.unknown, ROBUSTNESS, "rows", texts, columns)
+    parts = [part for part in (none, states, rows, old) if not part.empty]
+    return pd.concat(parts, ignore_index=True).reindex(columns=rows.columns) if parts else rows
+
+
+def _about(pooled: Pool) -> str:
+    """How the runs were measured."""
+    settings = pooled.settings
+    if not settings:
+        return "Settings: unknown."
+    states = "the same for all runs" if settings.get("players") else "of each policy's own play"
+    parts = [f"{settings.get('states')} states of unseen levels ({states})"]
+    parts.append(f"{settings.get('draws')} random convolutions, the same for all runs")
+    if settings.get("episodes"):
+        parts.append(f"{settings['episodes']} episodes for each return")
+    return f"Each policy: {'; '.join(parts)}."
+
+
+def _robustness_cells(members: pd.DataFrame, of_runs: pd.DataFrame) -> pd.DataFrame:
+    keys = [*KIND, "method"]
+    cells = of_runs.groupby(keys, sort=False, dropna=False).agg(
+        runs=("seed", "size"), relative=("relative", "mean"), entropy=("entropy", "mean")
     )
-    cells["strength"] = _strengths(sorted_means)
-    for title, column in {"KL": "estimate", "max KL": "kl_max", "TV": "tv_mean", "max TV": "tv_max"}.items():
-        cells[title] = numbers(sorted_means[column], 3)
-    every = rows.assign(n=[f"{count:g}" for count in rows["n"]], strength=_strengths(rows))
-    for column in KL_AND_TV:
-        every[column] = numbers(rows[column], 4)
-    charts = {", ".join(kind): _robustness_chart(data, of_one) for kind, of_one in kinds.items()}
-    return {"charts": charts, "cells": cells, "every": every}
+    largest = members.groupby(keys, sort=False, dropna=False)["tv_max"].max()
+    cells = cells.join(largest).reset_index()
+    for title, measure, digits in (("TV", "tv_mean", 3), ("return", "return_mean", 2)):
+        estimates = mean_intervals(of_runs, keys, measure)
+        estimates[title] = interval_cells(estimates, digits)
+        cells = cells.merge(estimates[[*keys, title]], how="left", on=keys)
+    for title, measure in (("TV / another state", "relative"), ("max TV", "tv_max"), ("entropy", "entropy")):
+        cells[title] = numbers(cells[measure], 3)
+    cells = cells[[*keys, "runs", "TV", "TV / another state", "max TV", "entropy", "return"]]
+    cells["strength"] = _strengths(cells)
+    cells = cells.fillna(dict.fromkeys(("TV", "return"), ""))
+    return cells.loc[:, (cells != "").any()].rename(columns={"task": "environment"})
 
 
 def _robustness_chart(data: ReportData, means: pd.DataFrame) -> go.Figure:
@@ -56,85 +121,59 @@ def _robustness_chart(data: ReportData, means: pd.DataFrame) -> go.Figure:
         figure.add_scatter(
             x=_strengths(rows),
             y=rows["estimate"].tolist(),
-            error_y=error_bars(rows),
+            error_y=error_bars(rows.fillna({"low": rows["estimate"], "high": rows["estimate"]})),
             marker={"color": style.color, "symbol": style.symbol, "size": 8},
             mode="markers",
             name=text(method),
         )
     figure.update_layout(scattermode="group")
     figure.update_xaxes(title="strength" if means["strength"].notna().any() else None, type="category")
-    return figure.update_yaxes(title="mean KL", rangemode="tozero")
+    return figure.update_yaxes(title="total variation", rangemode="tozero")
 
 
 def _strengths(rows: pd.DataFrame) -> list[str]:
     return ["" if pd.isna(strength) else f"{strength:g}" for strength in rows["strength"]]
 
 
-def representation(data: ReportData) -> dict[str, Any] | None:
-    """Tables over all runs; t-SNE and saliency of one run per method."""
-    _check_single(data.runs)
-    texts = ["policy", "observation", "perturbation"]
-    tsne = read_rows(data.one_per_method(FEATURES), FEATURES, "tsne", texts, ["x", "y"])
-    of_policies = {", ".join(names): rows for names, rows in tsne.groupby(["method", "policy"], sort=False)}
-    content = {
-        "numbers": _numbers(data),
-        "cka": _cka(data),
-        "tsne": {name: _scatter(rows) for name, rows in of_policies.items()},
-        "saliency": [(run, run.file(SALIENCY)) for run in data.one_per_method(SALIENCY)],
-    }
-    return content if any(part is not None and len(part) for part in content.values()) else None
+def _gaps(data: ReportData, of_runs: pd.DataFrame) -> dict[str, Any]:
+    """
+    For each task a chart of the runs' total variation, mean over perturbations, and their gap; a table of the rank
+    correlations with each perturbation, all strengths together.
+    """
+    if data.results is None:
+        return {}
+    names = {(run.task, run.method, run.seed): run.name for run in data.runs}
+    gaps = data.scores[data.scores["policies"] == MEMBERS].set_index(["run", "method"])["gap"]
+    runs = over_runs(of_runs, ["task", "perturbation", "method"], ["tv_mean"]).dropna(subset="tv_mean")
+    runs = runs[runs["perturbation"] != ANOTHER_STATE]
+    every = over_runs(runs, ["task", "method"], ["tv_mean"]).assign(perturbation=ALL)
+    runs = pd.concat([every, runs], ignore_index=True)
+    keys = zip(runs["task"], runs["method"], runs["seed"], strict=True)
+    runs["gap"] = [gaps.get((names[key], key[1]), math.nan) for key in keys]
+    charts, cells = {}, []
+    for (task, perturbation), rows in runs.dropna(subset="gap").groupby(["task", "perturbation"], sort=False):
+        if len(rows) < LEAST_PAIRS:
+            continue
+        rho, low, high = spearman(rows["tv_mean"], rows["gap"])
+        correlation = "" if math.isnan(rho) else Number(rho, low=low, high=high)
+        cells.append((task, perturbation, len(rows), correlation))
+        if perturbation == ALL:
+            charts[f"{task}: \u03c1 {correlation or 'unknown'}, {len(rows)} runs"] = _gap_chart(data, rows)
+    titles = ["environment", "perturbation", "runs", "rank correlation"]
+    return {"gap_charts": charts, "correlations": pd.DataFrame(cells, columns=titles)} if cells else {}
 
 
-def _check_single(runs: Sequence[RunFiles]) -> None:
-    for run in runs:
-        path = run.file(FEATURES)
-        analysed = [] if path is None else read_analysis(path)["settings"].get("runs")
-        if not isinstance(analysed, list):
-            raise ValueError(f"{path} does not say which runs it is about: write it again.")
-        if len(analysed) > 1:
-            raise ValueError(
-                f"{path} is about {', '.join(map(str, analysed))} together: write it anew with sb3-mdpo features "
-                f"{run.folder}."
-            )
-
-
-def _numbers(data: ReportData) -> pd.DataFrame | None:
-    measures = ["distance_ratio", "effective_rank", "features_dim"]
-    rows = read_rows(data.runs, FEATURES, "policies", ["policy"], measures)
-    rows = rows[rows["policy"] != ENSEMBLE]
-    if rows.empty:
-        return None
-    groups = rows.groupby(["task", "method"], sort=False)[measures]
-    means = pd.concat([groups.mean(), groups.std().add_suffix("_std")], axis=1)
-    cells = {
-        "policies": groups.size(),
-        "distance ratio": plus_minus(means, "distance_ratio", 3),
-        "effective rank": plus_minus(means, "effective_rank", 1),
-        "of": means["features_dim"].map("{:g}".format),
-    }
-    return pd.DataFrame(cells).reset_index(names=["environment", "method"])
-
-
-def _cka(data: ReportData) -> pd.DataFrame | None:
-    rows = read_rows(data.runs, FEATURES, "cka", ["a", "b"], ["cka"])
-    if rows.empty:
-        return None
-    means = rows.groupby(["task", "method", "a", "b"], sort=False)["cka"].mean().reset_index()
-    names = {"task": "environment", "a": "encoder", "b": "and", "cka": "CKA"}
-    return means.assign(cka=numbers(means["cka"], 3)).rename(columns=names)
-
-
-def _scatter(rows: pd.DataFrame) -> go.Figure:
+def _gap_chart(data: ReportData, rows: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
-    for place, (observation, points) in enumerate(rows.groupby("observation", sort=False)):
+    for method, style in data.styles.items():
+        own = rows[rows["method"] == method]
         figure.add_scatter(
-            x=points["x"].tolist(),
-            y=points["y"].tolist(),
-            text=[text(name) for name in points["perturbation"]],
+            x=own["tv_mean"].tolist(),
+            y=own["gap"].tolist(),
+            text=[f"seed {seed}" for seed in own["seed"]],
             mode="markers",
-            marker={"color": COLORS[place % len(COLORS)], "symbol": MARKERS[place % len(MARKERS)][0], "size": 6},
-            name=text(f"observation {observation}"),
-            hovertemplate="%{text}<extra>%{fullData.name}</extra>",
+            marker={"color": style.color, "symbol": style.symbol, "size": 8},
+            name=text(method),
+            hovertemplate="%{text}: %{x:.3f}, gap %{y:.2f}<extra>%{fullData.name}</extra>",
         )
-    figure.update_layout(showlegend=False)
-    return figure.update_xaxes(showticklabels=False, zeroline=False).update_yaxes(showticklabels=False, zeroline=False)
+    return figure.update_xaxes(title="total variation", rangemode="tozero").update_yaxes(title="gap")

@@ -5,13 +5,15 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from sb3_mdpo.lab.report.captions import BOOTSTRAP, WILSON, over_seeds, with_intervals
 from sb3_mdpo.lab.report.charts import interval_plot, line_chart, text
 from sb3_mdpo.lab.report.data import ReportData
-from sb3_mdpo.lab.report.formatting import intervals, numbers, plus_minus, task_names
+from sb3_mdpo.lab.report.formatting import interval_cells, numbers, plus_minus, task_names
 from sb3_mdpo.lab.report.lines import method_lines, tasks, with_interval
 from sb3_mdpo.lab.report.references import STYLES, published_method, published_name, published_returns, task_lines
+from sb3_mdpo.lab.statistics.differences import method_differences
 from sb3_mdpo.lab.statistics.results import TASK, task_name
-from sb3_mdpo.lab.statistics.scores import MEMBERS, task_table
+from sb3_mdpo.lab.statistics.scores import MEMBERS, RETURNS, task_table
 
 MEASURED = {
     "unseen return": "unseen_return",
@@ -26,11 +28,19 @@ MEASURED = {
 def curves(data: ReportData) -> dict[str, Any] | None:
     """Learning curves of each task, or of a run without evaluations what the zoo logged."""
     if data.results is None:
-        return None if data.training is None else {"charts": {}, "published": False, "logged": _logged(data.training)}
+        logged = {
+            "charts": {},
+            "published": False,
+            "half": False,
+            "caption": "One run, n = 1 seed, as logged: no bands.",
+        }
+        return None if data.training is None else logged | {"logged": _logged(data.training)}
     lines = task_lines(data, "return")
     return {
         "charts": {task_name(*task): line_chart(of_task, "return") for task, of_task in lines.items()},
         "published": any(line.dash == "dot" for of_task in lines.values() for line in of_task),
+        "half": len(data.half) > 0,
+        "caption": over_seeds(data),
         "logged": None,
     }
 
@@ -53,19 +63,19 @@ def gap(data: ReportData) -> dict[str, Any] | None:
     if data.results is None:
         return None
     rows = task_table(data.scores)
-    cells = rows[["method", "policies"]].assign(gap=plus_minus(rows, "gap"))
+    cells = rows[["method", "policies"]].assign(gap=interval_cells(rows, "gap", "gap_"))
     cells.insert(0, "environment", task_names(rows))
-    return {"cells": cells, "charts": _measure_charts(data, "gap", "gap")}
+    return {"cells": cells, "charts": _measure_charts(data, "gap", "gap"), "caption": over_seeds(data)}
 
 
 def distillation(data: ReportData) -> dict[str, Any] | None:
     """Table of the inter-policy KL at the end, and a chart of its course per task."""
     if data.results is None or data.results["kl"].isna().all():
         return None
-    last = data.scores[data.scores["kl"].notna()].groupby(["method", *TASK], sort=False)["kl"].mean().reset_index()
-    cells = last[["method"]].assign(KL=numbers(last["kl"], 4))
-    cells.insert(0, "environment", task_names(last))
-    return {"cells": cells, "charts": _measure_charts(data, "kl", "inter-policy KL")}
+    rows = task_table(data.scores[data.scores["kl"].notna()])
+    cells = rows[["method"]].assign(KL=plus_minus(rows, "kl", 4))
+    cells.insert(0, "environment", task_names(rows))
+    return {"cells": cells, "charts": _measure_charts(data, "kl", "inter-policy KL"), "caption": over_seeds(data)}
 
 
 def games(data: ReportData) -> dict[str, Any] | None:
@@ -73,7 +83,8 @@ def games(data: ReportData) -> dict[str, Any] | None:
     if data.results is None:
         return None
     rows = task_table(data.scores)
-    steps = data.curves.groupby([*TASK, "method"])["timesteps_per_policy"].max().reset_index()
+    evaluations = pd.concat([data.results, data.half])
+    steps = evaluations.groupby([*TASK, "method"])["timesteps_per_policy"].max().reset_index()
     rows = rows.merge(steps, how="left", on=[*TASK, "method"])
     published = published_returns(rows).where(rows["policies"] == MEMBERS)
     cells = rows[["method", "policies"]].assign(seeds=rows["n_seeds"])
@@ -84,11 +95,44 @@ def games(data: ReportData) -> dict[str, Any] | None:
         cells[f"{source}, unseen return"] = numbers(published[source])
     chart = _returns(data, rows.join(published))
     anything = bool(published.notna().any(axis=None))
-    return {"cells": cells.loc[:, (cells != "").any()], "published": anything, "chart": chart}
+    return {
+        "cells": cells.loc[:, (cells != "").any()],
+        "spread": pd.concat([_spread(rows, levels) for levels in ("unseen", "training")]),
+        "differences": _differences(data) if len(data.methods) > 1 else None,
+        "published": anything,
+        "chart": chart,
+        "caption": over_seeds(data),
+    }
+
+
+def _spread(rows: pd.DataFrame, levels: str) -> pd.DataFrame:
+    """The mean return of each row with its interval, and what makes returns differ."""
+    measure = f"{levels}_return"
+    cells = rows[["method", "policies"]].assign(levels=levels)
+    cells.insert(0, "environment", task_names(rows))
+    cells["return"] = interval_cells(rows, measure, f"{measure}_")
+    cells["between runs"] = numbers(rows[f"{measure}_std"])
+    cells["between members"] = numbers(rows[f"{measure}_members_std"])
+    cells["error over episodes"] = numbers(rows[f"{levels}_stderr"])
+    return cells
+
+
+def _differences(data: ReportData) -> pd.DataFrame:
+    """The first method minus each of the others."""
+    table = method_differences(data.scores, data.methods[0])
+    table["cell"] = interval_cells(table, "difference")
+    same = table["n_seeds"] == table["n_other"]
+    table["seeds"] = table["n_seeds"].astype(str) + ("/" + table["n_other"].astype(str)).mask(same, "")
+    keys = [*TASK, "policies", "method", "other", "seeds"]
+    order = table[keys].drop_duplicates()
+    cells = order.merge(table.pivot(index=keys, columns="measure", values="cell").reset_index(), on=keys)
+    cells.insert(0, "environment", task_names(cells))
+    titles = {"other": "minus", **{measure: measure.replace("_", " ") for measure in RETURNS}}
+    return cells[["environment", "method", "other", "policies", "seeds", *RETURNS]].rename(columns=titles)
 
 
 def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
-    members = rows[rows["policies"] == MEMBERS]
+    members = rows[(rows["policies"] == MEMBERS) & rows["method"].isin(data.methods)]
     members = with_interval(members.fillna({"unseen_return_std": 0}), "unseen_return")
     every = tasks(members)
     figure = interval_plot({task_name(*task): of_task for task, of_task in every.items()}, data.styles)
@@ -129,7 +173,7 @@ def aggregates(data: ReportData) -> dict[str, Any] | None:
     return {
         "note": comparison.note,
         "label": comparison.label,
-        "reps": data.reps,
+        "caption": with_intervals(data, table if efficiency is None else efficiency, BOOTSTRAP),
         "cells": None if table is None else _cells(table),
         "chart": chart,
         "ensembles": None if ensembles is None else _cells(ensembles),
@@ -138,12 +182,9 @@ def aggregates(data: ReportData) -> dict[str, Any] | None:
 
 
 def _cells(aggregates: pd.DataFrame) -> pd.DataFrame:
-    cells = numbers(aggregates["estimate"])
-    if "low" in aggregates:
-        cells = [f"{estimate} ({ends})" for estimate, ends in zip(cells, intervals(aggregates), strict=True)]
     methods, metrics = aggregates["method"].unique(), aggregates["metric"].unique()
     return (
-        aggregates.assign(cell=cells)
+        aggregates.assign(cell=interval_cells(aggregates))
         .pivot(index="method", columns="metric", values="cell")
         .loc[methods, metrics]
         .reset_index()
@@ -159,14 +200,14 @@ def improvement(data: ReportData) -> dict[str, Any] | None:
     cells = {
         "method": table["method"],
         "against": table["other"],
-        "probability": numbers(table["probability"]),
-        "interval": intervals(table),
+        "probability": interval_cells(table, "probability"),
     }
     rows = table.assign(method=table["other"], estimate=table["probability"])
     figure = interval_plot({"": rows}, data.styles)
     figure.add_vline(0.5, line={"dash": "dot", "color": "#666666"})
     figure.update_xaxes(range=[-0.02, 1.02], title=text(f"probability that {method} is better"))
-    return {"method": method, "cells": pd.DataFrame(cells), "chart": figure}
+    caption = with_intervals(data, table, WILSON)
+    return {"method": method, "cells": pd.DataFrame(cells), "chart": figure, "caption": caption}
 
 
 def profiles(data: ReportData) -> dict[str, Any] | None:
@@ -177,4 +218,4 @@ def profiles(data: ReportData) -> dict[str, Any] | None:
     rows = table.assign(estimate=table["fraction"])
     axes = {"threshold": f"{data.comparison.label} on unseen levels"}
     figure = line_chart(method_lines(data, rows), "fraction of runs above it", axes)
-    return {"chart": figure.update_yaxes(range=[-0.02, 1.02])}
+    return {"chart": figure.update_yaxes(range=[-0.02, 1.02]), "caption": with_intervals(data, table, BOOTSTRAP)}
