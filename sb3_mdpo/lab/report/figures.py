@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rliable import plot_utils
@@ -138,7 +139,8 @@ def _improvement(data: ReportData) -> Figure | None:
         return None
     figure, axis = plt.subplots(figsize=(5, 0.6 * len(table) + 1))
     for row in table.itertuples():
-        style, ends = data.styles[row.other], [[row.probability - row.low], [row.high - row.probability]]
+        ends = [[np.maximum(row.probability - row.low, 0)], [np.maximum(row.high - row.probability, 0)]]
+        style = data.styles[row.other]
         axis.errorbar(row.probability, row.other, xerr=ends, color=style.color, marker=style.marker, capsize=4)
     axis.axvline(0.5, color="gray", linestyle=":")
     axis.set_xlim(-0.02, 1.02)
