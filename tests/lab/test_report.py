@@ -24,7 +24,7 @@ from sb3_mdpo.lab.statistics.scores import final_scores, score_matrices
 from tests.support import tiny_studies
 from tests.support.browser import PHONE, WIDE, open_page, start_browser
 from tests.support.commands import run as run_command
-from tests.support.results import BIGFISH, STEPS, synthetic_features, synthetic_results, synthetic_robustness
+from tests.support.results import BIGFISH, COINRUN, STEPS, synthetic_features, synthetic_results, synthetic_robustness
 from tests.support.tiny_studies import GRID
 
 REPS, TASK = 50, f"{BIGFISH}, 500 levels"
@@ -476,7 +476,7 @@ def test_intervals_of_one_environment_need_five_seeds(browser, tmp_path, n_seeds
 
 
 def test_returns_that_cannot_be_averaged_are_not(browser, tmp_path):
-    results = synthetic_results()
+    results = synthetic_results().replace({BIGFISH: "One-v0", COINRUN: "Another-v0"})  # without ranges of scores
     results[["unseen_normalized", "training_normalized"]] = np.nan
     path = report(write_study(tmp_path / "study", results), tmp_path / "report.html")
     with open_page(browser, path) as page:
