@@ -86,13 +86,17 @@ def summary(measured: pd.DataFrame) -> str:
     rows = []
     for key in dict.fromkeys(index[:4] for index in over_seeds.index):
         cells = over_seeds.loc[key]
-        values = [f"{cells['mean'][cell]:.2f} +/- {cells['std'][cell]:.2f}" if cell in cells.index else "" for cell in CELLS]
+        values = [_mean_and_std(cells.loc[cell]) if cell in cells.index else "" for cell in CELLS]
         rows.append([*map(str, key), str(cells["count"].max()), *values])
     title = (
         "Return after training, mean +/- standard deviation over seeds, each the mean of its policies, with "
         f"{measured['episodes'].iloc[0]} episodes per policy and cell"
     )
     return f"{title}:\n\n{table(header, rows)}"
+
+
+def _mean_and_std(cell: pd.Series) -> str:
+    return f"{cell['mean']:.2f} +/- {cell['std']:.2f}" if cell["count"] > 1 else f"{cell['mean']:.2f}"
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ def random_below(words: NDArray[np.uint64], limit: int) -> NDArray[np.int64]:
     return (((words >> np.uint64(33)) * np.uint64(limit)) >> np.uint64(31)).astype(np.int64)
 
 
-def levels_of(look_seeds: NDArray[np.int64], layout_seeds: NDArray[np.int64] | None = None, contrast: int = 1) -> Levels:
+def levels_of(
+    look_seeds: NDArray[np.int64], layout_seeds: NDArray[np.int64] | None = None, contrast: int = 1
+) -> Levels:
     """
     Make levels from their seeds. The background colour is from 64 to 191 in each channel, and the texture changes it by
     up to 32 times the contrast, clipped to 1 to 254: with a contrast of 1 it differs from the white agent and the black
