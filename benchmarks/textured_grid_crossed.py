@@ -96,6 +96,7 @@ def summary(measured: pd.DataFrame) -> str:
 
 
 def _mean_and_std(cell: pd.Series) -> str:
+    """Without a standard deviation if there is one seed."""
     return f"{cell['mean']:.2f} +/- {cell['std']:.2f}" if cell["count"] > 1 else f"{cell['mean']:.2f}"
 
 

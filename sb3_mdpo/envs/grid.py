@@ -1,4 +1,4 @@
-"""A small vectorised image environment with irrelevant features that can be overfitted."""
+"""A small vectorised image environment whose levels have a layout, which is the task, and an irrelevant look."""
 
 from typing import Any
 
@@ -30,15 +30,16 @@ class TexturedGridVecEnv(VecEnv):
     """
     Vectorised 8x8 grids in which a white agent has to reach a black goal.
 
-    A cell is 2x2 pixels. A level is a look (a background colour, and a 4x4 texture tiled over the image) and a layout
-    (a start and a goal at least 4 steps apart). Only the layout matters to the task. By default both are functions of
-    the level's seed, so a training level has a look and a layout of its own. With ``num_layouts`` the level's seed
-    determines the look alone, and every episode draws its layout. The four actions are up, down, left and right; the
-    border stops the agent. Reaching the goal ends the episode with reward 1. After 24 steps the episode is truncated.
+    A cell is 2x2 pixels. A level is a layout (a start and a goal at least 4 steps apart), which is the task, and a look
+    (a background colour, and a 4x4 texture tiled over the image), which is irrelevant. By default both are functions of
+    the level's seed. With ``num_layouts``, levels are looks only, and every episode draws its layout.
+
+    The four actions are up, down, left and right; the border stops the agent. Reaching the goal ends the episode with
+    reward 1. After 24 steps the episode is truncated.
 
     Wrap it in SB3's ``VecMonitor`` for episode statistics. ``infos`` contains ``level_seed`` (the level of the
-    observation), ``prev_level_seed`` (the level of the step), ``is_success``, ``TimeLimit.truncated`` and, at the end
-    of an episode, ``terminal_observation``.
+    observation, with ``num_layouts`` its look), ``prev_level_seed`` (the level of the step), ``is_success``,
+    ``TimeLimit.truncated`` and, at the end of an episode, ``terminal_observation``.
 
     The sequence of levels is a function of the seed passed to ``seed()`` or the constructor. ``reset()`` gives every
     environment a new level; after another ``seed()`` the sequence restarts.
@@ -49,8 +50,9 @@ class TexturedGridVecEnv(VecEnv):
     :param seed: determines which levels are played in which order; random if None
     :param render_mode: None, or ``"rgb_array"`` for images of 256x256 pixels. ``"human"`` has the same effect, because
         SB3 shows these images in a window
-    :param num_layouts: draw the layout of every episode independently of its look, from those of levels 0 to
-        ``num_layouts - 1``, 0 for all; None for the level's own layout
+    :param num_layouts: number of layouts to draw from, independently of the look: those of levels 0 to
+        ``num_layouts - 1``, 0 for all. None for the level's own layout
+    :param contrast: of the textures, from 0 (none) to 8
     :raises ValueError: if an argument is out of range
     """
 
@@ -101,7 +103,7 @@ class TexturedGridVecEnv(VecEnv):
 
     @property
     def env_kwargs(self) -> dict[str, Any]:
-        """Arguments of these single environments: the levels."""
+        """Arguments of these single environments: what their levels are."""
         names = ("num_levels", "start_level", "num_layouts", "contrast")
         return {name: getattr(self, name) for name in names}
 
@@ -127,7 +129,7 @@ class TexturedGridVecEnv(VecEnv):
         level_seeds = (self.start_level + random_below(words, self.num_levels or SEED_RANGE)) % SEED_RANGE
         layout_seeds = level_seeds
         if self.num_layouts is not None:
-            # A second hash of the same word, so that the looks are those of num_layouts=None
+            # Hashed once more, so that looks and layouts are independent
             words = random_word(words, np.zeros(1, np.uint64))
             layout_seeds = random_below(words, self.num_layouts or SEED_RANGE)
         levels = levels_of(level_seeds, layout_seeds, self.contrast)

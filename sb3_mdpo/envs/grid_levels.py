@@ -1,4 +1,4 @@
-"""Levels of the textured grid: layout and image as functions of the seed, vectorised."""
+"""Levels of the textured grid: looks and layouts as functions of their seeds, vectorised."""
 
 from itertools import product
 from typing import NamedTuple

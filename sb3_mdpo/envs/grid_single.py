@@ -20,7 +20,8 @@ class TexturedGridEnv(gym.Env[NDArray[np.uint8], np.int64]):
     :param start_level: first level
     :param render_mode: None, or ``"rgb_array"`` for images of 256x256 pixels. ``"human"`` has the same effect, because
         SB3 shows these images in a window
-    :param num_layouts: draw layouts independently of looks, see :class:`~sb3_mdpo.envs.TexturedGridVecEnv`
+    :param num_layouts: number of layouts to draw from, 0 for all; None for the level's own layout
+    :param contrast: of the textures, from 0 (none) to 8
     :raises ValueError: if an argument is out of range
     """
 
