@@ -88,8 +88,8 @@ def summary(measured: list[dict[str, Any]]) -> str:
     head = ["RecurrentMDPO, two policies", "return", "exact states minus this one", "time, relative"]
     n_seeds = len(by_variant["exact states"])
     return (
-        f"{ENV}, {STEPS:,} steps for each policy, the largest return is 500: mean and standard deviation over {n_seeds} "
-        f"seeds, each the mean of its policies in {EPISODES} episodes with the most probable actions; differences "
+        f"{ENV}, {STEPS:,} steps for each policy, the largest return is 500: mean and standard deviation over "
+        f"{n_seeds} seeds, each the mean of its policies in {EPISODES} episodes with the most probable actions; differences "
         f"paired by seed, with 95 % intervals (Student's t).\n\n{table(head, rows)}"
     )
 

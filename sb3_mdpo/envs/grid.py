@@ -1,4 +1,4 @@
-"""A small vectorised image environment with irrelevant features that can be overfitted."""
+"""A small vectorised image environment whose levels have a layout, which is the task, and an irrelevant look."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from sb3_mdpo.envs.grid_levels import (
     GRID_SIZE,
     IMAGE_SHAPE,
+    MAX_CONTRAST,
     enlarged,
     levels_of,
     random_below,
@@ -29,14 +30,16 @@ class TexturedGridVecEnv(VecEnv):
     """
     Vectorised 8x8 grids in which a white agent has to reach a black goal.
 
-    A cell is 2x2 pixels. A level is a background colour, a 4x4 texture tiled over the image, and a start and a goal
-    at least 4 steps apart. The background is irrelevant but identifies the training levels. The four actions are up,
-    down, left and right; the border stops the agent. Reaching the goal ends the episode with reward 1. After 24 steps
-    the episode is truncated.
+    A cell is 2x2 pixels. A level is a layout (a start and a goal at least 4 steps apart), which is the task, and a look
+    (a background colour, and a 4x4 texture tiled over the image), which is irrelevant. By default both are functions of
+    the level's seed. With ``num_layouts``, levels are looks only, and every episode draws its layout.
+
+    The four actions are up, down, left and right; the border stops the agent. Reaching the goal ends the episode with
+    reward 1. After 24 steps the episode is truncated.
 
     Wrap it in SB3's ``VecMonitor`` for episode statistics. ``infos`` contains ``level_seed`` (the level of the
-    observation), ``prev_level_seed`` (the level of the step), ``is_success``, ``TimeLimit.truncated`` and, at the end
-    of an episode, ``terminal_observation``.
+    observation, with ``num_layouts`` its look), ``prev_level_seed`` (the level of the step), ``is_success``,
+    ``TimeLimit.truncated`` and, at the end of an episode, ``terminal_observation``.
 
     The sequence of levels is a function of the seed passed to ``seed()`` or the constructor. ``reset()`` gives every
     environment a new level; after another ``seed()`` the sequence restarts.
@@ -47,6 +50,9 @@ class TexturedGridVecEnv(VecEnv):
     :param seed: determines which levels are played in which order; random if None
     :param render_mode: None, or ``"rgb_array"`` for images of 256x256 pixels. ``"human"`` has the same effect, because
         SB3 shows these images in a window
+    :param num_layouts: number of layouts to draw from, independently of the look: those of levels 0 to
+        ``num_layouts - 1``, 0 for all. None for the level's own layout
+    :param contrast: of the textures, from 0 (none) to 8
     :raises ValueError: if an argument is out of range
     """
 
@@ -57,16 +63,25 @@ class TexturedGridVecEnv(VecEnv):
         start_level: int = 0,
         seed: int | None = None,
         render_mode: str | None = None,
+        num_layouts: int | None = None,
+        contrast: int = 1,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs} must be at least 1.")
-        for name, value in (("num_levels", num_levels), ("start_level", start_level)):
+        numbers = {"num_levels": num_levels, "start_level": start_level}
+        if num_layouts is not None:
+            numbers["num_layouts"] = num_layouts
+        for name, value in numbers.items():
             if not (isinstance(value, int) and 0 <= value < SEED_RANGE):
                 raise ValueError(f"{name}={value!r} must be an integer from 0 to {SEED_RANGE - 1}.")
+        if not (isinstance(contrast, int) and 0 <= contrast <= MAX_CONTRAST):
+            raise ValueError(f"contrast={contrast!r} must be an integer from 0 to {MAX_CONTRAST}.")
         if render_mode not in (None, "human", "rgb_array"):
             raise ValueError(f"render_mode={render_mode!r} is unknown: use 'rgb_array', 'human' or None.")
         self.num_levels = num_levels
         self.start_level = start_level
+        self.num_layouts = num_layouts
+        self.contrast = contrast
         self.render_mode = "rgb_array" if render_mode else None
         self._started = False
         super().__init__(num_envs, spaces.Box(0, 255, IMAGE_SHAPE, np.uint8), spaces.Discrete(len(MOVES)))
@@ -88,8 +103,9 @@ class TexturedGridVecEnv(VecEnv):
 
     @property
     def env_kwargs(self) -> dict[str, Any]:
-        """Arguments of these single environments: the levels."""
-        return {"num_levels": self.num_levels, "start_level": self.start_level}
+        """Arguments of these single environments: what their levels are."""
+        names = ("num_levels", "start_level", "num_layouts", "contrast")
+        return {name: getattr(self, name) for name in names}
 
     def reset(self) -> VecEnvObs:
         if self._seeds[0] is not None:
@@ -111,7 +127,12 @@ class TexturedGridVecEnv(VecEnv):
     def _start_episodes(self, which: NDArray[np.int64]) -> None:
         words = random_word(self._keys[which], self._episodes[which])
         level_seeds = (self.start_level + random_below(words, self.num_levels or SEED_RANGE)) % SEED_RANGE
-        levels = levels_of(level_seeds)
+        layout_seeds = level_seeds
+        if self.num_layouts is not None:
+            # Hashed once more, so that looks and layouts are independent
+            words = random_word(words, np.zeros(1, np.uint64))
+            layout_seeds = random_below(words, self.num_layouts or SEED_RANGE)
+        levels = levels_of(level_seeds, layout_seeds, self.contrast)
         self._level_seeds[which] = level_seeds
         self._scenes[which], self._agents[which], self._goals[which] = levels
         self._episodes[which] += np.uint64(1)

@@ -1,4 +1,4 @@
-"""Levels of the textured grid: layout and image as functions of the seed, vectorised."""
+"""Levels of the textured grid: looks and layouts as functions of their seeds, vectorised."""
 
 from itertools import product
 from typing import NamedTuple
@@ -10,6 +10,7 @@ GRID_SIZE = 8
 PIXELS_PER_CELL = 2
 TEXTURE_SIZE = 4
 MIN_DISTANCE = 4
+MAX_CONTRAST = 8
 IMAGE_SHAPE = (GRID_SIZE * PIXELS_PER_CELL, GRID_SIZE * PIXELS_PER_CELL, 3)
 AGENT_COLOUR, GOAL_COLOUR = 255, 0
 PICTURE_SCALE = 16
@@ -55,26 +56,36 @@ def random_below(words: NDArray[np.uint64], limit: int) -> NDArray[np.int64]:
     return (((words >> np.uint64(33)) * np.uint64(limit)) >> np.uint64(31)).astype(np.int64)
 
 
-def levels_of(level_seeds: NDArray[np.int64]) -> Levels:
+def levels_of(
+    look_seeds: NDArray[np.int64], layout_seeds: NDArray[np.int64] | None = None, contrast: int = 1
+) -> Levels:
     """
     Make levels from their seeds. The background colour is from 64 to 191 in each channel, and the texture changes it by
-    up to 32, so it differs from the white agent and the black goal by at least 32.
+    up to 32 times the contrast, clipped to 1 to 254: with a contrast of 1 it differs from the white agent and the black
+    goal by at least 32.
 
-    :param level_seeds: seeds of the levels, shape ``(n,)``
-    :return: the levels, each a function of its seed only
+    :param look_seeds: seeds of the levels' looks, shape ``(n,)``
+    :param layout_seeds: seeds of their layouts, shape ``(n,)``, None for those of the looks
+    :param contrast: of the textures
+    :return: the levels, each a function of its two seeds and the contrast only
     """
-    # Hashed twice, so that the streams of neighbouring seeds do not overlap
-    keys = random_word(level_seeds.astype(np.uint64), np.zeros(1, np.uint64))
-    words = random_word(keys[:, None], np.arange(8, dtype=np.uint64))
-    layouts = LAYOUTS[random_below(words[:, 0], len(LAYOUTS))]
+    layout_words = _words(look_seeds if layout_seeds is None else layout_seeds, 0, 1)[:, 0]
+    layouts = LAYOUTS[random_below(layout_words, len(LAYOUTS))]
     # Little endian, so that levels do not depend on the machine
-    bytes_ = np.ascontiguousarray(words[:, 1:], dtype="<u8").view(np.uint8)
-    colours = 64 + bytes_[:, None, None, :3] // 2
+    bytes_ = np.ascontiguousarray(_words(look_seeds, 1, 8), dtype="<u8").view(np.uint8)
+    colours = 64 + bytes_[:, None, None, :3].astype(np.int64) // 2
     textures = bytes_[:, 3 : 3 + TEXTURE_SIZE * TEXTURE_SIZE * 3].reshape(-1, TEXTURE_SIZE, TEXTURE_SIZE, 3) // 4
-    scenes = np.tile(colours + textures - 32, (1, IMAGE_SHAPE[0] // TEXTURE_SIZE, IMAGE_SHAPE[1] // TEXTURE_SIZE, 1))
+    tiles = np.clip(colours + contrast * (textures.astype(np.int64) - 32), 1, 254).astype(np.uint8)
+    scenes = np.tile(tiles, (1, IMAGE_SHAPE[0] // TEXTURE_SIZE, IMAGE_SHAPE[1] // TEXTURE_SIZE, 1))
     starts, goals = layouts[:, 0], layouts[:, 1]
     _paint(scenes, goals, GOAL_COLOUR)
     return Levels(scenes, starts, goals)
+
+
+def _words(seeds: NDArray[np.int64], first: int, end: int) -> NDArray[np.uint64]:
+    """These words of the streams of the seeds, which are hashed twice so that neighbouring streams do not overlap."""
+    keys = random_word(seeds.astype(np.uint64), np.zeros(1, np.uint64))
+    return random_word(keys[:, None], np.arange(first, end, dtype=np.uint64))
 
 
 def with_agents(scenes: NDArray[np.uint8], agents: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -20,13 +20,22 @@ class TexturedGridEnv(gym.Env[NDArray[np.uint8], np.int64]):
     :param start_level: first level
     :param render_mode: None, or ``"rgb_array"`` for images of 256x256 pixels. ``"human"`` has the same effect, because
         SB3 shows these images in a window
+    :param num_layouts: number of layouts to draw from, 0 for all; None for the level's own layout
+    :param contrast: of the textures, from 0 (none) to 8
     :raises ValueError: if an argument is out of range
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}  # noqa: RUF012
 
-    def __init__(self, num_levels: int = 0, start_level: int = 0, render_mode: str | None = None) -> None:
-        self._engine = TexturedGridVecEnv(1, num_levels, start_level, seed=0, render_mode=render_mode)
+    def __init__(
+        self,
+        num_levels: int = 0,
+        start_level: int = 0,
+        render_mode: str | None = None,
+        num_layouts: int | None = None,
+        contrast: int = 1,
+    ) -> None:
+        self._engine = TexturedGridVecEnv(1, num_levels, start_level, 0, render_mode, num_layouts, contrast)
         self.render_mode = self._engine.render_mode
         self.observation_space = self._engine.observation_space
         self.action_space = self._engine.action_space  # type: ignore[assignment]

@@ -27,8 +27,9 @@ def _register(env_id: str, game: str, mode: str) -> None:
 
 def register_textured_grid() -> None:
     """
-    Register ``TexturedGrid-v0``. The default is all levels; pass ``num_levels`` and ``start_level`` for a training set.
-    The time limit is part of the environment. A second call has no effect.
+    Register ``TexturedGrid-v0``. The default is all levels; pass ``num_levels`` and ``start_level`` for a training set,
+    and ``num_layouts`` to draw layouts independently of looks. The time limit is part of the environment. A second call
+    has no effect.
     """
     if "TexturedGrid-v0" not in gym.registry:
         gym.register("TexturedGrid-v0", entry_point=GRID_ENTRY_POINT)

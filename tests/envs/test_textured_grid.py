@@ -14,6 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecMonitor
 
 from sb3_mdpo import MDPO, StridedCnnPolicy
+from sb3_mdpo.callbacks import GeneralizationEvalCallback
 from sb3_mdpo.envs import TexturedGridVecEnv, has_levels, make_levels, native_vec_env
 from sb3_mdpo.envs.grid_levels import LAYOUTS, levels_of, random_below, random_word
 from sb3_mdpo.lab.generalization.trained import open_trained
@@ -96,6 +97,29 @@ def test_backgrounds_are_tiled_textures_that_differ_between_levels():
     same = (tiles == np.median(tiles, axis=1, keepdims=True)).all(axis=(2, 3, 4))
     assert (same.sum(axis=1) == 15).all()
     assert len(np.unique(np.median(tiles, axis=1).reshape(1000, -1), axis=0)) == 1000
+
+
+def test_look_and_layout_can_come_from_different_levels():
+    looks, layouts = np.array([3, 3, 8]), np.array([3, 8, 3])
+    crossed, tied = levels_of(looks, layouts), levels_of(np.array([3, 8, 3]))
+    assert crossed.starts.tolist() == tied.starts.tolist()
+    assert crossed.goals.tolist() == tied.goals.tolist()
+    background = (crossed.scenes != GOAL).any(axis=-1)
+    own_looks = levels_of(looks)
+    both = background & (own_looks.scenes != GOAL).any(axis=-1)
+    np.testing.assert_array_equal(crossed.scenes[both], own_looks.scenes[both])
+    assert not np.array_equal(crossed.scenes[0], crossed.scenes[1])
+
+
+def test_contrast_is_of_the_texture_and_leaves_agent_and_goal_unmistakable():
+    def colours(contrast: int) -> np.ndarray:
+        scenes = levels_of(np.arange(500), contrast=contrast).scenes
+        return scenes[(scenes != GOAL).any(axis=-1)]
+
+    plain, usual, strong = (colours(contrast).astype(int) for contrast in (0, 1, 4))
+    assert (plain.min(), plain.max()) == (64, 191)
+    np.testing.assert_array_equal(strong, np.clip(plain + 4 * (usual - plain), 1, 254))
+    assert (strong.min(), strong.max()) == (1, 254)
 
 
 def level_seeds(env) -> list[int]:
@@ -211,6 +235,45 @@ def test_levels_come_from_the_asked_range_and_all_of_them():
     assert max(levels) > 0.99 * 2**31
 
 
+def layouts_played(env: TexturedGridVecEnv) -> list[tuple[int, ...]]:
+    """Start and goal of each environment."""
+    return [(*agent, *goal) for agent, goal in zip(env._agents.tolist(), env._goals.tolist(), strict=True)]
+
+
+def layouts_of(levels: np.ndarray) -> set[tuple[int, ...]]:
+    _, starts, goals = levels_of(levels)
+    return set(map(tuple, np.hstack([starts, goals]).tolist()))
+
+
+def test_few_looks_with_all_layouts():
+    tied, crossed = (TexturedGridVecEnv(4096, num_levels=3, seed=0, num_layouts=n) for n in (None, 0))
+    assert level_seeds(tied) == level_seeds(crossed)
+    assert len(set(layouts_played(tied))) == 3
+    # 4096 draws of 2816 layouts are expected to miss a fraction of exp(-4096/2816) of them
+    assert abs(len(set(layouts_played(crossed))) / len(LAYOUTS) - (1 - np.exp(-4096 / len(LAYOUTS)))) < 0.03
+
+
+def test_layouts_are_drawn_independently_of_looks():
+    env = TexturedGridVecEnv(4096, num_levels=3, seed=0, num_layouts=3)
+    played = list(zip(level_seeds(env), layouts_played(env), strict=True))
+    counts = np.array([played.count(pair) for pair in dict.fromkeys(played)])
+    # Each look with each layout equally often: 4 standard errors
+    assert len(counts) == 9
+    assert (np.abs(counts / 4096 - 1 / 9) < 4 * np.sqrt(1 / 9 * 8 / 9 / 4096)).all()
+
+
+def test_few_layouts_with_all_looks():
+    env = TexturedGridVecEnv(512, seed=0, num_layouts=5)
+    assert len(set(level_seeds(env))) == 512
+    assert set(layouts_played(env)) == layouts_of(np.arange(5))
+
+
+def test_layouts_are_those_of_the_first_levels_whichever_looks_are_played():
+    env = TexturedGridVecEnv(512, num_levels=2, start_level=1000, seed=0, num_layouts=5)
+    assert set(level_seeds(env)) == {1000, 1001}
+    assert set(layouts_played(env)) == layouts_of(np.arange(5))
+
+
 def trajectory(env, seed: int | None) -> np.ndarray:
     if seed is not None:
         env.seed(seed)
@@ -252,6 +315,9 @@ def test_reset_without_a_seed_goes_on_to_new_levels():
         ({"num_levels": -1}, "num_levels=-1 must be an integer from 0 to 2147483647"),
         ({"num_levels": 2.0}, "num_levels=2.0 must be an integer"),
         ({"start_level": 2**31}, "start_level=2147483648 must be an integer"),
+        ({"num_layouts": -1}, "num_layouts=-1 must be an integer from 0 to 2147483647"),
+        ({"num_layouts": 0.0}, "num_layouts=0.0 must be an integer"),
+        ({"contrast": 9}, "contrast=9 must be an integer from 0 to 8"),
         ({"num_envs": 0}, "num_envs=0 must be at least 1"),
         ({"render_mode": "ascii"}, "render_mode='ascii' is unknown"),
     ],
@@ -295,9 +361,10 @@ def test_single_environments_pass_the_checkers():
     check_env_sb3(gym.make("TexturedGrid-v0"))
 
 
-def test_single_environment_is_the_same_game_as_the_native_one():
-    single = gym.make("TexturedGrid-v0", num_levels=50, start_level=7, render_mode="rgb_array")
-    native = TexturedGridVecEnv(1, num_levels=50, start_level=7, seed=11)
+@pytest.mark.parametrize("kwargs", [{}, {"num_layouts": 0, "contrast": 4}])
+def test_single_environment_is_the_same_game_as_the_native_one(kwargs):
+    single = gym.make("TexturedGrid-v0", num_levels=50, start_level=7, render_mode="rgb_array", **kwargs)
+    native = TexturedGridVecEnv(1, num_levels=50, start_level=7, seed=11, **kwargs)
     observation, info = single.reset(seed=11)
     np.testing.assert_array_equal(observation, native.reset()[0])
     assert info == native.reset_infos[0]
@@ -338,10 +405,11 @@ def test_it_has_levels_and_an_engine():
 
 
 def test_single_environments_are_swapped_for_a_native_one():
-    env = native_vec_env(make_vec_env("TexturedGrid-v0", n_envs=3, seed=5, env_kwargs={"num_levels": 7}))
+    kwargs = {"num_levels": 7, "start_level": 2, "num_layouts": 5, "contrast": 2}
+    env = native_vec_env(make_vec_env("TexturedGrid-v0", n_envs=3, seed=5, env_kwargs=kwargs))
     assert isinstance(env.unwrapped, TexturedGridVecEnv)
-    assert (env.num_envs, env.unwrapped.num_levels, env.unwrapped.render_mode) == (3, 7, "rgb_array")
-    np.testing.assert_array_equal(env.reset(), TexturedGridVecEnv(3, num_levels=7, seed=5).reset())
+    assert (env.num_envs, env.unwrapped.env_kwargs, env.unwrapped.render_mode) == (3, kwargs, "rgb_array")
+    np.testing.assert_array_equal(env.reset(), TexturedGridVecEnv(3, seed=5, **kwargs).reset())
 
 
 def test_the_zoo_trains_it_natively_and_evaluates_on_unseen_levels(tmp_path):
@@ -376,3 +444,29 @@ def test_the_zoos_two_sets_of_levels(tmp_path):
     assert [type(env) for env in envs] == [TexturedGridVecEnv] * 2
     assert [(env.num_envs, env.num_levels, env.start_level) for env in envs] == [(64, 400, 0), (3, 0, 0)]
     assert manager.deterministic_eval is False
+
+
+def test_the_evaluation_during_training_is_on_new_looks_with_the_layouts_of_the_training(tmp_path):
+    made = []
+
+    def make_env(n_envs: int, seed: int, **kwargs):
+        made.append(kwargs)
+        return make_levels("TexturedGrid-v0", n_envs, seed, **kwargs)
+
+    env = make_levels("TexturedGrid-v0", 4, seed=0, num_levels=3, num_layouts=0, contrast=4)
+    callback = GeneralizationEvalCallback(10**6, 4, 4, make_env=make_env, log_path=tmp_path, verbose=0)
+    MDPO("StridedCnnPolicy", env, n_steps=8, batch_size=16, n_epochs=1, device="cpu").learn(32, callback=callback)
+    looks = [kwargs["num_levels"] for kwargs in made]
+    assert looks == [3, 0] * 3 * 2  # two policies and their ensemble, before and after training
+    assert all((kwargs["num_layouts"], kwargs["contrast"]) == (0, 4) for kwargs in made)
+
+
+def test_the_zoos_other_arguments_are_those_of_both_sets_of_levels(tmp_path):
+    kwargs = {"num_levels": 5, "num_layouts": 0, "contrast": 4}
+    manager = ExperimentManager(
+        argparse.Namespace(), "mdpo", "TexturedGrid-v0", str(tmp_path), device="cpu", verbose=0, env_kwargs=kwargs
+    )
+    model, _ = manager.setup_experiment()
+    envs = [model.get_env().unwrapped, manager.callbacks[-1].eval_env.unwrapped]
+    expected = kwargs | {"start_level": 0}
+    assert [env.env_kwargs for env in envs] == [expected, expected | {"num_levels": 0}]

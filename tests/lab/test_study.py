@@ -393,7 +393,7 @@ def test_the_schema_for_editors_describes_study_files(capsys):
 
 def test_the_example_is_a_study():
     runs = plan_runs(read_study(Path(__file__).parents[2] / "examples" / "study_small.yml"))
-    assert {run.method for run in runs} == {"mdpo", "independent", "ppo"}
+    assert {run.method for run in runs} == {"mdpo", "independent"}
     assert {run.env_id for run in runs} == {GRID}
 
 
