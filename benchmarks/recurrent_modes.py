@@ -89,8 +89,8 @@ def summary(measured: list[dict[str, Any]]) -> str:
     n_seeds = len(by_variant["exact states"])
     return (
         f"{ENV}, {STEPS:,} steps for each policy, the largest return is 500: mean and standard deviation over "
-        f"{n_seeds} seeds, each the mean of its policies in {EPISODES} episodes with the most probable actions; differences "
-        f"paired by seed, with 95 % intervals (Student's t).\n\n{table(head, rows)}"
+        f"{n_seeds} seeds, each the mean of its policies in {EPISODES} episodes with the most probable actions. "
+        f"Differences are paired by seed, with 95 % intervals (Student's t).\n\n{table(head, rows)}"
     )
 
 

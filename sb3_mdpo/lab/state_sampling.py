@@ -10,6 +10,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from numpy.typing import NDArray
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import VecEnv
@@ -49,6 +50,8 @@ def check_can_be_perturbed(trained: TrainedModel) -> None:
             f"{trained.path} observes {observed}, but perturbations are for images: use a model that observes images "
             "(uint8, values 0 to 255), e.g. of procgen-coinrun-easy-v0."
         )
+    if isinstance(next(iter(members_of(trained.model).values())), RecurrentActorCriticPolicy):
+        raise ValueError(f"The policies of {trained.path} are recurrent, single images do not tell what they do.")
     if not isinstance(actions, spaces.Discrete):
         raise ValueError(f"The actions of {trained.path} are {actions}: use a model with Discrete actions.")
 

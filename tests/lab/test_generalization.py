@@ -22,7 +22,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack, VecMonitor, VecNormalize
 
-from sb3_mdpo import MDPO
+from sb3_mdpo import MDPO, MaskableMDPO, RecurrentMDPO, StridedCNN
 from sb3_mdpo.callbacks import BudgetCallback, GeneralizationEvalCallback
 from sb3_mdpo.cli.main import main
 from sb3_mdpo.envs import make_levels
@@ -30,6 +30,8 @@ from sb3_mdpo.lab import evaluate_generalization, normalized_score, open_trained
 from sb3_mdpo.lab.generalization.evaluation import ObservationSample, kl_from_peers, members_of
 from sb3_mdpo.lab.generalization.results import COLUMNS, LevelsResult, PolicyResult, read_table
 from sb3_mdpo.lab.generalization.scores import score_range
+from sb3_mdpo.lab.generalization.trained import TrainedModel
+from sb3_mdpo.lab.state_sampling import check_can_be_perturbed
 from sb3_mdpo.utils.random_state import undisturbed
 from tests.support.commands import run as run_command
 from tests.support.helpers import TINY, assert_same_parameters, both
@@ -567,6 +569,55 @@ def test_callbacks_of_evaluations_can_stop_the_training(tmp_path):
     model = small(PPO)
     model.learn(640, callback=callback(tmp_path, callback_on_new_best=StopTrainingOnRewardThreshold(-1.0)))
     assert model.num_timesteps == 4  # by the evaluation before the first step
+
+
+@pytest.mark.parametrize("protocol", ["fixed", "authors"])
+def test_recurrent_policies(protocol):
+    """Their states are carried; there is no KL in single observations."""
+    encoder = {"features_extractor_kwargs": {"channels": (2,), "features_dim": 8}, "lstm_hidden_size": 8}
+    env = make_levels("TexturedGrid-v0", 2, 0, num_levels=5)
+    model = RecurrentMDPO("ImpalaCnnLstmPolicy", env, n_steps=16, batch_size=16, policy_kwargs=encoder, device="cpu")
+    episodes = 2 if protocol == "fixed" else None
+    result = evaluate_generalization(model, "TexturedGrid-v0", 5, episodes, protocol=protocol)
+    assert [policy.policy for policy in result.policies] == ["policy 0", "policy 1", "ensemble"]
+    assert {policy.kl for policy in result.policies} == {None}
+    trained = TrainedModel(model, "TexturedGrid-v0", Path("run"))
+    with pytest.raises(ValueError, match="The policies of run are recurrent"):
+        check_can_be_perturbed(trained)
+
+
+class MaskedLevels(VecEnvWrapper):
+    """Levels in which only one action is allowed, and an error is raised at the others."""
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        return self.venv.step_wait()
+
+    def step_async(self, actions):
+        assert (actions == 2).all()
+        self.venv.step_async(actions)
+
+    def has_attr(self, name):
+        return name == "action_masks" or super().has_attr(name)
+
+    def env_method(self, name, *args, indices=None, **kwargs):
+        if name == "action_masks":
+            return [np.arange(4) == 2] * self.num_envs
+        return super().env_method(name, *args, indices=indices, **kwargs)
+
+
+def test_masks_of_the_environments_are_respected():
+    def masked(n_envs: int, seed: int | None = None, **kwargs) -> VecEnv:
+        return MaskedLevels(make_levels("TexturedGrid-v0", n_envs, seed, **kwargs))
+
+    extractor = {"features_extractor_class": StridedCNN, "net_arch": [8]}
+    model = MaskableMDPO(
+        "MlpPolicy", masked(2, num_levels=5), n_steps=16, batch_size=16, policy_kwargs=extractor, device="cpu"
+    ).learn(32)
+    result = evaluate_generalization(model, "TexturedGrid-v0", 5, episodes=2, make_env=masked)
+    assert len(result.policies) == 3
 
 
 def test_last_evaluation_with_more_episodes(tmp_path):

@@ -4,12 +4,16 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
+from inspect import signature
 from numbers import Integral
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import torch as th
 from numpy.typing import NDArray
+from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_with_masks
+from sb3_contrib.common.maskable.utils import is_masking_supported
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
@@ -213,7 +217,10 @@ def _play(
             bar.update()
             infos.append(_of_episode(locals_["info"]))
 
-    returns, _ = evaluate_policy(
+    # contrib's passes the environments' masks on; without them it is SB3's
+    takes_masks = "action_masks" in signature(policy.predict).parameters and is_masking_supported(env)
+    evaluate: Callable[..., Any] = evaluate_with_masks if takes_masks else evaluate_policy
+    returns, _ = evaluate(
         policy, env, episodes, deterministic=deterministic, callback=watch, return_episode_rewards=True
     )
     return np.asarray(returns, dtype=float).tolist(), infos, np.stack(sample.kept)
@@ -227,10 +234,11 @@ def _play_first(
     ended: list[dict[str, Any]] = []
     sample = ObservationSample(KL_OBSERVATIONS, seed)
     observations: Any = env.reset()
+    states, dones = None, np.ones(env.num_envs, dtype=bool)  # read by recurrent policies
     while len(returns) < episodes:
         for observation in observations:
             sample.add(observation)
-        actions, _ = policy.predict(observations, deterministic=False)
+        actions, states = policy.predict(observations, states, dones, deterministic=False)
         observations, _, dones, infos = env.step(actions)
         for done, info in zip(dones, infos, strict=True):
             if done:
@@ -274,9 +282,10 @@ def kl_from_peers(
 ) -> dict[str, float | None]:
     """
     The mutual distillation term (:func:`~sb3_mdpo.mdpo.losses.distillation_kl`) on each member's own observations: the
-    mean over peers and observations of ``KL(peer || member)``; None without peers.
+    mean over peers and observations of ``KL(peer || member)``, without action masks; None without peers, or if the
+    members are recurrent, whose distributions in single observations are not defined.
     """
-    if len(members) < 2:
+    if len(members) < 2 or any(isinstance(member, RecurrentActorCriticPolicy) for member in members.values()):
         return dict.fromkeys(members)
     kls: dict[str, float | None] = {}
     for name, member in members.items():
