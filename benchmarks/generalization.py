@@ -2,9 +2,10 @@
 
 python benchmarks/generalization.py                       # the textured grid, an hour on two cores
 python benchmarks/generalization.py distill_coef          # another study of benchmarks/studies
+python benchmarks/generalization.py --complete jumper_easy      # what the complete runs of an unfinished study show
 python benchmarks/generalization.py --redraw textured_grid distill_coef starpilot_easy
 
-Interrupted, it goes on with the runs that are missing. For each study: its table of evaluations (CSV), a summary
+Interrupted, it continues with the runs that are missing. For each study: its table of evaluations (CSV), a summary
 (Markdown), the report (HTML) and its figures. With --redraw nothing is run: report and figures are drawn anew from the
 table that is committed.
 """
@@ -26,7 +27,7 @@ from sb3_mdpo.lab.statistics.aggregates import probability_of_improvement
 from sb3_mdpo.lab.statistics.differences import method_differences
 from sb3_mdpo.lab.statistics.intervals import interval_text
 from sb3_mdpo.lab.statistics.results import TASK, task_name
-from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores, score_matrices, task_table
+from sb3_mdpo.lab.statistics.scores import MEMBERS, common_seeds, final_scores, score_matrices, task_table
 from sb3_mdpo.lab.study.config import read_study
 from sb3_mdpo.lab.study.folder import RESULTS
 from sb3_mdpo.lab.study.study import run_study
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("studies", nargs="*", default=["textured_grid"], metavar="STUDY", help=", ".join(known))
     parser.add_argument("--jobs", type=int, help="runs at the same time (default: the study's)")
     parser.add_argument("--redraw", action="store_true", help="only report and figures, from the committed table")
+    parser.add_argument("--complete", action="store_true", help="train nothing: write what the complete runs show")
     args = parser.parse_args()
     if unknown := set(args.studies) - set(known):
         parser.error(f"there is no study {', '.join(sorted(unknown))} in {STUDIES.name}: use {', '.join(known)}")
@@ -51,7 +53,7 @@ def main() -> None:
                 write_report(name, read_report_data(Path(study)), args.folder)
             continue
         file = STUDIES / f"{name}.yml"
-        if run_study(read_study(file), file, Path("studies") / name, jobs=args.jobs):
+        if not args.complete and run_study(read_study(file), file, Path("studies") / name, jobs=args.jobs):
             parser.exit(1, "Not all runs are complete: nothing is written.\n")
         write_results(name, Path("studies") / name, args.folder)
 
@@ -84,13 +86,16 @@ def summary(results: pd.DataFrame, method: str = "mdpo") -> str:
     scores = final_scores(results)
     members = scores[scores["policies"] == MEMBERS]
     parts = [
-        f"Return after training, mean +/- standard deviation over {members['seed'].nunique()} seeds, each the mean of "
+        f"Return after training, mean +/- standard deviation over {seeds(members)}, each the mean of "
         "its policies, and 95 % interval of the mean (Student's). *Within runs* is the standard deviation between the "
         "policies of a run, *episodes* the standard error over the episodes of one policy in the last evaluation, both "
         f"on unseen levels.\n\n{returns(results, scores)}"
     ]
+    members = common_seeds(members)  # all, unless the study is unfinished
     differences = method_differences(members, method)
     for task, one in members.groupby(TASK, sort=False):
+        if one["method"].nunique() < 2:
+            continue
         of_task = differences[(differences[TASK] == task).all(axis=1)]
         improvement = probability_of_improvement(score_matrices(one, "unseen_return"), method)
         parts.append(
@@ -99,6 +104,14 @@ def summary(results: pd.DataFrame, method: str = "mdpo") -> str:
             f"interval (Wilson's):\n\n{comparison(of_task, improvement)}"
         )
     return "\n\n".join(parts)
+
+
+def seeds(members: pd.DataFrame) -> str:
+    """Their number, of an unfinished study for each method."""
+    counts = members.groupby("method", sort=False)["seed"].nunique()
+    if counts.nunique() == 1:
+        return "1 seed" if counts.iloc[0] == 1 else f"{counts.iloc[0]} seeds"
+    return "the seeds that are complete (" + ", ".join(f"{name} {count}" for name, count in counts.items()) + ")"
 
 
 def returns(results: pd.DataFrame, scores: pd.DataFrame) -> str:
@@ -115,14 +128,18 @@ def returns(results: pd.DataFrame, scores: pd.DataFrame) -> str:
                 task_name(*key[:3]),
                 key[3],
                 f"{steps[key]:,}",
-                f"{row['training_return']:.2f} +/- {row['training_return_std']:.2f}",
-                f"{row['unseen_return']:.2f} +/- {row['unseen_return_std']:.2f}",
+                *(spread(row[f"{levels}_return"], row[f"{levels}_return_std"]) for levels in ("training", "unseen")),
                 interval(row["unseen_return_low"], row["unseen_return_high"]),
                 *map(number, row[["unseen_return_members_std", "unseen_stderr", "gap"]]),
                 *map(number, [together, row["kl"]]),
             ]
         )
     return table(header, rows)
+
+
+def spread(mean: float, deviation: float) -> str:
+    """Mean and standard deviation, which one seed has not."""
+    return number(mean) if math.isnan(deviation) else f"{number(mean)} +/- {number(deviation)}"
 
 
 def number(value: float) -> str:
