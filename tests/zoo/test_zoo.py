@@ -4,16 +4,25 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
 import yaml
+from rl_zoo3 import exp_manager
+from rl_zoo3.callbacks import TrialEvalCallback
+from sb3_contrib.common.envs import InvalidActionEnvDiscrete
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo import MDPO, MaskableMDPO, RecurrentMDPO
 from sb3_mdpo.zoo.hyperparams import convert_mdpo_params, sample_mdpo_params
+from sb3_mdpo.zoo.masks import MaskableTrialEvalCallback
+from sb3_mdpo.zoo.register import _evaluating_with_masks
 from tests.support.commands import run
 
 ENV_ID = "procgen-bigfish-easy-v0"
@@ -127,7 +136,7 @@ gym.register("Masked-v0", lambda **kwargs: InvalidActionEnvDiscrete(dim=20, n_in
 ZOO = (sys.executable, "-m", "sb3_mdpo.zoo")
 
 
-def test_masks_reach_training_evaluations_enjoy_and_search(tmp_path):
+def test_masks_reach_training_evaluations_and_enjoy(tmp_path):
     """The environment raises an error at an action that is not allowed, which 15 of 20 are not."""
     (tmp_path / "masked_envs.py").write_text(MASKED)
     about = ["--algo", "maskable_mdpo", "--env", "Masked-v0", "--gym-packages", "masked_envs", "--num-threads", "1"]
@@ -140,8 +149,24 @@ def test_masks_reach_training_evaluations_enjoy_and_search(tmp_path):
     assert np.load(run_folder / "evaluations.npz")["timesteps"].tolist() == [64, 128, 192, 256]
     output = started(*ZOO, "enjoy", *about, "-f", "logs", "--no-render", "-n", "60", **with_module).stdout
     assert "3 Episodes" in output
-    search = ["-optimize", "--n-trials", "1", "--n-evaluations", "1", "--n-startup-trials", "1", "--n-jobs", "1"]
-    started(*ZOO, "train", *about, "-n", "128", *search, "--eval-episodes", "1", **with_module)
+
+
+def test_trials_of_a_search_are_evaluated_with_masks():
+    """Trials with hyperparameters of the sampler take too long."""
+
+    def masked_env() -> VecEnv:
+        return make_vec_env(partial(InvalidActionEnvDiscrete, dim=20, n_invalid_actions=15, ep_length=20), 1)
+
+    for algo, kind in (("maskable_mdpo", MaskableTrialEvalCallback), ("mdpo", TrialEvalCallback)):
+        used = exp_manager.ExperimentManager.objective.__wrapped__
+        manager = SimpleNamespace(algo=algo)
+        seen = _evaluating_with_masks(lambda self: exp_manager.TrialEvalCallback, exp_manager)(manager)
+        assert seen is kind
+        assert used is not exp_manager.ExperimentManager.objective
+    callback = MaskableTrialEvalCallback(masked_env(), optuna.trial.FixedTrial({}), n_eval_episodes=1, eval_freq=16)
+    env = make_vec_env(partial(InvalidActionEnvDiscrete, dim=20, n_invalid_actions=15, ep_length=20), 2)
+    MaskableMDPO("MlpPolicy", env, n_steps=16, batch_size=16, n_epochs=1).learn(64, callback=callback)
+    assert callback.last_mean_reward > 0
 
 
 def test_recurrent_members_train_and_enjoy(workdir):
