@@ -64,11 +64,11 @@ def plus_minus(rows: pd.DataFrame, measure: str, digits: int = 2) -> list[Cell]:
     return ["" if math.isnan(mean) else Number(mean, digits, deviation) for mean, deviation in pairs]
 
 
-def interval_cells(rows: pd.DataFrame, measure: str = "estimate", ends: str = "") -> list[Cell]:
+def interval_cells(rows: pd.DataFrame, measure: str = "estimate", ends: str = "", digits: int = 2) -> list[Cell]:
     """Each row's number, with the interval between ``<ends>low`` and ``<ends>high`` where there is one."""
     columns = rows.reindex(columns=[measure, f"{ends}low", f"{ends}high"])
     every = columns.astype(float).itertuples(index=False, name=None)
-    return ["" if math.isnan(value) else Number(value, low=low, high=high) for value, low, high in every]
+    return ["" if math.isnan(value) else Number(value, digits, low=low, high=high) for value, low, high in every]
 
 
 def task_names(rows: pd.DataFrame) -> list[str]:

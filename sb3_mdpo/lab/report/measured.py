@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,8 @@ from scipy import stats
 
 from sb3_mdpo.lab.generalization.results import CONFIDENCE
 from sb3_mdpo.lab.report.data import ReportData
-from sb3_mdpo.lab.report.formatting import Cell, Number
-from sb3_mdpo.lab.report.runs import RunFiles, read_analysis
+from sb3_mdpo.lab.report.formatting import interval_cells
+from sb3_mdpo.lab.report.runs import Measurement, RunFiles
 from sb3_mdpo.lab.statistics.intervals import student_interval
 
 # Settings that differ between runs of one kind, or follow from others
@@ -28,32 +28,31 @@ Settings = dict[str, Any]
 class Pool:
     """Runs whose measurements were made alike within each task, and what was left out and why."""
 
-    runs: list[RunFiles] = field(default_factory=list)
-    unknown: list[RunFiles] = field(default_factory=list)  #: in files of earlier versions, that do not say how
-    settings: Settings = field(default_factory=dict)  #: of the first task
+    runs: list[Measurement] = field(default_factory=list)
+    unknown: list[Measurement] = field(default_factory=list)  #: in files of earlier versions, that do not say how
     notes: list[str] = field(default_factory=list)
 
     @property
-    def all_runs(self) -> list[RunFiles]:
-        return [*self.runs, *self.unknown]
+    def settings(self) -> Settings:
+        """Those of the first task."""
+        return self.runs[0].settings if self.runs else {}
 
 
-def pool(data: ReportData, name: str, command: str) -> Pool:
+def pool(data: ReportData, measurements: Iterable[Measurement], command: str) -> Pool:
     """
-    For each task the runs whose files ``name`` have the settings of most of them, and are of the model at the end of
+    For each task the runs whose measurements have the settings of most of them, and are of the model at the end of
     training; ``command`` measures them anew.
     """
     pooled = Pool()
-    of_tasks: dict[str, dict[RunFiles, Settings]] = {}
-    for run in data.runs:
-        path = run.file(name)
-        if path is not None:
-            of_tasks.setdefault(run.task, {})[run] = read_analysis(path)["settings"]
+    of_tasks: dict[str, dict[RunFiles, Measurement]] = {}
+    for one in measurements:
+        if one.run is not None:
+            of_tasks.setdefault(one.run.task, {})[one.run] = one
     for task, files in of_tasks.items():
         missing = [describe(run) for run in data.runs if run.task == task and run not in files]
         if missing:
             pooled.notes.append(f"Not measured: {'; '.join(missing)}.")
-        last = {run: settings for run, settings in files.items() if not _left_out(data, run, settings, pooled)}
+        last = {run: one for run, one in files.items() if not _left_out(data, run, one.settings, pooled)}
         if last:
             _pool_task(last, pooled)
     if pooled.notes:
@@ -70,8 +69,8 @@ def _left_out(data: ReportData, run: RunFiles, settings: Settings, pooled: Pool)
     return True
 
 
-def _pool_task(files: Mapping[RunFiles, Settings], pooled: Pool) -> None:
-    kinds = {run: _kind(settings) for run, settings in files.items()}
+def _pool_task(files: Mapping[RunFiles, Measurement], pooled: Pool) -> None:
+    kinds = {run: _kind(one.settings) for run, one in files.items()}
     counts = Counter(kinds.values())
 
     def rank(kind: str | None) -> tuple[int, bool, int]:
@@ -81,19 +80,17 @@ def _pool_task(files: Mapping[RunFiles, Settings], pooled: Pool) -> None:
     most = max(counts, key=rank)
     for run, kind in kinds.items():
         if kind == most:
-            (pooled.unknown if most is None else pooled.runs).append(run)
+            (pooled.unknown if most is None else pooled.runs).append(files[run])
         elif kind is None:
             pooled.notes.append(f"Left out: {describe(run)}, with unknown settings, of an earlier version.")
         else:
-            differences = _differences(files[run], json.loads(most) if most else {})
+            differences = _differences(files[run].settings, json.loads(most) if most else {})
             pooled.notes.append(f"Left out: {describe(run)}, with {differences}.")
     if most is None:
         pooled.notes.append(
             f"{len(pooled.unknown)} files of an earlier version do not say which model they measure, and with which "
             "settings: both are unknown."
         )
-    elif not pooled.settings:
-        pooled.settings = next(files[run] for run in files if kinds[run] == most)
 
 
 def _kind(settings: Settings) -> str | None:
@@ -152,25 +149,19 @@ def mean_intervals(of_runs: pd.DataFrame, keys: Sequence[str], measure: str) -> 
     Columns ``estimate``, ``low``, ``high`` and ``n``: mean over runs and the ends of Student's interval, which are NaN
     for a single run, and if all are equal.
     """
-    known = of_runs[of_runs[measure].notna()]
-    rows = [
-        (*key, *_interval(group[measure].tolist()))
-        for key, group in known.groupby(list(keys), sort=False, dropna=False)
-    ]
-    return pd.DataFrame(rows, columns=[*keys, "estimate", "low", "high", "n"])
+    groups = of_runs.dropna(subset=measure).groupby(list(keys), sort=False, dropna=False)[measure]
+    table = groups.agg(estimate="mean", std="std", n="count").reset_index()
+    low, high = student_interval(table["estimate"], table.pop("std"), table["n"])
+    return table.assign(low=low, high=high)
 
 
 def paired_differences(of_runs: pd.DataFrame, keys: Sequence[str], measure: str, method: str) -> pd.DataFrame:
     """:func:`mean_intervals` of ``method`` minus each other method over the seeds of both, as ``other``."""
-    known = of_runs[of_runs[measure].notna()]
-    rows = []
-    for key, group in known.groupby(list(keys), sort=False, dropna=False):
-        table = group.pivot(index="seed", columns="method", values=measure)
-        for other in [name for name in group["method"].unique() if name != method and method in table]:
-            differences = (table[method] - table[other]).dropna().tolist()
-            if differences:
-                rows.append((*key, other, *_interval(differences)))
-    return pd.DataFrame(rows, columns=[*keys, "other", "estimate", "low", "high", "n"])
+    columns = of_runs[[*keys, "seed", "method", measure]].rename(columns={"method": "other"})
+    first = columns["other"] == method
+    pairs = columns[~first].merge(columns[first], on=[*keys, "seed"], suffixes=("", "_first"))
+    pairs[measure] = pairs[f"{measure}_first"] - pairs[measure]
+    return mean_intervals(pairs, [*keys, "other"], measure)
 
 
 def caption(of_runs: pd.DataFrame) -> str:
@@ -185,11 +176,6 @@ def caption(of_runs: pd.DataFrame) -> str:
     )
 
 
-def interval_cells(rows: pd.DataFrame, digits: int) -> list[Cell]:
-    """Each estimate, with its interval if it has one."""
-    return [Number(row.estimate, digits, low=row.low, high=row.high) for row in rows.itertuples()]
-
-
 def difference_cells(
     of_runs: pd.DataFrame, keys: Sequence[str], measures: Mapping[str, str], method: str
 ) -> pd.DataFrame | None:
@@ -197,17 +183,11 @@ def difference_cells(
     cells: pd.DataFrame | None = None
     for measure, title in measures.items():
         rows = paired_differences(of_runs, keys, measure, method)
-        rows = rows.assign(**{title: interval_cells(rows, 3)}).drop(columns=["estimate", "low", "high"])
+        rows = rows.assign(**{title: interval_cells(rows, digits=3)}).drop(columns=["estimate", "low", "high"])
         cells = rows if cells is None else cells.merge(rows, how="outer", on=[*keys, "other", "n"], sort=False)
     if cells is None or cells.empty:
         return None
     return cells.fillna("").rename(columns={"task": "environment", "other": f"{method} minus", "n": "seeds"})
-
-
-def _interval(values: Sequence[float]) -> tuple[float, float, float, int]:
-    mean, deviation = float(np.mean(values)), np.std(values, ddof=1) if len(values) > 1 else math.nan
-    low, high = student_interval(mean, deviation, len(values))
-    return mean, float(low), float(high), len(values)
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:

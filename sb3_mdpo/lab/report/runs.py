@@ -1,7 +1,7 @@
 """The files of a run."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from sb3_mdpo.lab.statistics.results import task_name
 from sb3_mdpo.lab.study.runs import CONF
 from sb3_mdpo.utils.yaml_files import read_text
 from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
+
+ABOUT = ("method", "task", "seed", "run")
 
 
 @dataclass(frozen=True)
@@ -61,37 +63,53 @@ def what_is_lacking(study: Path) -> Iterator[str]:
             yield f"{folder} has no {lost}: put it back, or delete the folder to train the run again."
 
 
-def read_rows(
-    runs: Sequence[RunFiles], name: str, key: str, texts: Sequence[str], numbers: Sequence[str]
-) -> pd.DataFrame:
-    """
-    Read the table ``key``, with columns of texts and numbers, from the JSON files of several runs. Returns columns
-    ``method``, ``task``, ``seed``, ``run`` and those of the table; empty if no run has the file.
-    """
-    tables = [_read_table(run, path, key, texts, numbers) for run in runs if (path := run.file(name)) is not None]
-    if not tables:
-        return pd.DataFrame(columns=["method", "task", "seed", "run", *texts, *numbers])
-    return pd.concat(tables, ignore_index=True)
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """The content of a ``robustness.json`` or ``features.json``, which is read once."""
+
+    path: Path
+    document: dict[str, Any]
+    run: RunFiles | None = None  #: None if it is about several runs
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = self.document["settings"]
+        return settings
+
+    def table(self, key: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+        """The table ``key`` with columns of texts and numbers, and of one run first its :data:`ABOUT`."""
+        columns = [*texts, *numbers]
+        try:
+            rows = pd.DataFrame(self.document[key])
+            rows = rows[columns] if len(rows) else pd.DataFrame(columns=columns)
+            rows = rows.astype(dict.fromkeys(texts, str) | dict.fromkeys(numbers, float))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ValueError(
+                f"{self.path} has no table {key} with {', '.join(columns)} ({error}): write it again."
+            ) from error
+        if self.run is None:
+            return rows
+        about = dict(zip(ABOUT, (self.run.method, self.run.task, self.run.seed, self.run.name), strict=True))
+        return rows.assign(**about)[[*about, *columns]]
 
 
-def read_analysis(path: Path) -> dict[str, Any]:
-    """The content of ``robustness.json`` or ``features.json``."""
+def read_measurement(path: Path, run: RunFiles | None = None) -> Measurement:
+    """Read ``robustness.json`` or ``features.json``."""
     try:
         document = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): write it again.") from error
     if not isinstance(document, dict) or not isinstance(document.get("settings"), dict):
         raise ValueError(f"{path} has no settings, so it was not written by sb3-mdpo: write it again.")
-    return document
+    return Measurement(path, document, run)
 
 
-def _read_table(run: RunFiles, path: Path, key: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
-    columns = [*texts, *numbers]
-    try:
-        rows = pd.DataFrame(read_analysis(path)[key])
-        rows = rows[columns] if len(rows) else pd.DataFrame(columns=columns)
-        rows = rows.astype(dict.fromkeys(texts, str) | dict.fromkeys(numbers, float))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ValueError(f"{path} has no table {key} with {', '.join(columns)} ({error}): write it again.") from error
-    about = {"method": run.method, "task": run.task, "seed": run.seed, "run": run.name}
-    return rows.assign(**about)[[*about, *columns]]
+def read_measurements(runs: Iterable[RunFiles], name: str) -> list[Measurement]:
+    """The files of this name of those runs that have one."""
+    return [read_measurement(path, run) for run in runs if (path := run.file(name)) is not None]
+
+
+def joined(measurements: Sequence[Measurement], key: str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    """The table ``key`` of several runs, see :meth:`Measurement.table`."""
+    tables = [one.table(key, texts, numbers) for one in measurements]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*ABOUT, *texts, *numbers])

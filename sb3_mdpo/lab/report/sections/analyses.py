@@ -9,19 +9,18 @@ import plotly.graph_objects as go
 from sb3_mdpo.lab.generalization.results import ENSEMBLE
 from sb3_mdpo.lab.report.charts import error_bars, text
 from sb3_mdpo.lab.report.data import ReportData
-from sb3_mdpo.lab.report.formatting import Number, numbers
+from sb3_mdpo.lab.report.formatting import Number, interval_cells, numbers
 from sb3_mdpo.lab.report.measured import (
     LEAST_PAIRS,
     Pool,
     caption,
     difference_cells,
-    interval_cells,
     mean_intervals,
     over_runs,
     pool,
     spearman,
 )
-from sb3_mdpo.lab.report.runs import read_rows
+from sb3_mdpo.lab.report.runs import joined, read_measurements
 from sb3_mdpo.lab.statistics.scores import MEMBERS
 
 ROBUSTNESS = "robustness.json"
@@ -34,7 +33,7 @@ KIND = ["task", "perturbation", "strength"]
 
 def robustness(data: ReportData) -> dict[str, Any] | None:
     """Charts and table of all perturbations, differences between methods, and the relation to the gap."""
-    pooled = pool(data, ROBUSTNESS, "sb3-mdpo robustness")
+    pooled = pool(data, read_measurements(data.runs, ROBUSTNESS), "sb3-mdpo robustness")
     rows = _robustness_rows(pooled)
     if rows.empty:
         return {"notes": pooled.notes} if pooled.notes else None
@@ -70,14 +69,14 @@ def _robustness_rows(pooled: Pool) -> pd.DataFrame:
     for each policy also a row without perturbation and one for another state.
     """
     texts, columns = ["policy", "perturbation"], ["strength", "n", *KL_AND_TV]
-    rows = read_rows(pooled.runs, ROBUSTNESS, "rows", texts, [*columns, "entropy", *RETURN])
-    policies = read_rows(pooled.runs, ROBUSTNESS, "unperturbed", ["policy"], ["entropy", "tv_states", *RETURN])
+    rows = joined(pooled.runs, "rows", texts, [*columns, "entropy", *RETURN])
+    policies = joined(pooled.runs, "unperturbed", ["policy"], ["entropy", "tv_states", *RETURN])
     rows = rows.merge(policies[["run", "policy", "tv_states"]], how="left", on=["run", "policy"])
     rows = rows.assign(relative=rows["tv_mean"] / rows["tv_states"])
     none = policies.drop(columns="tv_states").assign(perturbation=NONE)
     states = policies[["method", "task", "seed", "run", "policy"]]
     states = states.assign(perturbation=ANOTHER_STATE, tv_mean=policies["tv_states"])
-    old = read_rows(pooled.unknown, ROBUSTNESS, "rows", texts, columns)
+    old = joined(pooled.unknown, "rows", texts, columns)
     parts = [part for part in (none, states, rows, old) if not part.empty]
     return pd.concat(parts, ignore_index=True).reindex(columns=rows.columns) if parts else rows
 
@@ -104,7 +103,7 @@ def _robustness_cells(members: pd.DataFrame, of_runs: pd.DataFrame) -> pd.DataFr
     cells = cells.join(largest).reset_index()
     for title, measure, digits in (("TV", "tv_mean", 3), ("return", "return_mean", 2)):
         estimates = mean_intervals(of_runs, keys, measure)
-        estimates[title] = interval_cells(estimates, digits)
+        estimates[title] = interval_cells(estimates, digits=digits)
         cells = cells.merge(estimates[[*keys, title]], how="left", on=keys)
     for title, measure in (("TV / another state", "relative"), ("max TV", "tv_max"), ("entropy", "entropy")):
         cells[title] = numbers(cells[measure], 3)

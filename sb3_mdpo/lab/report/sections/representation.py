@@ -10,19 +10,18 @@ import plotly.graph_objects as go
 
 from sb3_mdpo.lab.report.charts import interval_plot, text
 from sb3_mdpo.lab.report.data import ReportData
-from sb3_mdpo.lab.report.formatting import numbers
+from sb3_mdpo.lab.report.formatting import interval_cells, numbers
 from sb3_mdpo.lab.report.measured import (
     caption,
     describe,
     difference_cells,
     end_of_training,
-    interval_cells,
     mean_intervals,
     over_runs,
     pool,
 )
 from sb3_mdpo.lab.report.method_style import COLORS, MARKERS
-from sb3_mdpo.lab.report.runs import RunFiles, read_analysis, read_rows
+from sb3_mdpo.lab.report.runs import Measurement, RunFiles, read_measurement, read_measurements
 
 FEATURES, SALIENCY = "features.json", "saliency.png"
 MEASURES = {"distance_ratio": "distance ratio", "effective_rank": "effective rank"}
@@ -47,8 +46,9 @@ def representation(data: ReportData) -> dict[str, Any] | None:
     together = [_together(data, path, notes) for path in sorted((data.folder / "features").glob(f"*/{FEATURES}"))]
     covered = {task for one in together for task in one.policies["task"]}
     others = replace(data, runs=tuple(run for run in data.runs if run.task not in covered))
-    _check_single(others.runs)
-    pooled = pool(others, FEATURES, "sb3-mdpo features")
+    single = read_measurements(others.runs, FEATURES)
+    _check_single(single)
+    pooled = pool(others, single, "sb3-mdpo features")
     analyses = [*together, *map(_of_one_run, pooled.runs + pooled.unknown)]
     notes += pooled.notes
     if all(one.policies.empty for one in analyses):
@@ -72,7 +72,8 @@ def representation(data: ReportData) -> dict[str, Any] | None:
 
 def _together(data: ReportData, path: Path, notes: list[str]) -> Analysis:
     """An analysis of several runs on the same observations, without what is not of the end of training."""
-    settings = read_analysis(path)["settings"]
+    measurement = read_measurement(path)
+    settings = measurement.settings
     models = settings.get("models")
     if not isinstance(models, list) or not all(isinstance(one, dict) for one in models):
         raise ValueError(f"{path} does not say which models it is about: write it again.")
@@ -88,14 +89,13 @@ def _together(data: ReportData, path: Path, notes: list[str]) -> Analysis:
             notes.append(f"Left out: {describe(run)}, its model of step {steps[0]} instead of {end}.")
     if missing:
         notes.append(f"Not analysed: {'; '.join(missing)}. To add them: sb3-mdpo features {data.folder}")
-    everything = [RunFiles(path.parent.name, "", "", 0, 0, 0, path.parent)]
-    policies = read_rows(everything, FEATURES, "policies", ["policy", "model"], [*MEASURES, "features_dim"])
+    policies = measurement.table("policies", ["policy", "model"], [*MEASURES, "features_dim"])
     owners = {
         row.policy: next((run for name, run in runs.items() if name in Path(row.model).parts), None)
         for row in policies.itertuples()
     }
-    cka = read_rows(everything, FEATURES, "cka", ["a", "b"], ["cka"])
-    tsne = read_rows(everything, FEATURES, "tsne", ["policy", "observation", "perturbation"], ["x", "y"])
+    cka = measurement.table("cka", ["a", "b"], ["cka"])
+    tsne = measurement.table("tsne", ["policy", "observation", "perturbation"], ["x", "y"])
     other = [owners[name].name if owners.get(name) else None for name in cka["b"]]  # type: ignore[union-attr]
     about = f"All runs on the same {settings.get('n_observations')} observations of unseen levels ({path.parent.name})."
     return Analysis(
@@ -118,29 +118,25 @@ def _owned(rows: pd.DataFrame, policies: pd.Series, owners: dict[str, RunFiles |
     return rows.assign(**about).dropna(subset="run").astype({"seed": int})
 
 
-def _of_one_run(run: RunFiles) -> Analysis:
-    """The run's own file."""
-    path = run.file(FEATURES)
-    assert path is not None
-    settings = read_analysis(path)["settings"]
-    policies = read_rows([run], FEATURES, "policies", ["policy"], [*MEASURES, "features_dim"])
-    cka = read_rows([run], FEATURES, "cka", ["a", "b"], ["cka"]).assign(other=run.name)
-    tsne = read_rows([run], FEATURES, "tsne", ["policy", "observation", "perturbation"], ["x", "y"])
-    count = settings.get("n_observations", settings.get("observations", "an unknown number of"))
-    return Analysis(path, policies, cka, tsne, f"Each run on {count} observations of its own play on unseen levels.")
+def _of_one_run(own: Measurement) -> Analysis:
+    policies = own.table("policies", ["policy"], [*MEASURES, "features_dim"])
+    cka = own.table("cka", ["a", "b"], ["cka"])
+    tsne = own.table("tsne", ["policy", "observation", "perturbation"], ["x", "y"])
+    count = own.settings.get("n_observations", own.settings.get("observations", "an unknown number of"))
+    about = f"Each run on {count} observations of its own play on unseen levels."
+    return Analysis(own.path, policies, cka.assign(other=cka["run"]), tsne, about)
 
 
-def _check_single(runs: Sequence[RunFiles]) -> None:
-    for run in runs:
-        path = run.file(FEATURES)
-        settings = {} if path is None else read_analysis(path)["settings"]
-        analysed = [] if path is None else settings.get("models", settings.get("runs"))
+def _check_single(measurements: Sequence[Measurement]) -> None:
+    for own in measurements:
+        analysed = own.settings.get("models", own.settings.get("runs"))
         if not isinstance(analysed, list):
-            raise ValueError(f"{path} does not say which runs it is about: write it again.")
+            raise ValueError(f"{own.path} does not say which runs it is about: write it again.")
         if len(analysed) > 1:
             names = [str(one.get("model") if isinstance(one, dict) else one) for one in analysed]
             raise ValueError(
-                f"{path} is about {', '.join(names)} together: write it anew with sb3-mdpo features {run.folder}."
+                f"{own.path} is about {', '.join(names)} together: write it anew with sb3-mdpo features "
+                f"{own.path.parent}."
             )
 
 
@@ -150,7 +146,7 @@ def _numbers(of_runs: pd.DataFrame) -> pd.DataFrame:
     cells["of"] = cells["of"].map("{:g}".format)
     for measure, title in MEASURES.items():
         estimates = mean_intervals(of_runs, METHOD, measure)
-        estimates[title] = interval_cells(estimates, 3 if measure == "distance_ratio" else 1)
+        estimates[title] = interval_cells(estimates, digits=3 if measure == "distance_ratio" else 1)
         cells = cells.merge(estimates[[*METHOD, title]], how="left", on=METHOD)
     return cells.fillna("")[[*METHOD, "runs", *MEASURES.values(), "of"]].rename(columns={"task": "environment"})
 
@@ -166,7 +162,7 @@ def _chart(data: ReportData, of_runs: pd.DataFrame) -> go.Figure:
 def _cka(of_runs: pd.DataFrame, cka: pd.DataFrame) -> pd.DataFrame | None:
     """Between the members of a run, with intervals over runs, and between the runs of a method."""
     members = mean_intervals(of_runs, METHOD, "cka")
-    members = members.assign(between="members of a run", CKA=interval_cells(members, 3), n=members["n"].astype(int))
+    members = members.assign(between="members of a run", CKA=interval_cells(members, digits=3))
     methods = cka.drop_duplicates("run").set_index("run")["method"]
     others = cka[(cka["run"] != cka["other"]) & (cka["other"].map(methods) == cka["method"])]
     means = others.groupby(METHOD, sort=False)["cka"].agg(["mean", "size"]).reset_index()
