@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sb3_mdpo.cli.robustness import check_options_of_study, is_study
+from sb3_mdpo.cli.robustness import add_models, check_options_of_study, is_study
 from sb3_mdpo.utils.optional_dependencies import need
 from sb3_mdpo.utils.outputs import check_output_folder
-from sb3_mdpo.utils.terminal import add_code_note, note_code
+from sb3_mdpo.utils.terminal import note_code
 
 if TYPE_CHECKING:
     from sb3_mdpo.lab.representation.results import FeatureAnalysis
@@ -16,23 +16,13 @@ if TYPE_CHECKING:
 
 def add_features(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``sb3-mdpo features``."""
-    parser.add_argument(
-        "paths",
-        metavar="PATH",
-        nargs="+",
-        type=Path,
-        help="run folder of rl_zoo3 train, saved model, or a study's folder",
-    )
-    parser.add_argument("--env", metavar="ID", help="environment of saved models; not needed for runs")
+    add_models(parser)
     parser.add_argument(
         "--observations", metavar="N", type=int, default=512, help="number of observations (default: 512)"
     )
     parser.add_argument("--draws", metavar="N", type=int, default=8, help="random convolutions of each (default: 8)")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
-    parser.add_argument("--load-best", action="store_true", help="use a run's best_model.zip instead of its last model")
-    parser.add_argument("--device", default="auto", help="PyTorch device (default: auto)")
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="folder to write to (default: the run's)")
-    add_code_note(parser)
     parser.set_defaults(run=_features)
 
 

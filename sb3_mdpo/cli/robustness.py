@@ -8,8 +8,8 @@ from sb3_mdpo.utils.outputs import check_output_file
 from sb3_mdpo.utils.terminal import add_code_note, note_code
 
 
-def add_robustness(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``sb3-mdpo robustness``."""
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which models are measured, and where."""
     parser.add_argument(
         "paths",
         metavar="PATH",
@@ -17,7 +17,15 @@ def add_robustness(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="run folder of rl_zoo3 train, saved model, or a study's folder",
     )
-    parser.add_argument("--env", metavar="ID", help="environment of a saved model, e.g. procgen-coinrun-easy-v0")
+    parser.add_argument("--env", metavar="ID", help="environment of saved models, e.g. procgen-coinrun-easy-v0")
+    parser.add_argument("--load-best", action="store_true", help="use a run's best_model.zip instead of its last model")
+    parser.add_argument("--device", default="auto", help="PyTorch device (default: auto)")
+    add_code_note(parser)
+
+
+def add_robustness(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``sb3-mdpo robustness``."""
+    add_models(parser)
     parser.add_argument(
         "--states",
         type=int,
@@ -31,12 +39,9 @@ def add_robustness(parser: argparse.ArgumentParser) -> None:
         "--episodes", type=int, default=0, help="play this many under each perturbation, for the return (default: 0)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of levels, actions and perturbations (default: 0)")
-    parser.add_argument("--load-best", action="store_true", help="use a run's best_model.zip instead of its last model")
-    parser.add_argument("--device", default="auto", help="PyTorch device (default: auto)")
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, help="default: robustness.json in or beside each PATH"
     )
-    add_code_note(parser)
     parser.set_defaults(run=_robustness)
 
 
@@ -53,7 +58,6 @@ def _robustness(args: argparse.Namespace) -> None:
     need("lab", scipy="scipy")
     from sb3_mdpo.lab.generalization.trained import open_trained
     from sb3_mdpo.lab.robustness.measure import measure_robustness
-    from sb3_mdpo.utils.atomic import replacing
 
     note_code(*args.paths)
     numbers = (args.states, args.draws, args.seed)
@@ -63,8 +67,7 @@ def _robustness(args: argparse.Namespace) -> None:
             continue
         trained = open_trained(path, args.env, args.load_best, args.device)
         robustness = measure_robustness(trained, *numbers, episodes=args.episodes)
-        with replacing(output) as file:
-            file.write(robustness.to_json().encode())
+        robustness.write(output)
         print(robustness.to_text())
         print(f"Written: {output}")
 

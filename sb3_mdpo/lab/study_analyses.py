@@ -12,7 +12,6 @@ from sb3_mdpo.lab.representation.results import FeatureAnalysis
 from sb3_mdpo.lab.robustness.measure import measure_robustness, robustness_settings
 from sb3_mdpo.lab.robustness.results import Robustness
 from sb3_mdpo.lab.state_sampling import sample_from_all
-from sb3_mdpo.utils.atomic import replacing
 
 FEATURES_FOLDER = "features"
 
@@ -27,19 +26,19 @@ def measure_study(
     :return: each run's file, and what was measured, None if the file has it already
     """
     for runs in _runs_by_environment(folder):
-        players = [_open(folder, run, device) for run in _one_per_method(runs)]
+        players = {run.name: _open(folder, run, device) for run in _one_per_method(runs)}
+        hashes = [sha256_of(one) for one in players.values()]
         shared = None
         for run in runs:
-            trained = _open(folder, run, device)
+            trained = players.get(run.name) or _open(folder, run, device)
             path = Path(trained.path) / "robustness.json"
-            settings = robustness_settings(trained, states, draws, seed, episodes, [sha256_of(one) for one in players])
+            settings = robustness_settings(trained, states, draws, seed, episodes, hashes)
             if is_measured(path, settings):
                 yield path, None
                 continue
-            shared = shared or sample_from_all(players, states, seed)
+            shared = shared or sample_from_all(list(players.values()), states, seed)
             robustness = measure_robustness(trained, states, draws, seed, episodes=episodes, shared=shared)
-            with replacing(path) as file:
-                file.write(robustness.to_json().encode())
+            robustness.write(path)
             yield path, robustness
 
 

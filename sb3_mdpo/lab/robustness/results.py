@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.utils.terminal import text_table
 
 HEADER = ("policy", "perturbation", "strength", "TV", "95% interval", "max", "KL", "entropy", "return", "95% interval")
@@ -62,6 +64,11 @@ class Robustness:
     def to_json(self) -> str:
         """A JSON document with ``settings``, ``unperturbed`` and ``rows``."""
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write :meth:`to_json` to a file."""
+        with replacing(path) as file:
+            file.write(self.to_json().encode())
 
     def to_text(self) -> str:
         """A table with one line per row, then what was omitted and why."""
