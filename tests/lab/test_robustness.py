@@ -26,7 +26,7 @@ from sb3_mdpo.lab.perturbations.images import STRENGTHS, Perturbation
 from sb3_mdpo.lab.perturbations.renderings import RENDERINGS, draw_states
 from sb3_mdpo.lab.robustness import distances, measure, returns
 from sb3_mdpo.lab.robustness.measure import measure_robustness
-from sb3_mdpo.lab.state_sampling import SampledStates, log_probabilities, play, sample_states, sampling_steps
+from sb3_mdpo.lab.state_sampling import log_probabilities, play, sample_states, sampling_steps
 from tests.support.envs import maker
 from tests.support.helpers import TINY
 
@@ -164,9 +164,9 @@ def test_networks_get_perturbed_images_scaled_to_their_inputs(trained):
     (policy, *_) = all_policies(trained.model).values()
     nothing = Perturbation("nothing", None, (lambda images: images,))
     darker = Perturbation("half, and a third", 0.5, (lambda images: images / 2, lambda images: images / 3))
-    same, dark = measure.compare_images(policy, SampledStates(NOISE, None, 6), [nothing, darker], 3)
-    th.testing.assert_close(same.perturbed, same.original[None], rtol=0, atol=1e-5)
     images, _ = policy.obs_to_tensor(NOISE)
+    same, dark = measure.compare_images(policy, images, log_probabilities(policy, images), [nothing, darker], 3)
+    th.testing.assert_close(same.perturbed, same.original[None], rtol=0, atol=1e-5)
     expected = [log_probabilities(policy, images / divisor) for divisor in (2, 3)]
     th.testing.assert_close(dark.perturbed, th.stack(expected), rtol=0, atol=1e-5)
     assert not th.allclose(dark.perturbed[0], dark.original, atol=1e-3)

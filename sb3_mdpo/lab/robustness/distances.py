@@ -24,8 +24,8 @@ def total_variation(log_p: th.Tensor, log_q: th.Tensor) -> th.Tensor:
 
 def entropy(log_p: th.Tensor) -> th.Tensor:
     """Entropy in nats, shape ``(...)``, of log probabilities ``(..., A)``; actions with ``p = 0`` add nothing."""
-    p = log_p.exp()
-    return th.where(p > 0, -p * log_p, 0.0).sum(dim=-1)
+    entropies: th.Tensor = th.special.entr(log_p.exp()).sum(dim=-1)
+    return entropies
 
 
 def variation_between_states(log_p: th.Tensor, n_envs: int) -> float:
@@ -65,5 +65,5 @@ def crossed_interval(table: NDArray[Any]) -> tuple[float, float]:
         return mean, mean
     uncertainty = (squares**2 / (sizes - 1)).sum() + within**2 / np.prod(sizes - 1)
     degrees = max(total**2 / uncertainty, sizes.min() - 1)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * np.sqrt(total / np.prod(sizes))
-    return float(mean - half), float(mean + half)
+    low, high = stats.t.interval(CONFIDENCE, degrees, mean, np.sqrt(total / np.prod(sizes)))
+    return float(low), float(high)

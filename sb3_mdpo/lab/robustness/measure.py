@@ -106,10 +106,14 @@ def measure_robustness(
             omitted = missing_renderings(sampled)
             renderings = [rendering for rendering in RENDERINGS if rendering not in omitted]
             bar.total += len(renderings)
-            unperturbed.append(_unperturbed(name, policy, sampled, played))
+            images = to_tensor(policy, sampled.observations)
+            original = log_probabilities(policy, images)
+            varies = variation_between_states(original, sampled.n_envs)
+            unperturbed.append(Unperturbed(name, float(entropy(original).mean()), varies, **played.returns(policy)))
+            drawn = th.Generator().manual_seed(seed)
             comparisons = chain(
-                compare_images(policy, sampled, perturbations, channels),
-                compare_renderings(policy, sampled, renderings, draws, th.Generator().manual_seed(seed)),
+                compare_images(policy, images, original, perturbations, channels),
+                compare_renderings(policy, sampled.engine_states or [], original, renderings, draws, drawn),
             )
             for comparison in comparisons:
                 bar.set_description(f"{name}, {comparison.perturbation}")
@@ -136,12 +140,6 @@ class Comparison:
     perturbed: th.Tensor
 
 
-def _unperturbed(name: str, policy: BasePolicy, states: SampledStates, played: PerturbedPlay) -> Unperturbed:
-    original = log_probabilities(policy, to_tensor(policy, states.observations))
-    varies = variation_between_states(original, states.n_envs)
-    return Unperturbed(name, float(entropy(original).mean()), varies, **played.returns(policy))
-
-
 def make_row(policy: str, comparison: Comparison, n_envs: int, returns: Returns) -> RobustnessRow:
     """Means, intervals, and maxima over ``visits * n_envs`` states and the draws."""
     numbers: dict[str, Any] = dict(returns)
@@ -157,11 +155,13 @@ def make_row(policy: str, comparison: Comparison, n_envs: int, returns: Returns)
 
 
 def compare_images(
-    policy: BasePolicy, states: SampledStates, perturbations: Sequence[Perturbation], frame_channels: int
+    policy: BasePolicy,
+    images: th.Tensor,
+    original: th.Tensor,
+    perturbations: Sequence[Perturbation],
+    frame_channels: int,
 ) -> Iterator[Comparison]:
     """Compare under perturbations of images. Each frame of ``frame_channels`` channels is changed alike."""
-    images = to_tensor(policy, states.observations)
-    original = log_probabilities(policy, images)
     for perturbation in perturbations:
         draws = len(perturbation.draws)
         parts = []
@@ -172,12 +172,16 @@ def compare_images(
 
 
 def compare_renderings(
-    policy: BasePolicy, states: SampledStates, renderings: Sequence[str], draws: int, generator: th.Generator
+    policy: BasePolicy,
+    engine_states: Sequence[bytes],
+    original: th.Tensor,
+    renderings: Sequence[str],
+    draws: int,
+    generator: th.Generator,
 ) -> Iterator[Comparison]:
     """Compare under other renderings of the engine's states, with at most ``draws`` other backgrounds per state."""
-    original = log_probabilities(policy, to_tensor(policy, states.observations))
     for rendering in renderings:
-        images = render(rendering, states.engine_states or [], draws, generator)
+        images = render(rendering, engine_states, draws, generator)
         perturbed = log_probabilities(policy, to_tensor(policy, images.reshape(-1, *images.shape[2:])))
         yield Comparison(rendering, None, original, perturbed.reshape(len(images), *original.shape))
 

@@ -30,8 +30,8 @@ def student_interval(mean: Any, std: Any, n: Any) -> tuple[NDArray[np.float64], 
     """
     mean, std, n = (np.asarray(values, dtype=float) for values in (mean, std, n))
     equal = std <= 1e-9 * np.abs(mean)  # up to rounding
-    half = np.where(equal, np.nan, stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * std / np.sqrt(n))
-    return mean - half, mean + half
+    low, high = stats.t.interval(CONFIDENCE, n - 1, mean, np.where(equal, np.nan, std / np.sqrt(n)))
+    return low, high
 
 
 def welch_interval(one: Any, two: Any) -> tuple[float, float]:
@@ -45,8 +45,8 @@ def welch_interval(one: Any, two: Any) -> tuple[float, float]:
     if errors.sum() == 0:
         return np.nan, np.nan
     degrees = errors.sum() ** 2 / (errors**2 / [len(one) - 1, len(two) - 1]).sum()
-    mean, half = np.mean(one) - np.mean(two), stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * np.sqrt(errors.sum())
-    return float(mean - half), float(mean + half)
+    low, high = stats.t.interval(CONFIDENCE, degrees, np.mean(one) - np.mean(two), np.sqrt(errors.sum()))
+    return float(low), float(high)
 
 
 def wilson_interval(estimate: Any, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
