@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from sb3_mdpo.lab.generalization.results import TABLE
 from sb3_mdpo.lab.statistics.results import task_name
+from sb3_mdpo.lab.study.folder import damage
 from sb3_mdpo.lab.study.runs import CONF
 from sb3_mdpo.utils.yaml_files import read_text
 from sb3_mdpo.zoo.run import ARGS, COMMAND, CONFIG
@@ -56,11 +56,9 @@ def find_run_folder(folder: Path) -> Path | None:
 def what_is_lacking(study: Path) -> Iterator[str]:
     """A message for each complete run of a study whose evaluations or model are gone."""
     for conf in sorted(study.glob(f"*/{CONF}")):
-        folder = conf.parent
-        models = [f"{path.parent.name}.zip" for path in folder.glob(f"*/{ARGS}")]
-        if missing := [name for name in (TABLE, *models) if not (folder / name).is_file()]:
-            lost = " and no ".join(missing)
-            yield f"{folder} has no {lost}: put it back, or delete the folder to train the run again."
+        models = [f"{path.parent.name}.zip" for path in conf.parent.glob(f"*/{ARGS}")]
+        if damaged := damage(conf.parent, *models):
+            yield f"{damaged}."
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,12 @@ RESULTS, COPY = "results.csv", "study.yml"
 RUN_COLUMNS = ("study", "env_id", "num_levels", "start_level", "method", "seed", "run")
 
 
+def damage(complete: Path, *models: str) -> str:
+    """What is wrong with the folder of a complete run that has lost files, and what to do; empty if it has not."""
+    lost = " and no ".join(name for name in (TABLE, *models) if not (complete / name).is_file())
+    return f"{complete} has no {lost}: put it back, or delete the folder to train the run again" if lost else ""
+
+
 class StudyFolder:
     """The study's folder, which need not exist yet."""
 
@@ -57,19 +63,14 @@ class StudyFolder:
     def state(self, run: PlannedRun, trained_now: Collection[str]) -> State:
         """State of a run, given the names of those that are being trained."""
         if self.complete(run).is_dir():
-            return "damaged" if self.lost_files(run) else "done"
+            return "damaged" if self.damage(run) else "done"
         if self.unfinished(run).is_dir():
             return "running" if run.name in trained_now else "interrupted"
         return "failed" if self.failed(run).is_dir() else "missing"
 
-    def lost_files(self, run: PlannedRun) -> list[str]:
-        """Names of the files that a complete run has no more, without which it is not complete."""
-        return [name for name in (TABLE, run.model_file) if not (self.complete(run) / name).is_file()]
-
     def damage(self, run: PlannedRun) -> str:
-        """What is wrong with a run that has lost files, and what to do."""
-        lost = " and no ".join(self.lost_files(run))
-        return f"{self.complete(run)} has no {lost}: put it back, or delete the folder to train the run again"
+        """See :func:`damage`."""
+        return damage(self.complete(run), run.model_file)
 
     def evaluations(self, run: PlannedRun) -> Path | None:
         """File with the evaluations of a complete or unfinished run, if there is one."""
@@ -98,8 +99,8 @@ class StudyFolder:
         for run in runs:
             self._check_settings(run)
         for run in runs:
-            if self.complete(run).is_dir() and self.lost_files(run):
-                raise ValueError(f"{self.damage(run)}.")
+            if self.complete(run).is_dir() and (damaged := self.damage(run)):
+                raise ValueError(f"{damaged}.")
 
     def _check_is_of(self, runs: Sequence[PlannedRun]) -> None:
         there = sorted(conf.parent.name for conf in self.path.glob(f"*/{CONF}"))
