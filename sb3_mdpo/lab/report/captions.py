@@ -32,16 +32,17 @@ def with_intervals(data: ReportData, rows: pd.DataFrame | None, kind: str) -> st
 
 
 def _sample(results: pd.DataFrame) -> str:
-    seeds = _numbers(results.groupby([*TASK, "method"])["seed"].nunique())
+    seeds = extremes(results.groupby([*TASK, "method"])["seed"].nunique())
     sample = f"n = {seeds} {'seed' if seeds == '1' else 'seeds'} of each method"
     if "episodes" in results and results["episodes"].notna().any():
         last = results["timesteps"] == results.groupby(RUN)["timesteps"].transform("max")
-        during, final = (_numbers(results[rows]["episodes"].dropna()) for rows in (~last, last))
+        during, final = (extremes(results[rows]["episodes"].dropna()) for rows in (~last, last))
         more = f" ({final} at the end)" if during and final != during else ""
         sample += f"; {during or final} episodes{more} per policy and set of levels in an evaluation"
     return f"{sample}."
 
 
-def _numbers(values: Iterable[float]) -> str:
+def extremes(values: Iterable[float]) -> str:
+    """The smallest and the largest, e.g. 2 to 5, or what they all are."""
     ordered = sorted(set(values))
     return " to ".join(f"{value:,.0f}" for value in dict.fromkeys([*ordered[:1], *ordered[-1:]]))

@@ -22,7 +22,7 @@ from sb3_mdpo.lab.statistics.aggregates import REPS
 from sb3_mdpo.lab.statistics.results import TASK, check_results, read_results
 from sb3_mdpo.lab.statistics.scores import MEMBERS, final_scores, learning_curves
 from sb3_mdpo.lab.study.folder import RESULTS
-from sb3_mdpo.zoo.run import Run, read_run
+from sb3_mdpo.zoo.run import read_run
 
 # Method name of a run outside a study
 ONE_RUN = "this run"
@@ -83,12 +83,12 @@ class ReportData:
         except ValueError as error:
             raise ValueError(f"{self.folder}: {error}") from error
 
-    def one_per_method(self, file: str | None = None) -> list[RunFiles]:
-        """For each method the first run, by task and seed, that has a folder, or a file of this name in it."""
+    def one_per_method(self) -> list[RunFiles]:
+        """For each method the first run, by task and seed, that has a folder."""
         tasks = list(dict.fromkeys(run.task for run in self.runs))
         first: dict[str, RunFiles] = {}
         for run in sorted(self.runs, key=lambda run: (tasks.index(run.task), run.seed)):
-            if (run.folder if file is None else run.file(file)) is not None:
+            if run.folder is not None:
                 first.setdefault(run.method, run)
         return [first[method] for method in self.methods if method in first]
 
@@ -107,7 +107,8 @@ def read_report_data(
     """
     if reps < 1:
         raise ValueError(f"reps={reps} must be at least 1; the default is 2000.")
-    data = _read_several((folder, *others), reps) if others or folder.is_file() else _read(folder, reps)
+    of_studies = others or folder.is_file() or (folder / RESULTS).is_file()
+    data = _read_studies((folder, *others), reps) if of_studies else _read_run(folder, reps)
     if reference is None:
         return data
     if reference not in data.methods:
@@ -115,7 +116,7 @@ def read_report_data(
     return replace(data, reference=reference)
 
 
-def _read_several(paths: Sequence[Path], reps: int) -> ReportData:
+def _read_studies(paths: Sequence[Path], reps: int) -> ReportData:
     tables = {str(path / RESULTS if path.is_dir() else path): path for path in paths}
     if not all(Path(table).is_file() for table in tables):
         missing = next(table for table in tables if not Path(table).is_file())
@@ -128,32 +129,36 @@ def _read_several(paths: Sequence[Path], reps: int) -> ReportData:
         path = tables[source]
         runs += _run_files(rows, partial(_folder_of, path) if path.is_dir() else lambda _: None)
     names = results["study"].dropna().unique()
-    name = " and ".join(names if len(names) else [path.stem for path in paths])
+    name = " and ".join(
+        names if len(names) else [path.resolve().name if path.is_dir() else path.stem for path in paths]
+    )
     lacking = tuple(message for path in paths if path.is_dir() for message in what_is_lacking(path))
     return ReportData(name, paths[0], results, tuple(runs), reps=reps, others=tuple(paths[1:]), lacking=lacking)
 
 
-def _read(folder: Path, reps: int) -> ReportData:
+def _read_run(folder: Path, reps: int) -> ReportData:
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}: give a study's folder or a run folder of rl_zoo3 train.")
-    if (folder / RESULTS).is_file():
-        results = read_results(folder / RESULTS)
-        name = " and ".join(results["study"].dropna().unique()) or folder.resolve().name
-        data = _report_data(name, folder, results, lambda run: _folder_of(folder, run), reps)
-        return replace(data, lacking=tuple(what_is_lacking(folder)))
     try:
         run = read_run(folder)
     except ValueError as error:
         raise ValueError(
             f"{folder} is not a study's folder (it has no {RESULTS}) and not a run folder: {error}"
         ) from error
-    return _read_single(run, reps)
-
-
-def _report_data(
-    name: str, folder: Path, results: pd.DataFrame, folder_of: Callable[[str], Path | None], reps: int
-) -> ReportData:
-    return ReportData(name, folder, results, tuple(_run_files(results, folder_of)), reps=reps)
+    name = run.folder.resolve().name
+    study = run.folder.resolve().parent / RESULTS
+    if study.is_file() and name in (results := read_results(study))["run"].to_numpy():
+        of_a_study = results[results["run"] == name]
+        runs = _run_files(of_a_study, lambda _: run.folder)
+        return ReportData(name, run.folder, of_a_study, tuple(runs), reps=reps)
+    levels = {key: int(run.env_kwargs.get(key, 0)) for key in ("num_levels", "start_level")}
+    files = RunFiles(name, ONE_RUN, run.env_id, **levels, seed=int(run.args["seed"]), folder=run.folder)
+    path = run.folder / TABLE
+    if not path.is_file():
+        return ReportData(name, run.folder, None, (files,), _logged_returns(run.folder), reps)
+    about = {"study": "", "env_id": run.env_id, **levels, "method": ONE_RUN, "seed": files.seed, "run": name}
+    evaluations = read_csv(path).assign(**about)
+    return ReportData(name, run.folder, check_results(evaluations, path), (files,), reps=reps)
 
 
 def _run_files(results: pd.DataFrame, folder_of: Callable[[str], Path | None]) -> Iterator[RunFiles]:
@@ -166,22 +171,6 @@ def _folder_of(study: Path, run: str) -> Path | None:
     if Path(run).name != run or run in ("", ".", ".."):
         raise ValueError(f"{study / RESULTS} has a run {run!r}, which is not the name of a folder in it.")
     return find_run_folder(study / run)
-
-
-def _read_single(run: Run, reps: int) -> ReportData:
-    name = run.folder.resolve().name
-    study = run.folder.resolve().parent / RESULTS
-    if study.is_file() and name in (results := read_results(study))["run"].to_numpy():
-        of_a_study = results[results["run"] == name]
-        return _report_data(name, run.folder, of_a_study, lambda _: run.folder, reps)
-    levels = {key: int(run.env_kwargs.get(key, 0)) for key in ("num_levels", "start_level")}
-    files = RunFiles(name, ONE_RUN, run.env_id, **levels, seed=int(run.args["seed"]), folder=run.folder)
-    path = run.folder / TABLE
-    if not path.is_file():
-        return ReportData(name, run.folder, None, (files,), _logged_returns(run.folder), reps)
-    about = {"study": "", "env_id": run.env_id, **levels, "method": ONE_RUN, "seed": files.seed, "run": name}
-    evaluations = read_csv(path).assign(**about)
-    return ReportData(name, run.folder, check_results(evaluations, path), (files,), reps=reps)
 
 
 @contextmanager

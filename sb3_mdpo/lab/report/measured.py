@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from sb3_mdpo.lab.generalization.results import CONFIDENCE
+from sb3_mdpo.lab.report.captions import extremes
 from sb3_mdpo.lab.report.data import ReportData
 from sb3_mdpo.lab.report.formatting import interval_cells
 from sb3_mdpo.lab.report.runs import Measurement, RunFiles
@@ -167,12 +168,11 @@ def paired_differences(of_runs: pd.DataFrame, keys: Sequence[str], measure: str,
 def caption(of_runs: pd.DataFrame) -> str:
     """How many runs are behind each point, and what its bar is."""
     counts = of_runs.groupby(["task", "method"])["seed"].nunique()
-    n = " to ".join(str(count) for count in dict.fromkeys((counts.min(), counts.max())))
     if counts.max() == 1:
         return "n = 1 seed. No bands: they need two seeds."
     return (
-        f"n = {n} seeds. Points: means over runs, in which the members are averaged first. Bars: 95 % intervals over "
-        "seeds (Student's), none for a single seed."
+        f"n = {extremes(counts)} seeds. Points: means over runs, in which the members are averaged first. Bars: 95 % "
+        "intervals over seeds (Student's), none for a single seed."
     )
 
 

@@ -28,20 +28,14 @@ MEASURED = {
 def curves(data: ReportData) -> dict[str, Any] | None:
     """Learning curves of each task, or of a run without evaluations what the zoo logged."""
     if data.results is None:
-        logged = {
-            "charts": {},
-            "published": False,
-            "half": False,
-            "caption": "One run, n = 1 seed, as logged: no bands.",
-        }
-        return None if data.training is None else logged | {"logged": _logged(data.training)}
+        caption = "One run, n = 1 seed, as logged: no bands."
+        return None if data.training is None else {"logged": _logged(data.training), "caption": caption}
     lines = task_lines(data, "return")
     return {
         "charts": {task_name(*task): line_chart(of_task, "return") for task, of_task in lines.items()},
         "published": any(line.dash == "dot" for of_task in lines.values() for line in of_task),
         "half": len(data.half) > 0,
         "caption": over_seeds(data),
-        "logged": None,
     }
 
 
@@ -63,8 +57,7 @@ def gap(data: ReportData) -> dict[str, Any] | None:
     if data.results is None:
         return None
     rows = task_table(data.scores)
-    cells = rows[["method", "policies"]].assign(gap=interval_cells(rows, "gap", "gap_"))
-    cells.insert(0, "environment", task_names(rows))
+    cells = _of_tasks(rows, "method", "policies").assign(gap=interval_cells(rows, "gap", "gap_"))
     return {"cells": cells, "charts": _measure_charts(data, "gap", "gap"), "caption": over_seeds(data)}
 
 
@@ -73,8 +66,7 @@ def distillation(data: ReportData) -> dict[str, Any] | None:
     if data.results is None or data.results["kl"].isna().all():
         return None
     rows = task_table(data.scores[data.scores["kl"].notna()])
-    cells = rows[["method"]].assign(KL=plus_minus(rows, "kl", 4))
-    cells.insert(0, "environment", task_names(rows))
+    cells = _of_tasks(rows, "method").assign(KL=plus_minus(rows, "kl", 4))
     return {"cells": cells, "charts": _measure_charts(data, "kl", "inter-policy KL"), "caption": over_seeds(data)}
 
 
@@ -87,20 +79,17 @@ def games(data: ReportData) -> dict[str, Any] | None:
     steps = evaluations.groupby([*TASK, "method"])["timesteps_per_policy"].max().reset_index()
     rows = rows.merge(steps, how="left", on=[*TASK, "method"])
     published = published_returns(rows).where(rows["policies"] == MEMBERS)
-    cells = rows[["method", "policies"]].assign(seeds=rows["n_seeds"])
-    cells.insert(0, "environment", task_names(rows))
+    cells = _of_tasks(rows, "method", "policies").assign(seeds=rows["n_seeds"])
     for title, column in MEASURED.items():
         cells[title] = plus_minus(rows, column)
     for source in published:
         cells[f"{source}, unseen return"] = numbers(published[source])
-    chart = _returns(data, rows.join(published))
-    anything = bool(published.notna().any(axis=None))
     return {
         "cells": cells.loc[:, (cells != "").any()],
         "spread": pd.concat([_spread(rows, levels) for levels in ("unseen", "training")]),
         "differences": _differences(data) if len(data.methods) > 1 else None,
-        "published": anything,
-        "chart": chart,
+        "published": bool(published.notna().any(axis=None)),
+        "chart": _returns(data, rows.join(published)),
         "caption": over_seeds(data),
     }
 
@@ -108,8 +97,7 @@ def games(data: ReportData) -> dict[str, Any] | None:
 def _spread(rows: pd.DataFrame, levels: str) -> pd.DataFrame:
     """The mean return of each row with its interval, and what makes returns differ."""
     measure = f"{levels}_return"
-    cells = rows[["method", "policies"]].assign(levels=levels)
-    cells.insert(0, "environment", task_names(rows))
+    cells = _of_tasks(rows, "method", "policies").assign(levels=levels)
     cells["return"] = interval_cells(rows, measure, f"{measure}_")
     cells["between runs"] = numbers(rows[f"{measure}_std"])
     cells["between members"] = numbers(rows[f"{measure}_members_std"])
@@ -126,9 +114,15 @@ def _differences(data: ReportData) -> pd.DataFrame:
     keys = [*TASK, "policies", "method", "other", "seeds"]
     order = table[keys].drop_duplicates()
     cells = order.merge(table.pivot(index=keys, columns="measure", values="cell").reset_index(), on=keys)
-    cells.insert(0, "environment", task_names(cells))
     titles = {"other": "minus", **{measure: measure.replace("_", " ") for measure in RETURNS}}
-    return cells[["environment", "method", "other", "policies", "seeds", *RETURNS]].rename(columns=titles)
+    return _of_tasks(cells, "method", "other", "policies", "seeds", *RETURNS).rename(columns=titles)
+
+
+def _of_tasks(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """These columns, after the name of each row's task."""
+    cells = rows[list(columns)]
+    cells.insert(0, "environment", task_names(rows))
+    return cells
 
 
 def _returns(data: ReportData, rows: pd.DataFrame) -> go.Figure:
