@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from sb3_mdpo.lab.generalization.results import ENSEMBLE
 from sb3_mdpo.lab.report.charts import error_bars, text
 from sb3_mdpo.lab.report.data import ReportData
-from sb3_mdpo.lab.report.formatting import Number, interval_cells, numbers
+from sb3_mdpo.lab.report.formatting import Number, interval_cells, numbers, task_names
 from sb3_mdpo.lab.report.measured import (
     LEAST_PAIRS,
     Pool,
@@ -141,14 +141,12 @@ def _gaps(data: ReportData, of_runs: pd.DataFrame) -> dict[str, Any]:
     """
     if data.results is None:
         return {}
-    names = {(run.task, run.method, run.seed): run.name for run in data.runs}
-    gaps = data.scores[data.scores["policies"] == MEMBERS].set_index(["run", "method"])["gap"]
+    gaps = data.scores.assign(task=task_names(data.scores))[data.scores["policies"] == MEMBERS]
     runs = over_runs(of_runs, ["task", "perturbation", "method"], ["tv_mean"]).dropna(subset="tv_mean")
     runs = runs[runs["perturbation"] != ANOTHER_STATE]
     every = over_runs(runs, ["task", "method"], ["tv_mean"]).assign(perturbation=ALL)
     runs = pd.concat([every, runs], ignore_index=True)
-    keys = zip(runs["task"], runs["method"], runs["seed"], strict=True)
-    runs["gap"] = [gaps.get((names[key], key[1]), math.nan) for key in keys]
+    runs = runs.merge(gaps[["task", "method", "seed", "gap"]], how="left")
     charts, cells = {}, []
     for (task, perturbation), rows in runs.dropna(subset="gap").groupby(["task", "perturbation"], sort=False):
         if len(rows) < LEAST_PAIRS:

@@ -21,7 +21,7 @@ from sb3_mdpo.lab.report.measured import (
     pool,
 )
 from sb3_mdpo.lab.report.method_style import COLORS, MARKERS
-from sb3_mdpo.lab.report.runs import Measurement, RunFiles, read_measurement, read_measurements
+from sb3_mdpo.lab.report.runs import Measurement, read_measurement, read_measurements
 
 FEATURES, SALIENCY = "features.json", "saliency.png"
 MEASURES = {"distance_ratio": "distance ratio", "effective_rank": "effective rank"}
@@ -90,32 +90,19 @@ def _together(data: ReportData, path: Path, notes: list[str]) -> Analysis:
     if missing:
         notes.append(f"Not analysed: {'; '.join(missing)}. To add them: sb3-mdpo features {data.folder}")
     policies = measurement.table("policies", ["policy", "model"], [*MEASURES, "features_dim"])
-    owners = {
-        row.policy: next((run for name, run in runs.items() if name in Path(row.model).parts), None)
+    owners = [
+        (row.policy, run.task, run.method, run.seed, run.name)
         for row in policies.itertuples()
-    }
+        for name, run in runs.items()
+        if name in Path(row.model).parts
+    ]
+    owned = pd.DataFrame(owners, columns=["policy", *RUN]).drop_duplicates("policy").astype({"seed": int})
+    others = owned[["policy", "run"]].set_axis(["b", "other"], axis="columns")
     cka = measurement.table("cka", ["a", "b"], ["cka"])
     tsne = measurement.table("tsne", ["policy", "observation", "perturbation"], ["x", "y"])
-    other = [owners[name].name if owners.get(name) else None for name in cka["b"]]  # type: ignore[union-attr]
     about = f"All runs on the same {settings.get('n_observations')} observations of unseen levels ({path.parent.name})."
-    return Analysis(
-        path,
-        _owned(policies, policies["policy"], owners),
-        _owned(cka.assign(other=other), cka["a"], owners).dropna(subset="other"),
-        _owned(tsne, tsne["policy"], owners),
-        about,
-    )
-
-
-def _owned(rows: pd.DataFrame, policies: pd.Series, owners: dict[str, RunFiles | None]) -> pd.DataFrame:
-    """The rows of policies that have an owner, with the owner's task, method, seed and name."""
-    of_rows = [owners.get(policy) for policy in policies]
-    about = pd.DataFrame(
-        [(one.task, one.method, one.seed, one.name) if one else (None,) * 4 for one in of_rows],
-        columns=RUN,
-        index=rows.index,
-    )
-    return rows.assign(**about).dropna(subset="run").astype({"seed": int})
+    cka = cka.merge(owned, left_on="a", right_on="policy").merge(others, on="b")
+    return Analysis(path, policies.merge(owned, on="policy"), cka, tsne.merge(owned, on="policy"), about)
 
 
 def _of_one_run(own: Measurement) -> Analysis:
