@@ -8,7 +8,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_mdpo.common.policies import MutualPolicy
+from sb3_mdpo.lab.generalization.evaluation import all_policies
+from sb3_mdpo.lab.generalization.results import ENSEMBLE
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.mdpo.losses import distillation_kl
 from sb3_mdpo.utils.random_state import undisturbed
@@ -53,24 +54,16 @@ def distill_ensemble(model: MDPO, env: VecEnv, total_timesteps: int, seed: int =
     with undisturbed(model.policy, seed):
         ppo._setup_model()  # new weights
         model.policy.set_training_mode(False)
+        ensemble = all_policies(model)[ENSEMBLE]
         observations: Any = env.reset()
         for _ in range(-(-total_timesteps // (model.n_steps * env.num_envs))):
             seen = []
             for _ in range(model.n_steps):
                 seen.append(model.policy.obs_to_tensor(observations)[0])
-                observations, _, _, _ = env.step(_acts(model.policy, observations))
+                observations, _, _, _ = env.step(ensemble.predict(observations)[0])
             _imitate(ppo, model, th.cat(seen))  # type: ignore[arg-type]
         ppo.policy.set_training_mode(False)
     return ppo
-
-
-def _acts(policy: MutualPolicy, observations: Any) -> Any:
-    before, policy.predict_with = policy.predict_with, "ensemble"
-    try:
-        actions, _ = policy.predict(observations)
-    finally:
-        policy.predict_with = before
-    return actions
 
 
 def _imitate(ppo: PPO, model: MDPO, observations: th.Tensor) -> None:

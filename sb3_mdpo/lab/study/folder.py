@@ -24,12 +24,6 @@ RESULTS, COPY = "results.csv", "study.yml"
 RUN_COLUMNS = ("study", "env_id", "num_levels", "start_level", "method", "seed", "run")
 
 
-def damage(complete: Path, *models: str) -> str:
-    """What is wrong with the folder of a complete run that has lost files, and what to do; empty if it has not."""
-    lost = " and no ".join(name for name in (TABLE, *models) if not (complete / name).is_file())
-    return f"{complete} has no {lost}: put it back, or delete the folder to train the run again" if lost else ""
-
-
 class StudyFolder:
     """The study's folder, which need not exist yet."""
 
@@ -175,3 +169,9 @@ class StudyFolder:
                     rows += [about | row for row in read_table(path)]
             write_table(self.path / RESULTS, rows, (*RUN_COLUMNS, *COLUMNS))
         return self.path / RESULTS
+
+
+def damage(complete: Path, *models: str) -> str:
+    """What is wrong with the folder of a complete run that has lost files, and what to do; empty if it has not."""
+    lost = " and no ".join(name for name in (TABLE, *models) if not (complete / name).is_file())
+    return f"{complete} has no {lost}: put it back, or delete the folder to train the run again" if lost else ""
