@@ -8,7 +8,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_mdpo.common.policies import MutualPolicy
+from sb3_mdpo.common.mutual_policy import MutualPolicy
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.mdpo.losses import distillation_kl
 from sb3_mdpo.utils.random_state import undisturbed

@@ -23,24 +23,17 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_mdpo.common.arguments import check_ranges
-from sb3_mdpo.common.buffers import MutualRolloutBuffer, of_member
+from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.distributions import distribution_checks
 from sb3_mdpo.common.env_copies import copies_of
+from sb3_mdpo.common.mutual_policy import MemberClass, MutualPolicy, PredictWith, common_policy_kwargs
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.common.policies import (
-    ImpalaCnnPolicy,
-    ImpoolaCnnPolicy,
-    MemberClass,
-    MutualPolicy,
-    PredictWith,
-    StridedCnnPolicy,
-    common_policy_kwargs,
-)
+from sb3_mdpo.common.policies import ImpalaCnnPolicy, ImpoolaCnnPolicy, StridedCnnPolicy
 from sb3_mdpo.common.precision import accelerate, automatic_chunk_size, keep_freed_memory, resolve_precision
 from sb3_mdpo.common.save_util import FORMAT_VERSION
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.metrics import UpdateHistory, check_update, explained_variance
-from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated, n_samples
+from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated, n_samples_per_member
 from sb3_mdpo.mdpo.validation import (
     check_arguments,
     check_distill_mode,
@@ -245,7 +238,9 @@ class MDPO(MutualOnPolicyAlgorithm):
     def _setup_model(self) -> None:
         self.format_version, self.saved_by = FORMAT_VERSION, self.algorithm
         check_members(self.n_policies, self.policy_class, self.policy_kwargs)
-        check_arguments(vars(self), self.each_member(), self.observation_space, self.member_base)
+        check_arguments(
+            vars(self), self.each_member(), self.observation_space, self.member_base, self.default_buffer_class
+        )
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         settings: dict[str, Any] = {
@@ -331,7 +326,7 @@ class MDPO(MutualOnPolicyAlgorithm):
                     metrics = step(minibatch, peers, active=active)
                     history.append(epoch, metrics, took_part, frozenset(active))
                     passes = n_differentiated(peers, took_part, frozenset(active), constant_peers)
-                    self.trained_samples += passes * n_samples(of_member(minibatch, 0)) * self.ranks.size
+                    self.trained_samples += passes * n_samples_per_member(minibatch) * self.ranks.size
                     if not active:
                         break
                 self._n_updates += 1

@@ -18,7 +18,7 @@ from sb3_contrib.common.maskable.evaluation import evaluate_policy
 from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_mdpo import MDPO, MaskableMDPO
+from sb3_mdpo import MDPO, MaskableMDPO, MutualRolloutBuffer
 from sb3_mdpo.common.buffers import of_member
 from sb3_mdpo.common.distributions import kl_divergence
 from sb3_mdpo.mdpo_mask.buffers import check_masks
@@ -231,6 +231,16 @@ def test_continuous_actions_and_actions_that_start_elsewhere():
         MaskableMDPO("MlpPolicy", "Pendulum-v1", **TINY)
     with pytest.raises(ValueError, match="do not start at 0"):
         MaskableMDPO("MlpPolicy", type("Late", (Masking,), {"action_space": spaces.Discrete(2, start=1)}), **TINY)
+
+
+def test_buffers_without_masks_are_refused():
+    with pytest.raises(TypeError, match="must be a subclass of MaskableMutualRolloutBuffer"):
+        masked(rollout_buffer_class=MutualRolloutBuffer)
+
+
+def test_the_compiled_update_masks_as_well():
+    models = [masked(compile=compiled).learn(64) for compiled in (False, True)]
+    assert_same_parameters(models[1].policy, models[0].policy, rtol=1e-4, atol=1e-5)
 
 
 def test_plain_mdpo_points_to_maskable_mdpo():
