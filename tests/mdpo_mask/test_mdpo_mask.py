@@ -22,7 +22,7 @@ from sb3_mdpo import MDPO, MaskableMDPO, MutualRolloutBuffer
 from sb3_mdpo.common.buffers import of_member
 from sb3_mdpo.common.distributions import kl_divergence
 from sb3_mdpo.mdpo_mask.buffers import check_masks
-from tests.support.helpers import TINY, assert_same_parameters, collect, seeded, silent_logger
+from tests.support.helpers import TINY, assert_same_parameters, collect, needs_compiler, seeded, silent_logger
 
 SETTINGS: dict[str, Any] = {"n_steps": 64, "batch_size": 48, "n_epochs": 3, "seed": 3, "device": "cpu"}
 ENVS = {
@@ -238,6 +238,7 @@ def test_buffers_without_masks_are_refused():
         masked(rollout_buffer_class=MutualRolloutBuffer)
 
 
+@needs_compiler
 def test_the_compiled_update_masks_as_well():
     models = [masked(compile=compiled).learn(64) for compiled in (False, True)]
     assert_same_parameters(models[1].policy, models[0].policy, rtol=1e-4, atol=1e-5)
