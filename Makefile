@@ -48,6 +48,7 @@ $(STARPILOT)/procgen-starpilot-easy-v0.zip: | $(VENV)/installed-demo
 		--device cpu --seed 1 --eval-freq -1 --progress --verbose 0
 
 test: install
+	-@$(MAKE) --no-print-directory browser
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 browser:

@@ -10,11 +10,11 @@ from sb3_mdpo.utils.lazy import lazy_attributes
 TYPE_CHECKING = False  # importing typing would double what the start-up hook costs
 if TYPE_CHECKING:
     from sb3_mdpo.common.buffers import MutualRolloutBuffer as MutualRolloutBuffer
+    from sb3_mdpo.common.mutual_policy import MutualPolicy as MutualPolicy
     from sb3_mdpo.common.nonfinite import NonFiniteError as NonFiniteError
     from sb3_mdpo.common.policies import ImpalaCnnLstmPolicy as ImpalaCnnLstmPolicy
     from sb3_mdpo.common.policies import ImpalaCnnPolicy as ImpalaCnnPolicy
     from sb3_mdpo.common.policies import ImpoolaCnnPolicy as ImpoolaCnnPolicy
-    from sb3_mdpo.common.policies import MutualPolicy as MutualPolicy
     from sb3_mdpo.common.policies import StridedCnnPolicy as StridedCnnPolicy
     from sb3_mdpo.common.torch_layers import ImpalaCNN as ImpalaCNN
     from sb3_mdpo.common.torch_layers import ImpoolaCNN as ImpoolaCNN
@@ -32,7 +32,7 @@ _MODULES = {
     "ImpalaCnnPolicy": "sb3_mdpo.common.policies",
     "ImpoolaCNN": "sb3_mdpo.common.torch_layers",
     "ImpoolaCnnPolicy": "sb3_mdpo.common.policies",
-    "MutualPolicy": "sb3_mdpo.common.policies",
+    "MutualPolicy": "sb3_mdpo.common.mutual_policy",
     "MutualRolloutBuffer": "sb3_mdpo.common.buffers",
     "NonFiniteError": "sb3_mdpo.common.nonfinite",
     "StridedCNN": "sb3_mdpo.common.torch_layers",

@@ -8,7 +8,7 @@ import torch as th
 from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import PyTorchObs
 
-from sb3_mdpo.common.policies import MutualPolicy
+from sb3_mdpo.common.mutual_policy import MutualPolicy
 
 
 def timeout_values(

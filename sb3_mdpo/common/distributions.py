@@ -106,8 +106,10 @@ def with_start(distribution: Distribution, action_space: spaces.Space[Any]) -> D
     return OffsetMultiCategoricalDistribution(action_space.nvec.tolist(), action_space.start.tolist())
 
 
-CATEGORICAL = (CategoricalDistribution, MaskableCategoricalDistribution)
-MULTI_CATEGORICAL = (MultiCategoricalDistribution, MaskableMultiCategoricalDistribution)
+CATEGORICAL = (
+    *(CategoricalDistribution, MultiCategoricalDistribution),
+    *(MaskableCategoricalDistribution, MaskableMultiCategoricalDistribution),
+)
 
 
 def dimensions(distribution: Distribution) -> list[Any]:
@@ -140,7 +142,7 @@ def kl_divergence(p: Distribution, q: Distribution) -> th.Tensor:
     :return: shape ``(B,)``
     """
     mine, its = dimensions(p), dimensions(q)
-    if isinstance(p, (*CATEGORICAL, *MULTI_CATEGORICAL)):
+    if isinstance(p, CATEGORICAL):
         kls = [_categorical_kl(*pair) for pair in zip(mine, its, strict=True)]
         return kls[0] if len(kls) == 1 else th.stack(kls, dim=1).sum(dim=1)
     if isinstance(p, BernoulliDistribution):
@@ -181,7 +183,7 @@ def mixture_mode(distributions: Sequence[Distribution]) -> th.Tensor:
     """
     first: Any = copy(distributions[0])
     parts = [dimensions(distribution) for distribution in distributions]
-    if isinstance(first, (*CATEGORICAL, *MULTI_CATEGORICAL)):
+    if isinstance(first, CATEGORICAL):
         groups = zip(*parts, strict=True)
         return first.proba_distribution(th.cat([_mean_probs(group).log() for group in groups], dim=1)).mode()  # type: ignore[no-any-return]
     if isinstance(first, BernoulliDistribution):

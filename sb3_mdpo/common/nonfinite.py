@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.distributions import distribution_checks
-from sb3_mdpo.common.policies import MutualPolicy
+from sb3_mdpo.common.mutual_policy import MutualPolicy
 
 EnvArrays = NDArray[Any] | dict[str, NDArray[Any]]  # first axis the environments
 

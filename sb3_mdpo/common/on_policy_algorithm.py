@@ -23,8 +23,7 @@ from sb3_mdpo.common.bootstrapping import timeout_values
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.callback_tree import tell_of_error
 from sb3_mdpo.common.env_copies import copies_of
-from sb3_mdpo.common.nonfinite import EnvArrays, acting, check_collected, check_environments, check_statistics
-from sb3_mdpo.common.policies import (
+from sb3_mdpo.common.mutual_policy import (
     MemberClass,
     MutualPolicy,
     PredictWith,
@@ -32,6 +31,7 @@ from sb3_mdpo.common.policies import (
     common_policy_kwargs,
     each_member,
 )
+from sb3_mdpo.common.nonfinite import EnvArrays, acting, check_collected, check_environments, check_statistics
 from sb3_mdpo.common.ranks import Ranks, current_ranks
 from sb3_mdpo.common.save_util import check_saved_model, loading
 from sb3_mdpo.utils.atomic import replacing

@@ -12,7 +12,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sb3_mdpo.common.policies import MutualPolicy
+from sb3_mdpo.common.mutual_policy import MutualPolicy
 
 # Images of 64x64 pixels in a chunk on the CPU: benchmarks/scaling.py measures sizes around it
 CPU_CHUNK = 128

@@ -15,7 +15,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_mdpo.common.policies import MutualPolicy
+from sb3_mdpo.common.mutual_policy import MutualPolicy
 from sb3_mdpo.envs import ProcgenVecEnv
 from sb3_mdpo.envs.native import UNSEEN_LEVELS
 from sb3_mdpo.lab.generalization.evaluation import members_of
@@ -72,7 +72,7 @@ def frame_channels(trained: TrainedModel) -> int:
 def log_probabilities(policy: BasePolicy, observations: th.Tensor) -> th.Tensor:
     """
     Log probabilities ``(B, A)`` of the discrete actions of a member, or of the average of the members of a
-    :class:`~sb3_mdpo.common.policies.MutualPolicy`, in float64, on the CPU. Images have values from 0 to 255.
+    :class:`~sb3_mdpo.common.mutual_policy.MutualPolicy`, in float64, on the CPU. Images have values from 0 to 255.
     """
     policy.set_training_mode(False)
     batches = th.split(observations, BATCH_SIZE)

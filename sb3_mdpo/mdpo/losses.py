@@ -33,7 +33,7 @@ class LossSettings:
     :param vf_coef: weight of the value loss
     :param distill_coef: weight of the distillation term, the paper's alpha
     :param normalize_advantage: whether advantages are normalised in every minibatch of every member
-    :param to_maximum: whether the distillation term is :func:`kl_to_maximum` instead of :func:`distillation_kl`
+    :param to_maximum: whether members are drawn to their :func:`joint_policy` instead of to each other
     """
 
     clip_range: float
@@ -88,7 +88,7 @@ class MemberLoss:
     :param policy_gradient_loss: clipped surrogate
     :param value_loss: squared error of the value function, without ``vf_coef``
     :param entropy_loss: negative mean entropy
-    :param distill_kl: mean over peers and states of ``KL(peer || self)``, or over states of :func:`kl_to_maximum`
+    :param distill_kl: mean over peers and states of ``KL(peer || self)``, or over states of ``KL(self || joint)``
     :param clip_fraction: share of samples whose probability ratio is outside the clip range
     :param approx_kl: estimate of the KL between the old and the new policy
     """
@@ -192,31 +192,17 @@ def distillation_kl(
     return th.stack([batch_mean(kl if counts is None else kl * counts, mask) for kl in kls]).mean(0)
 
 
-def kl_to_maximum(
-    own: Distribution,
-    peers: Sequence[Distribution],
-    shape: Sequence[int] = (-1,),
-    mask: th.Tensor | None = None,
-    counts: th.Tensor | None = None,
-) -> th.Tensor:
+def joint_policy(members: Sequence[Distribution]) -> Distribution:
     """
-    The term of LEEP (arXiv 2107.06277): mean over states of ``KL(own || joint)``, where the joint policy takes each
-    action with a probability proportional to the largest one that any policy gives it. It is a constant: gradients
-    reach ``own`` only.
+    The policy that LEEP (arXiv 2107.06277) draws its members to by ``KL(member || joint)``: each action has a
+    probability proportional to the largest one that any member gives it.
 
-    :param own: the member's distribution on its own states, categorical, batch shape ``(B,)``
-    :param peers: the other members' distributions on the same states, at least one
-    :param shape: ``(n_policies, B)`` if the distributions are those of all members
-    :param mask: see :func:`batch_mean`
-    :param counts: in which samples the KL counts, elsewhere it is 0; None if in all
-    :return: scalar, or one number per member
+    :param members: categorical distributions of the same batch shape
+    :return: the joint distribution, without gradients
     """
-    members: list[Any] = [own, *peers]
-    largest = th.stack([member.distribution.logits for member in members]).amax(0).detach()
-    joint: Any = copy(own)
-    joint.proba_distribution(largest)  # which normalises
-    kl = kl_divergence(own, joint).view(*shape)
-    return batch_mean(kl if counts is None else kl * counts, mask)
+    each: list[Any] = list(members)
+    joint: Any = copy(each[0])
+    return joint.proba_distribution(th.stack([one.distribution.logits for one in each]).amax(0).detach())  # type: ignore[no-any-return] # normalises
 
 
 def approximate_kl(log_prob: th.Tensor, old_log_prob: th.Tensor, mask: th.Tensor | None = None) -> th.Tensor:
@@ -256,8 +242,10 @@ def member_loss(
 
     distill_kl = th.zeros_like(surrogate)
     if peers:
-        distillation = kl_to_maximum if settings.to_maximum else distillation_kl
-        distill_kl = distillation(own.distribution, peers, own.values.shape, mask, peers_count)
+        learner, teachers = own.distribution, peers
+        if settings.to_maximum:  # the KL to the joint policy has the member first
+            learner, teachers = joint_policy([own.distribution, *peers]), [own.distribution]
+        distill_kl = distillation_kl(learner, teachers, own.values.shape, mask, peers_count)
     # Left out, not multiplied by 0, so that the members are exactly PPO's
     if peers and settings.distills:
         total = total + settings.distill_coef * distill_kl

@@ -1,18 +1,14 @@
 """Mutual Distillation Policy Optimization."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from io import BufferedIOBase
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import is_masking_supported
-from stable_baselines3 import PPO
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
     ActorCriticPolicy,
@@ -23,24 +19,16 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_mdpo.common.arguments import check_ranges
-from sb3_mdpo.common.buffers import MutualRolloutBuffer, of_member
+from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.distributions import distribution_checks
 from sb3_mdpo.common.env_copies import copies_of
-from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.common.policies import (
-    ImpalaCnnPolicy,
-    ImpoolaCnnPolicy,
-    MemberClass,
-    MutualPolicy,
-    PredictWith,
-    StridedCnnPolicy,
-    common_policy_kwargs,
-)
+from sb3_mdpo.common.mutual_policy import MemberClass, MutualPolicy, PredictWith, common_policy_kwargs
+from sb3_mdpo.common.policies import ImpalaCnnPolicy, ImpoolaCnnPolicy, StridedCnnPolicy
 from sb3_mdpo.common.precision import accelerate, automatic_chunk_size, keep_freed_memory, resolve_precision
 from sb3_mdpo.common.save_util import FORMAT_VERSION
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.metrics import UpdateHistory, check_update, explained_variance
-from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated, n_samples
+from sb3_mdpo.mdpo.update import draw_peers, minibatch_step, n_differentiated, n_samples_per_member
 from sb3_mdpo.mdpo.validation import (
     check_arguments,
     check_distill_mode,
@@ -48,12 +36,12 @@ from sb3_mdpo.mdpo.validation import (
     check_normalization,
     check_rollout,
 )
-from sb3_mdpo.persistence.ppo_conversion import member_to_ppo, ppo_to_member
+from sb3_mdpo.persistence.exportable import ExportableAlgorithm
 
 SelfMDPO = TypeVar("SelfMDPO", bound="MDPO")
 
 
-class MDPO(MutualOnPolicyAlgorithm):
+class MDPO(ExportableAlgorithm):
     """
     Mutual Distillation Policy Optimization: two or more PPO policies learn side by side, each with its own environments
     and rollouts, and a KL term draws each towards the others on its own states.
@@ -134,9 +122,8 @@ class MDPO(MutualOnPolicyAlgorithm):
         "StridedCnnPolicy": StridedCnnPolicy,
     }
     policy_class: MemberClass  # type: ignore[assignment]
-    # What members must be, what trains one of them alone, and the classes that hold them and their rollouts
+    # What members must be, and the classes that hold them and their rollouts
     member_base: ClassVar[type[BasePolicy]] = ActorCriticPolicy
-    ppo_class: ClassVar[type[OnPolicyAlgorithm]] = PPO
     mutual_policy_class: ClassVar[type[MutualPolicy]] = MutualPolicy
     default_buffer_class: ClassVar[type[MutualRolloutBuffer]] = MutualRolloutBuffer
     supported_action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (
@@ -245,7 +232,9 @@ class MDPO(MutualOnPolicyAlgorithm):
     def _setup_model(self) -> None:
         self.format_version, self.saved_by = FORMAT_VERSION, self.algorithm
         check_members(self.n_policies, self.policy_class, self.policy_kwargs)
-        check_arguments(vars(self), self.each_member(), self.observation_space, self.member_base)
+        check_arguments(
+            vars(self), self.each_member(), self.observation_space, self.member_base, self.default_buffer_class
+        )
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         settings: dict[str, Any] = {
@@ -331,7 +320,7 @@ class MDPO(MutualOnPolicyAlgorithm):
                     metrics = step(minibatch, peers, active=active)
                     history.append(epoch, metrics, took_part, frozenset(active))
                     passes = n_differentiated(peers, took_part, frozenset(active), constant_peers)
-                    self.trained_samples += passes * n_samples(of_member(minibatch, 0)) * self.ranks.size
+                    self.trained_samples += passes * n_samples_per_member(minibatch) * self.ranks.size
                     if not active:
                         break
                 self._n_updates += 1
@@ -416,68 +405,3 @@ class MDPO(MutualOnPolicyAlgorithm):
             reset_num_timesteps=reset_num_timesteps,
             progress_bar=progress_bar,
         )
-
-    def to_ppo(self, member: int = 0) -> Any:
-        """
-        A member as a plain PPO model of SB3 that saves, loads, predicts and learns by itself; of
-        :class:`~sb3_mdpo.MaskableMDPO` and :class:`~sb3_mdpo.RecurrentMDPO` as sb3-contrib's ``MaskablePPO`` and
-        ``RecurrentPPO``.
-
-        It has a copy of the member's weights and the settings that PPO shares with MDPO. Its optimizer starts anew,
-        because the moments here belong to a mean over members. Give it an environment with ``set_env()``, with as many
-        environments as the member had.
-
-        :param member: the member's index
-        :return: the PPO model
-        :raises ValueError: if there is no such member, or the action space does not start at 0
-        """
-        return member_to_ppo(self, member, self.ppo_class)
-
-    def load_ppo(self, member: int, ppo: OnPolicyAlgorithm | str | Path | BufferedIOBase) -> None:
-        """
-        Give a member the weights of a PPO model; the optimizer forgets the member's moments.
-
-        :param member: the member's index
-        :param ppo: model, or the path or file of a saved one
-        :raises ValueError: if there is no such member, or the PPO model has other spaces or another network
-        """
-        ppo_to_member(self, member, ppo, self.ppo_class)
-
-    def export(self, path: str | Path, include_optimizer: bool = False) -> None:
-        """
-        Write the model as plain data that :meth:`from_export` reads without executing code, unlike files of
-        :meth:`save`. An existing export is replaced once the new one is complete.
-
-        :param path: folder to write: ``config.json`` and ``model.safetensors``
-        :param include_optimizer: whether to write the optimizer's state as well, three times the size with Adam, to
-            continue training as if it had not been interrupted
-        :raises ValueError: if a setting is code or an unknown object, or the path holds something other than an export
-        """
-        from sb3_mdpo.persistence.export.write import write_export
-
-        write_export(self, path, include_optimizer)
-
-    @classmethod
-    def from_export(
-        cls: type[SelfMDPO],
-        path: str | Path,
-        env: GymEnv | None = None,
-        device: th.device | str = "auto",
-        custom_objects: Mapping[str, type] | None = None,
-        **kwargs: Any,
-    ) -> SelfMDPO:
-        """
-        Rebuild a model from an export. Nothing in it is imported, evaluated or unpickled.
-
-        :param path: folder that :meth:`export` wrote
-        :param env: environment to continue training with, None to predict only
-        :param device: device on which the code should run
-        :param custom_objects: custom classes that the export may use, by their dotted name in it
-        :param kwargs: settings to change
-        :return: the model
-        :raises ValueError: if the export is invalid, or the spaces of ``env`` are not the model's
-        :raises TypeError: if ``kwargs`` has a name that is not a setting, or a setting that the weights depend on
-        """
-        from sb3_mdpo.persistence.export.read import load_export
-
-        return load_export(cls, path, env, device, custom_objects, kwargs)

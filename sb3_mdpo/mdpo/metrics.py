@@ -6,8 +6,8 @@ import numpy as np
 import torch as th
 from numpy.typing import NDArray
 
+from sb3_mdpo.common.mutual_policy import MutualPolicy
 from sb3_mdpo.common.nonfinite import BLAMED, NonFiniteError, in_weights
-from sb3_mdpo.common.policies import MutualPolicy
 from sb3_mdpo.common.ranks import ALONE, Ranks
 from sb3_mdpo.mdpo.update import METRICS
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import nn
 
 from sb3_mdpo.common.buffers import normalize_advantages, of_member
-from sb3_mdpo.common.policies import MutualPolicy
+from sb3_mdpo.common.mutual_policy import MutualPolicy
 from sb3_mdpo.common.ranks import ALONE, Ranks
 from sb3_mdpo.common.stacked import evaluate_all
 from sb3_mdpo.mdpo.losses import Evaluation, LossSettings, member_loss
@@ -106,8 +106,13 @@ def n_differentiated(
 
 
 def n_samples(samples: Samples) -> int:
-    """Number of samples of one member, without padding."""
-    return samples.n_samples if hasattr(samples, "n_samples") else len(samples.actions)
+    """Number of a member's samples, without padding."""
+    return getattr(samples, "n_samples", len(samples.actions))
+
+
+def n_samples_per_member(minibatch: Any) -> int:
+    """Number of samples that each member has in a minibatch of all members, without padding."""
+    return n_samples(minibatch[0]) if isinstance(minibatch, list) else minibatch.actions.shape[1]  # type: ignore[no-any-return]
 
 
 def chunks(samples: Samples, chunk_size: int | None) -> list[Samples]:

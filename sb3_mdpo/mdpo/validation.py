@@ -14,7 +14,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_mdpo.common.arguments import check_ranges
 from sb3_mdpo.common.buffers import MutualRolloutBuffer
 from sb3_mdpo.common.distributions import check_actions, starts_at_zero
-from sb3_mdpo.common.policies import ImpalaCnnPolicy, MemberClass, check_predict_with
+from sb3_mdpo.common.mutual_policy import MemberClass, check_predict_with
+from sb3_mdpo.common.policies import ImpalaCnnPolicy
 from sb3_mdpo.common.ranks import Ranks
 from sb3_mdpo.envs.vec_normalize import MutualVecNormalize
 
@@ -31,7 +32,8 @@ def check_arguments(
     arguments: Mapping[str, Any],
     members: list[tuple[type, dict[str, Any]]],
     observation_space: spaces.Space[Any],
-    member_base: type[BasePolicy] = ActorCriticPolicy,
+    member_base: type[BasePolicy],
+    buffer_base: type[MutualRolloutBuffer],
 ) -> None:
     """
     Check the arguments of new and loaded models, except those that depend on the number of environments.
@@ -40,6 +42,7 @@ def check_arguments(
     :param members: class and ``policy_kwargs`` of each member
     :param observation_space: observation space
     :param member_base: what members must be
+    :param buffer_base: what the rollout buffer must be
     :raises ValueError: if an argument is outside its range
     :raises TypeError: if a class cannot be used
     """
@@ -51,8 +54,8 @@ def check_arguments(
             "(see https://github.com/DLR-RM/stable-baselines3/issues/440)."
         )
     buffer_class = arguments["rollout_buffer_class"]
-    if buffer_class is not None and not issubclass(buffer_class, MutualRolloutBuffer):
-        raise TypeError(f"rollout_buffer_class={buffer_class!r} must be a subclass of MutualRolloutBuffer.")
+    if buffer_class is not None and not issubclass(buffer_class, buffer_base):
+        raise TypeError(f"rollout_buffer_class={buffer_class!r} must be a subclass of {buffer_base.__name__}.")
     for member_class, member_kwargs in members:
         _check_member(member_class, member_kwargs, observation_space, member_base)
     _check_observations(observation_space)

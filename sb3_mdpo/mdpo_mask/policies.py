@@ -7,7 +7,7 @@ import torch as th
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.distributions import Distribution
 
-from sb3_mdpo.common.policies import MutualPolicy
+from sb3_mdpo.common.mutual_policy import MutualPolicy
 
 
 class MaskableMutualPolicy(MutualPolicy):

@@ -1,6 +1,7 @@
 """Members with an LSTM, each of which also follows the episodes of its peers."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch as th
@@ -10,7 +11,7 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_mdpo.common.distributions import distribution_checks, mixture_mode, mixture_sample
-from sb3_mdpo.common.policies import MutualPolicy, check_predict_with
+from sb3_mdpo.common.mutual_policy import MutualPolicy, check_predict_with, rows_of
 
 Hidden = tuple[th.Tensor, th.Tensor]  # hidden and cell states as nn.LSTM takes them: (n_layers, batch, hidden size)
 
@@ -35,11 +36,6 @@ def to_lstm(states: th.Tensor) -> Hidden:
 def from_lstm(states: tuple[th.Tensor, ...]) -> th.Tensor:
     """The inverse of :func:`to_lstm`."""
     return th.stack(states).permute(2, 0, 1, 3)
-
-
-def rows_of(obs: PyTorchObs, index: slice | th.Tensor | list[int]) -> Any:
-    """Observations of some environments."""
-    return {key: part[index] for key, part in obs.items()} if isinstance(obs, dict) else obs[index]
 
 
 class RecurrentMutualPolicy(MutualPolicy):
@@ -103,19 +99,17 @@ class RecurrentMutualPolicy(MutualPolicy):
         after = LstmStates(pi_states.clone(), vf_states.clone())
         outputs = []
         with distribution_checks(check_finite):
-            for k, (member, own) in enumerate(zip(self.members, self._groups(len(episode_starts)), strict=True)):
-                states = RNNStates(to_lstm(pi_states[own, k]), to_lstm(vf_states[own]))
-                *output, new = member(rows_of(obs, own), states, episode_starts[own], deterministic)
-                outputs.append(output)
-                after.pi[own, k], after.vf[own] = from_lstm(new.pi), from_lstm(new.vf)
-                if self.follows_peers and self.n_policies > 1:
-                    is_other = th.ones(len(episode_starts), dtype=th.bool)
-                    is_other[own] = False
-                    others = is_other.nonzero().flatten().to(self.device)
-                    _, followed = member.get_distribution(
-                        rows_of(obs, others), to_lstm(pi_states[others, k]), episode_starts[others]
-                    )
-                    after.pi[others, k] = from_lstm(followed)
+            for (k, member), (owner, envs) in product(
+                enumerate(self.members), enumerate(self.groups(len(episode_starts)))
+            ):
+                seen, pi, starts = rows_of(obs, envs), to_lstm(pi_states[envs, k]), episode_starts[envs]
+                if k == owner:
+                    *output, new = member(seen, RNNStates(pi, to_lstm(vf_states[envs])), starts, deterministic)
+                    outputs.append(output)
+                    after.pi[envs, k], after.vf[envs] = from_lstm(new.pi), from_lstm(new.vf)
+                elif self.follows_peers:
+                    _, followed = member.get_distribution(seen, pi, starts)
+                    after.pi[envs, k] = from_lstm(followed)
         actions, values, log_probs = (th.cat(parts) for parts in zip(*outputs, strict=True))
         return actions, values, log_probs, after
 
@@ -128,21 +122,15 @@ class RecurrentMutualPolicy(MutualPolicy):
         :param episode_starts: 1 if an observation is an episode's first, shape ``(n_envs,)``
         :return: each member's values of its own group, in the order of the environments
         """
-        parts = [
-            member.predict_values(rows_of(obs, own), to_lstm(vf_states[own]), episode_starts[own])
-            for member, own in zip(self.members, self._groups(len(episode_starts)), strict=True)
-        ]
-        return th.cat(parts)
-
-    def _groups(self, n_envs: int) -> list[slice]:
-        size = n_envs // self.n_policies
-        return [slice(k * size, (k + 1) * size) for k in range(self.n_policies)]
+        groups = self._with_groups(obs, {"vf": vf_states, "starts": episode_starts})
+        return th.cat([member.predict_values(own, to_lstm(it["vf"]), it["starts"]) for member, own, it in groups])
 
     def own_distributions(self, obs: PyTorchObs, **inputs: Any) -> list[Distribution]:
-        pi, starts = inputs["pi_states"], th.zeros(len(inputs["pi_states"]), device=self.device)
+        pi = inputs["pi_states"]
+        groups = self._with_groups(obs, {"pi": pi, "starts": th.zeros(len(pi), device=self.device)})
         return [
-            member.get_distribution(rows_of(obs, own), to_lstm(pi[own, k]), starts[own])[0]
-            for k, (member, own) in enumerate(zip(self.members, self._groups(len(pi)), strict=True))
+            member.get_distribution(own, to_lstm(it["pi"][:, k]), it["starts"])[0]
+            for k, (member, own, it) in enumerate(groups)
         ]
 
     def evaluate_member(self, k: int, samples: Any) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:

@@ -21,8 +21,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
+from sb3_mdpo.common.mutual_policy import latents
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
-from sb3_mdpo.common.policies import latents
 from sb3_mdpo.common.precision import resolve_precision
 from sb3_mdpo.utils.atomic import replacing
 from sb3_mdpo.utils.optional_dependencies import need

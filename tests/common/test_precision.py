@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import shutil
 import sys
 from types import SimpleNamespace
 
@@ -26,7 +25,7 @@ from sb3_mdpo.common.precision import (
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.update import METRICS, draw_peers, minibatch_step
 from tests.support.envs import BrightSideEnv, maker
-from tests.support.helpers import collect
+from tests.support.helpers import collect, needs_compiler
 from tests.support.training import small
 
 IMAGE = spaces.Box(0, 255, (3, 36, 36), np.uint8)
@@ -230,7 +229,7 @@ class Linear(BaseFeaturesExtractor):
         return th.relu(self.linear(observations.flatten(1)))
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+@needs_compiler
 @pytest.mark.expensive
 def test_compiled_equals_eager():
     model = images(policy_kwargs={"features_extractor_class": Linear})

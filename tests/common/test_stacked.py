@@ -1,6 +1,5 @@
 """Members in one batched pass compute what they compute one after the other."""
 
-import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from sb3_mdpo.common.stacked import can_stack
 from sb3_mdpo.mdpo.losses import LossSettings
 from sb3_mdpo.mdpo.update import draw_peers, minibatch_step
 from tests.support.envs import maker
-from tests.support.helpers import collect, silent_logger
+from tests.support.helpers import collect, needs_compiler, silent_logger
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 ACTIONS = [
@@ -121,7 +120,7 @@ def test_layers_that_change_or_get_hooks_are_noticed_by_the_next_training():
     assert not can_stack(model.policy.members)
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+@needs_compiler
 @pytest.mark.expensive
 def test_a_compiled_update_is_an_eager_one():
     """Also when schedules change the settings from update to update."""

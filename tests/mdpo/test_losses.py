@@ -22,7 +22,7 @@ from sb3_mdpo.mdpo.losses import (
     clipped_surrogate,
     distillation_kl,
     entropy_loss,
-    kl_to_maximum,
+    joint_policy,
     member_loss,
     value_loss,
 )
@@ -120,17 +120,18 @@ def test_kl_to_the_maximum_by_hand():
     own = categorical([0.5, 0.2, 0.3], [0.2, 0.3, 0.5])
     peer = categorical([0.5, 0.4, 0.1], [0.2, 0.3, 0.5])
     first = sum(p * math.log(p / (m / 1.2)) for p, m in ((0.5, 0.5), (0.2, 0.4), (0.3, 0.3)))
-    assert kl_to_maximum(own, [peer]).item() == pytest.approx(first / 2)
+    assert distillation_kl(joint_policy([own, peer]), [own]).item() == pytest.approx(first / 2)
     third = categorical([0.1, 0.1, 0.8], [0.2, 0.3, 0.5])
     first = sum(p * math.log(p / (m / 1.7)) for p, m in ((0.5, 0.5), (0.2, 0.4), (0.3, 0.8)))
-    assert kl_to_maximum(own, [peer, third]).item() == pytest.approx(first / 2)
-    assert kl_to_maximum(own, [peer, third], (2, 1)).tolist() == pytest.approx([first, 0.0])
+    joint = joint_policy([own, peer, third])
+    assert distillation_kl(joint, [own]).item() == pytest.approx(first / 2)
+    assert distillation_kl(joint, [own], (2, 1)).tolist() == pytest.approx([first, 0.0])
 
 
 def test_the_maximum_is_a_target_without_gradient():
     logits = [th.tensor([[0.0, 1.0, x]], dtype=th.float64, requires_grad=True) for x in (-1.0, 2.0)]
     own, peer = (CategoricalDistribution(3).proba_distribution(one) for one in logits)
-    kl_to_maximum(own, [peer]).backward()
+    distillation_kl(joint_policy([own, peer]), [own]).backward()
     assert logits[1].grad is None
     mine, its = (one.detach().softmax(1) for one in logits)
     joint = th.maximum(mine, its) / th.maximum(mine, its).sum()

@@ -18,11 +18,11 @@ from sb3_contrib.common.maskable.evaluation import evaluate_policy
 from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_mdpo import MDPO, MaskableMDPO
+from sb3_mdpo import MDPO, MaskableMDPO, MutualRolloutBuffer
 from sb3_mdpo.common.buffers import of_member
 from sb3_mdpo.common.distributions import kl_divergence
 from sb3_mdpo.mdpo_mask.buffers import check_masks
-from tests.support.helpers import TINY, assert_same_parameters, collect, seeded, silent_logger
+from tests.support.helpers import TINY, assert_same_parameters, collect, needs_compiler, seeded, silent_logger
 
 SETTINGS: dict[str, Any] = {"n_steps": 64, "batch_size": 48, "n_epochs": 3, "seed": 3, "device": "cpu"}
 ENVS = {
@@ -231,6 +231,17 @@ def test_continuous_actions_and_actions_that_start_elsewhere():
         MaskableMDPO("MlpPolicy", "Pendulum-v1", **TINY)
     with pytest.raises(ValueError, match="do not start at 0"):
         MaskableMDPO("MlpPolicy", type("Late", (Masking,), {"action_space": spaces.Discrete(2, start=1)}), **TINY)
+
+
+def test_buffers_without_masks_are_refused():
+    with pytest.raises(TypeError, match="must be a subclass of MaskableMutualRolloutBuffer"):
+        masked(rollout_buffer_class=MutualRolloutBuffer)
+
+
+@needs_compiler
+def test_the_compiled_update_masks_as_well():
+    models = [masked(compile=compiled).learn(64) for compiled in (False, True)]
+    assert_same_parameters(models[1].policy, models[0].policy, rtol=1e-4, atol=1e-5)
 
 
 def test_plain_mdpo_points_to_maskable_mdpo():

@@ -19,7 +19,7 @@ DRAWN = "[...document.querySelectorAll('.plotly-graph-div')].every(div => div.qu
 def start_browser() -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        pytest.skip("no Chromium or Chrome: make browser")
+        pytest.fail("There is no Chromium or Chrome: run make browser, as make test does.")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser

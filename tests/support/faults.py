@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -146,7 +147,8 @@ def kill_while_writing(process: Process, checkpoints: Path, skip: int, patience:
             process.kill()
             process.wait()
             return True
-        time.sleep(1e-4)  # leave the processor to the training
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(1e-4)  # its end; the processor is the training's meanwhile
     if process.poll() is None:
         process.kill()
         process.wait()

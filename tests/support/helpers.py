@@ -1,5 +1,6 @@
 """What several tests need to build models and look into them."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,9 @@ TINY: dict[str, Any] = {
     "device": "cpu",
     "policy_kwargs": {"net_arch": [8]},
 }
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler"
+)
 both = pytest.mark.parametrize("algorithm", [PPO, MDPO])
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sb3_mdpo.common.distributions import distribution_checks
-from sb3_mdpo.common.policies import MutualPolicy
+from sb3_mdpo.common.mutual_policy import MutualPolicy
 from sb3_mdpo.persistence.export.format import MOST_HEADER_BYTES, MOST_TENSOR_ELEMENTS, TENSORS
 
 Tensors = dict[str, th.Tensor]
