@@ -6,8 +6,6 @@ from rl_zoo3.utils import SimpleLinearSchedule, get_class_by_name
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
-OURS = ("mdpo", "maskable_mdpo", "recurrent_mdpo")  # the algorithms' names in the zoo
-
 
 def distill_coef_schedule(text: str) -> Schedule:
     """

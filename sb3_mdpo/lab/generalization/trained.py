@@ -1,6 +1,5 @@
 """Trained models: run folders of the zoo, or saved models."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
@@ -15,20 +14,11 @@ from sb3_mdpo.common.save_util import read_plain_settings
 from sb3_mdpo.envs.native import make_levels
 from sb3_mdpo.lab.generalization.callback import GeneralizationEvalCallback
 from sb3_mdpo.lab.generalization.evaluation import check_has_levels
-from sb3_mdpo.mdpo import MDPO
-from sb3_mdpo.mdpo_mask import MaskableMDPO
-from sb3_mdpo.mdpo_recurrent import RecurrentMDPO
 from sb3_mdpo.persistence.ppo_conversion import load_ppo
 from sb3_mdpo.zoo.algorithms import algorithm_class
 from sb3_mdpo.zoo.run import Run, read_run
 
 DEFAULT_SEED: int = signature(GeneralizationEvalCallback).parameters["seed"].default
-LOADERS: dict[str, Callable[..., OnPolicyAlgorithm]] = {
-    "mdpo": MDPO.load,
-    "maskable_mdpo": MaskableMDPO.load,
-    "recurrent_mdpo": RecurrentMDPO.load,
-    "ppo": load_ppo,
-}
 
 
 @dataclass(frozen=True)
@@ -122,5 +112,5 @@ def open_trained(
             raise ValueError(f"{path} is a run on {run.env_id}, not on {env_id}: leave the id out.")
         env_id, model_path, algo, env_kwargs = run.env_id, run.model_path, run.algo, run.env_kwargs
     check_has_levels(env_id)
-    load = LOADERS.get(algo) or algorithm_class(algo).load
+    load = load_ppo if algo == "ppo" else algorithm_class(algo).load
     return TrainedModel(load(model_path, device=device), env_id, path, env_kwargs, run)
