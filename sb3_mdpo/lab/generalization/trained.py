@@ -41,19 +41,8 @@ class TrainedModel:
 
     @property
     def selection_seed(self) -> int | None:
-        """
-        Seed of the evaluations on unseen levels that chose the best model of a run. On these levels its return is too
-        high. None for other models.
-        """
-        if self.run is None or not self.run.is_best:
-            return None
-        callbacks = self.run.hyperparams.get("callback") or []
-        for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
-            settings = callback if isinstance(callback, dict) else {callback: {}}
-            for name, arguments in settings.items():
-                if str(name).rpartition(".")[2] == GeneralizationEvalCallback.__name__:
-                    return int((arguments or {}).get("seed", DEFAULT_SEED))
-        return None
+        """See :func:`selection_seed`."""
+        return None if self.run is None else selection_seed(self.run)
 
     def make_env(self, n_envs: int, seed: int | None = None, **env_kwargs: Any) -> VecEnv:
         """
@@ -67,6 +56,31 @@ class TrainedModel:
         if self.run is not None:
             return self.run.make_env(kwargs, n_envs, 0 if seed is None else seed)
         return make_levels(self.env_id, n_envs, seed, **kwargs)
+
+
+def selection_seed(run: Run) -> int | None:
+    """
+    Seed of the evaluations on unseen levels that chose the best model of a run. On these levels its return is too high.
+    None for other models.
+    """
+    callbacks = run.hyperparams.get("callback") or []
+    for callback in (callbacks if isinstance(callbacks, list) else [callbacks]) if run.is_best else ():
+        settings = callback if isinstance(callback, dict) else {callback: {}}
+        for name, arguments in settings.items():
+            if str(name).rpartition(".")[2] == GeneralizationEvalCallback.__name__:
+                return int((arguments or {}).get("seed", DEFAULT_SEED))
+    return None
+
+
+def evaluation_seed(path: Path, selection: int | None, given: int | None) -> int:
+    """The given seed, by default one with other levels than those that chose the best model, which are refused."""
+    seed = int(selection == 0) if given is None else given
+    if selection == seed:
+        raise ValueError(
+            f"The best model of {path} was chosen by its return on the levels of seed {selection}, which is too "
+            "high on them: leave --seed out, or use another."
+        )
+    return seed
 
 
 def check_device(device: th.device | str) -> None:
