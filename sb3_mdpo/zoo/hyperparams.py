@@ -51,6 +51,18 @@ def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
         hyperparams["policy"] = [_policy(one) for one in hyperparams["policy"]]
 
 
+def callbacks_of(hyperparams: dict[str, Any]) -> list[Any]:
+    """The entries of ``callback``, which may be a single one."""
+    callbacks = hyperparams.get("callback") or []
+    return callbacks if isinstance(callbacks, list) else [callbacks]
+
+
+def read_callback(entry: Any) -> tuple[str, dict[str, Any]]:
+    """Name of the class, without its module, and arguments of an entry of ``callback``."""
+    name, arguments = next(iter(entry.items())) if isinstance(entry, dict) and entry else (entry, None)
+    return str(name).rpartition(".")[2], arguments or {}
+
+
 def with_level_shares(wrappers: Any, per_policy: int) -> Any:
     """``vec_env_wrapper`` of the zoo's files with this number in place of ``level_shares: per_policy``."""
     if isinstance(wrappers, list):

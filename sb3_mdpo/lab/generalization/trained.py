@@ -16,6 +16,7 @@ from sb3_mdpo.lab.generalization.callback import GeneralizationEvalCallback
 from sb3_mdpo.lab.generalization.evaluation import check_has_levels
 from sb3_mdpo.persistence.ppo_conversion import load_ppo
 from sb3_mdpo.zoo.algorithms import algorithm_class
+from sb3_mdpo.zoo.hyperparams import callbacks_of, read_callback
 from sb3_mdpo.zoo.run import Run, read_run
 
 DEFAULT_SEED: int = signature(GeneralizationEvalCallback).parameters["seed"].default
@@ -63,12 +64,9 @@ def selection_seed(run: Run) -> int | None:
     Seed of the evaluations on unseen levels that chose the best model of a run. On these levels its return is too high.
     None for other models.
     """
-    callbacks = run.hyperparams.get("callback") or []
-    for callback in (callbacks if isinstance(callbacks, list) else [callbacks]) if run.is_best else ():
-        settings = callback if isinstance(callback, dict) else {callback: {}}
-        for name, arguments in settings.items():
-            if str(name).rpartition(".")[2] == GeneralizationEvalCallback.__name__:
-                return int((arguments or {}).get("seed", DEFAULT_SEED))
+    for name, arguments in map(read_callback, callbacks_of(run.hyperparams)) if run.is_best else ():
+        if name == GeneralizationEvalCallback.__name__:
+            return int(arguments.get("seed", DEFAULT_SEED))
     return None
 
 
