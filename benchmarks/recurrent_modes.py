@@ -16,12 +16,12 @@ import torch as th
 from report import argument_parser, table, write
 from rl_zoo3 import import_envs  # noqa: F401  registers CartPoleNoVel-v1
 from sb3_contrib import RecurrentPPO
-from scipy import stats
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_mdpo import RecurrentMDPO
+from sb3_mdpo.lab.statistics.intervals import student_interval
 
 ENV, N_ENVS, STEPS, EPISODES = "CartPoleNoVel-v1", 8, 25_600, 50  # the first two numbers: of each policy
 SETTINGS: dict[str, Any] = {
@@ -75,13 +75,12 @@ def summary(measured: list[dict[str, Any]]) -> str:
     rows = []
     for name, runs in by_variant.items():
         difference = means["exact states"] - means[name]
-        half = stats.t.ppf(0.975, len(runs) - 1) * stats.sem(difference)
-        interval = f"{difference.mean():.0f} ({difference.mean() - half:.0f} to {difference.mean() + half:.0f})"
+        low, high = student_interval(difference.mean(), difference.std(ddof=1), len(runs))
         rows.append(
             [
                 name,
                 f"{means[name].mean():.0f} +/- {means[name].std(ddof=1):.0f}",
-                "" if name == "exact states" else interval,
+                "" if name == "exact states" else f"{difference.mean():.0f} ({low:.0f} to {high:.0f})",
                 f"{np.mean([one['seconds'] for one in runs]) / reference:.2f}",
             ]
         )

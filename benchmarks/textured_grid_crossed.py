@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+from generalization import spread
 from report import argument_parser, circumstances, receipt, table
 
 from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization
@@ -86,18 +87,13 @@ def summary(measured: pd.DataFrame) -> str:
     rows = []
     for key in dict.fromkeys(index[:4] for index in over_seeds.index):
         cells = over_seeds.loc[key]
-        values = [_mean_and_std(cells.loc[cell]) if cell in cells.index else "" for cell in CELLS]
+        values = [spread(*cells.loc[cell, ["mean", "std"]]) if cell in cells.index else "" for cell in CELLS]
         rows.append([*map(str, key), str(cells["count"].max()), *values])
     title = (
         "Return after training, mean +/- standard deviation over seeds, each the mean of its policies, with "
         f"{measured['episodes'].iloc[0]} episodes per policy and cell"
     )
     return f"{title}:\n\n{table(header, rows)}"
-
-
-def _mean_and_std(cell: pd.Series) -> str:
-    """Without a standard deviation if there is one seed."""
-    return f"{cell['mean']:.2f} +/- {cell['std']:.2f}" if cell["count"] > 1 else f"{cell['mean']:.2f}"
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.output is not None:
         check_output_file(args.output, ".csv", ".json")
     from sb3_mdpo.lab.generalization.evaluation import evaluate_generalization
-    from sb3_mdpo.lab.generalization.trained import open_trained
+    from sb3_mdpo.lab.generalization.trained import evaluation_seed, open_trained
 
     note_code(args.path)
     trained = open_trained(args.path, args.env, args.load_best, args.device)
@@ -55,7 +55,10 @@ def _evaluate(args: argparse.Namespace) -> None:
             "number (--levels)."
         )
     start = trained.env_kwargs.get("start_level", 0) if args.start_level is None else args.start_level
-    seed = _seed(args, trained.selection_seed)
+    selection = trained.selection_seed
+    if args.protocol == "authors" and args.seed == selection:
+        selection = None  # its levels are others
+    seed = evaluation_seed(args.path, selection, args.seed)
     with redirect_stdout(None):  # the zoo prints what it loads for every environment
         result = evaluate_generalization(
             trained.model,
@@ -73,14 +76,3 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(result.to_text())
     if args.output is not None:
         result.write(args.output, args.path)
-
-
-def _seed(args: argparse.Namespace, selection: int | None) -> int:
-    """A seed with other levels than those that chose the best model."""
-    seed: int = int(selection == 0) if args.seed is None else args.seed
-    if selection == seed and args.protocol == "fixed":
-        raise ValueError(
-            f"The best model of {args.path} was chosen by its return on the levels of seed {selection}, which is too "
-            "high on them: leave --seed out, or use another."
-        )
-    return seed

@@ -11,7 +11,6 @@ from sb3_mdpo.utils.terminal import add_code_note, note_code
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecNormalize
 
-    from sb3_mdpo.mdpo import MDPO
     from sb3_mdpo.zoo.run import Run
 
 
@@ -42,13 +41,12 @@ def _export(args: argparse.Namespace) -> None:
         raise ValueError("--include-optimizer is for --format safetensors: the other formats do not train.")
     (check_output_folder if args.format == "safetensors" else check_output_file)(args.output)
     from sb3_mdpo.common.save_util import read_plain_settings
-    from sb3_mdpo.lab.generalization.trained import LOADERS
     from sb3_mdpo.persistence.deploy import deploy_policy
-    from sb3_mdpo.zoo.hyperparams import OURS
+    from sb3_mdpo.zoo.own import OWN
     from sb3_mdpo.zoo.run import read_run
 
     note_code(args.path)
-    run = None if args.path.is_file() else read_run(args.path, args.load_best, OURS)
+    run = None if args.path.is_file() else read_run(args.path, args.load_best, OWN)
     if run is None and args.load_best:
         raise ValueError(f"{args.path} is a model file: --load-best is for run folders.")
     changed: dict[str, Any] = {} if args.policy is None else {"predict_with": args.policy}
@@ -56,7 +54,7 @@ def _export(args: argparse.Namespace) -> None:
         changed["precision"] = "fp32"
     path = args.path if run is None else run.model_path
     algo = str(read_plain_settings(path).get("saved_by", "mdpo"))
-    model: MDPO = LOADERS.get(algo, LOADERS["mdpo"])(path, device="cpu", **changed)  # type: ignore[assignment]
+    model = OWN.get(algo, OWN["mdpo"]).load(path, device="cpu", **changed)
     vec_normalize = None if run is None else _normalization(run)
     if args.format == "safetensors":
         model.export(args.output, args.include_optimizer)

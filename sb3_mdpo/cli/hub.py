@@ -20,7 +20,9 @@ def add_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--with-pickles", action="store_true", help="add the zoo's own files, which can run code")
     parser.add_argument("--private", action="store_true", help="make the new repository private")
     parser.add_argument("-m", "--commit-message", help="default: MDPO on the environment's id")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the evaluation (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, help="seed of the evaluation (default: 0, or 1 if --load-best chose the model with 0)"
+    )
     parser.add_argument("--device", default="auto", help="PyTorch device of the evaluation (default: auto)")
     add_code_note(parser)
     parser.set_defaults(run=_push)

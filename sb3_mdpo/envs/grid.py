@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from sb3_mdpo.envs.engine import EngineVecEnv
 from sb3_mdpo.envs.grid_levels import (
     GRID_SIZE,
     IMAGE_SHAPE,
@@ -26,7 +25,7 @@ MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
 MAX_EPISODE_STEPS = 24
 
 
-class TexturedGridVecEnv(VecEnv):
+class TexturedGridVecEnv(EngineVecEnv):
     """
     Vectorised 8x8 grids in which a white agent has to reach a black goal.
 
@@ -178,16 +177,3 @@ class TexturedGridVecEnv(VecEnv):
 
     def close(self) -> None:
         """No resources to release."""
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        value = getattr(self, attr_name)
-        return [value for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        raise AttributeError(f"Cannot set {attr_name!r}: make a new environment instead.")
-
-    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        raise AttributeError(f"Cannot call {method_name!r}: single environments are not Python objects.")
-
-    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:  # type: ignore[type-arg]
-        return [False for _ in self._get_indices(indices)]

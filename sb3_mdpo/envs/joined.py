@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from sb3_mdpo.envs.engine import EngineVecEnv
 
 
 def divided_levels(num_levels: int, start_level: int, shares: int) -> list[dict[str, int]]:
@@ -30,31 +30,21 @@ def divided_levels(num_levels: int, start_level: int, shares: int) -> list[dict[
     return [{"num_levels": one, "start_level": start_level + sum(sizes[:k])} for k, one in enumerate(sizes)]
 
 
-class JoinedVecEnv(VecEnv):
+class JoinedVecEnv(EngineVecEnv):
     """
     Vectorised environments one after the other, e.g. with other levels for each policy.
 
-    :param parts: environments with the same spaces; those of images or vectors
-    :param env_kwargs: arguments of single environments that :attr:`env_kwargs` reports in place of the first part's
+    :param parts: engines with the same spaces; those of images or vectors
+    :param env_kwargs: arguments of single environments to report in place of the first part's, e.g. all levels
     """
 
-    def __init__(self, parts: Sequence[VecEnv], env_kwargs: dict[str, Any]) -> None:
+    def __init__(self, parts: Sequence[Any], env_kwargs: dict[str, Any]) -> None:
         self.parts = list(parts)
-        self._env_kwargs = env_kwargs
+        self.env_id = parts[0].env_id
+        self.env_kwargs = parts[0].env_kwargs | env_kwargs
         self._bounds = np.cumsum([0, *(part.num_envs for part in parts)]).tolist()
         super().__init__(self._bounds[-1], parts[0].observation_space, parts[0].action_space)
         self.metadata = parts[0].metadata
-
-    @property
-    def env_id(self) -> str:
-        """Gymnasium id of single environments."""
-        return str(self.parts[0].get_attr("env_id")[0])
-
-    @property
-    def env_kwargs(self) -> dict[str, Any]:
-        """Arguments of single environments, with the levels of all parts."""
-        kwargs: dict[str, Any] = self.parts[0].get_attr("env_kwargs")[0]
-        return kwargs | self._env_kwargs
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         seeds = super().seed(seed)
@@ -63,7 +53,7 @@ class JoinedVecEnv(VecEnv):
         return seeds
 
     def reset(self) -> VecEnvObs:
-        observations: Any = [part.reset() for part in self.parts]
+        observations = [part.reset() for part in self.parts]
         self.reset_infos = list(chain.from_iterable(part.reset_infos for part in self.parts))
         self._reset_seeds()
         self._reset_options()
@@ -71,8 +61,8 @@ class JoinedVecEnv(VecEnv):
         return joined
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        for part, first, last in zip(self.parts, self._bounds, self._bounds[1:], strict=False):
-            part.step_async(actions[first:last])
+        for part, share in zip(self.parts, np.split(actions, self._bounds[1:-1]), strict=True):
+            part.step_async(share)
 
     def step_wait(self) -> VecEnvStepReturn:
         observations, rewards, dones, infos = zip(*(part.step_wait() for part in self.parts), strict=True)
@@ -106,12 +96,3 @@ class JoinedVecEnv(VecEnv):
             return [getattr(self, attr_name) for _ in self._get_indices(indices)]
         values = [value for part in self.parts for value in part.get_attr(attr_name)]
         return [values[index] for index in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        raise AttributeError(f"Cannot set {attr_name!r}: make new environments instead.")
-
-    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        raise AttributeError(f"Cannot call {method_name!r}: single environments are not Python objects.")
-
-    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:  # type: ignore[type-arg]
-        return [False for _ in self._get_indices(indices)]

@@ -2,18 +2,17 @@
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from sb3_mdpo.envs.engine import EngineVecEnv
 from sb3_mdpo.envs.pictures import Painter
 from sb3_mdpo.envs.procgen_options import N_ACTIONS, OBSERVATION_SHAPE, ProcgenOptions, import_procgen
 
 
-class ProcgenVecEnv(VecEnv):
+class ProcgenVecEnv(EngineVecEnv):
     """
     Vectorised environments of one Procgen game, stepped by the engine's threads.
 
@@ -151,16 +150,3 @@ class ProcgenVecEnv(VecEnv):
         if self._engine is not None:
             self._engine.close()
             self._engine = None
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        value = getattr(self, attr_name)
-        return [value for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        raise AttributeError(f"Cannot set {attr_name!r}: make a new environment instead.")
-
-    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        raise AttributeError(f"Cannot call {method_name!r}: single environments are not Python objects.")
-
-    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:  # type: ignore[type-arg]
-        return [False for _ in self._get_indices(indices)]

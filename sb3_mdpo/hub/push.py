@@ -34,7 +34,7 @@ from sb3_mdpo.hub.pull import (
 from sb3_mdpo.hub.redaction import plain
 from sb3_mdpo.hub.settings import KEYS, read_settings
 from sb3_mdpo.lab.generalization.results import CONFIDENCE, ENSEMBLE
-from sb3_mdpo.lab.generalization.trained import check_device
+from sb3_mdpo.lab.generalization.trained import check_device, evaluation_seed, selection_seed
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.persistence.export.format import FILES as EXPORT
 from sb3_mdpo.zoo.run import ARGS, CONFIG, Run, read_run
@@ -54,7 +54,7 @@ def push_run(
     with_pickles: bool = False,
     private: bool = False,
     commit_message: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     device: str = "auto",
 ) -> str:
     """
@@ -75,6 +75,7 @@ def push_run(
         raise ValueError(f"{repo_id} is not a repository: add its owner, e.g. alice/{repo_id}.")
     check_device(device)
     run = read_run(Path(run_folder), load_best, algos=["mdpo"])
+    seed = evaluation_seed(run.folder, selection_seed(run), seed)
     with connection_errors():
         repository = _check_repository(repo_id, run, private)
     model = MDPO.load(run.model_path, device=device)

@@ -7,16 +7,7 @@ from typing import Any
 from rl_zoo3.utils import ALGOS, get_class_by_name
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from sb3_mdpo.mdpo import MDPO
-from sb3_mdpo.mdpo_mask import MaskableMDPO
-from sb3_mdpo.mdpo_recurrent import RecurrentMDPO
-
-# In the zoo as well, where the one with masks is another class
-OWN: dict[str, type[OnPolicyAlgorithm]] = {
-    "mdpo": MDPO,
-    "maskable_mdpo": MaskableMDPO,
-    "recurrent_mdpo": RecurrentMDPO,
-}
+from sb3_mdpo.zoo.own import OWN
 
 
 def algorithm_class(name: str) -> type[OnPolicyAlgorithm]:
@@ -25,7 +16,7 @@ def algorithm_class(name: str) -> type[OnPolicyAlgorithm]:
     :return: the class
     :raises ValueError: if there is no such class, or it is not an on-policy algorithm
     """
-    found: Any = {**ALGOS, **OWN}.get(name)
+    found: Any = (ALGOS | OWN).get(name)  # the zoo has another class for masks
     if found is None:
         try:
             found = get_class_by_name(name)
@@ -42,7 +33,7 @@ def algorithm_class(name: str) -> type[OnPolicyAlgorithm]:
 def zoo_name(name: str) -> str:
     """The zoo's name of an algorithm with this dotted name; the dotted name itself if the zoo does not have it."""
     algorithm = algorithm_class(name)
-    return next((known for known, one in {**ALGOS, **OWN}.items() if one is algorithm), name)
+    return next((known for known, one in (ALGOS | OWN).items() if one is algorithm), name)
 
 
 def registered(name: str) -> str:

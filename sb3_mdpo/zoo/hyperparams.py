@@ -6,8 +6,6 @@ from rl_zoo3.utils import SimpleLinearSchedule, get_class_by_name
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
-OURS = ("mdpo", "maskable_mdpo", "recurrent_mdpo")  # the algorithms' names in the zoo
-
 
 def distill_coef_schedule(text: str) -> Schedule:
     """
@@ -51,6 +49,18 @@ def preprocess_hyperparams(hyperparams: dict[str, Any]) -> None:
         hyperparams["vec_env_wrapper"] = with_level_shares(hyperparams["vec_env_wrapper"], n_policies)
     if isinstance(hyperparams.get("policy"), list):
         hyperparams["policy"] = [_policy(one) for one in hyperparams["policy"]]
+
+
+def callbacks_of(hyperparams: dict[str, Any]) -> list[Any]:
+    """The entries of ``callback``, which may be a single one."""
+    callbacks = hyperparams.get("callback") or []
+    return callbacks if isinstance(callbacks, list) else [callbacks]
+
+
+def read_callback(entry: Any) -> tuple[str, dict[str, Any]]:
+    """Name of the class, without its module, and arguments of an entry of ``callback``."""
+    name, arguments = next(iter(entry.items())) if isinstance(entry, dict) and entry else (entry, None)
+    return str(name).rpartition(".")[2], arguments or {}
 
 
 def with_level_shares(wrappers: Any, per_policy: int) -> Any:

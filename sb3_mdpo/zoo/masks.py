@@ -1,19 +1,13 @@
-"""Action masks in the zoo, which does not know them: its evaluations and ``enjoy`` call ``predict()`` without masks."""
+"""Action masks in ``enjoy`` and ``record_video``, which call ``predict()`` without masks."""
 
 from typing import Any
 
-from rl_zoo3.callbacks import TrialEvalCallback
-from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo.mdpo_mask import MaskableMDPO
 
 _played: list[VecEnv] = []  # the environments that enjoy or record_video made last
-
-
-class MaskableTrialEvalCallback(TrialEvalCallback, MaskableEvalCallback):  # type: ignore[misc]
-    """The zoo's evaluation of a trial of ``-optimize``, with masks."""
 
 
 class PlayedMaskableMDPO(MaskableMDPO):
@@ -36,7 +30,3 @@ def play_in(env: VecEnv) -> VecEnv:
     """Remember environments that ``enjoy`` or ``record_video`` made, if they have masks."""
     _played[:] = [env] if is_masking_supported(env) else []
     return env
-
-
-#: Names in ``rl_zoo3.exp_manager`` and what replaces them for this algorithm
-CALLBACKS: dict[str, Any] = {"EvalCallback": MaskableEvalCallback, "TrialEvalCallback": MaskableTrialEvalCallback}

@@ -46,11 +46,10 @@ def adapted(
 
 def extend_utils(utils: Any) -> None:
     """Register the algorithms in ``rl_zoo3.utils``, and let ``enjoy`` and ``record_video`` use the native engines."""
-    from sb3_mdpo.mdpo import MDPO  # registers the Procgen ids on the way
-    from sb3_mdpo.mdpo_recurrent import RecurrentMDPO
     from sb3_mdpo.zoo.masks import PlayedMaskableMDPO, play_in
+    from sb3_mdpo.zoo.own import OWN
 
-    utils.ALGOS |= {"mdpo": MDPO, "maskable_mdpo": PlayedMaskableMDPO, "recurrent_mdpo": RecurrentMDPO}
+    utils.ALGOS |= OWN | {PlayedMaskableMDPO.algorithm: PlayedMaskableMDPO}
     utils.create_test_env = adapted(utils.create_test_env, _adapt_test_env, play_in)
 
 
@@ -103,10 +102,11 @@ def extend_train(train: Any) -> None:
 
 def register_search(hyperparams_opt: Any) -> None:
     """Register the search spaces in ``rl_zoo3.hyperparams_opt``."""
-    from sb3_mdpo.zoo.hyperparams import OURS, convert_mdpo_params, sample_mdpo_params
+    from sb3_mdpo.zoo.hyperparams import convert_mdpo_params, sample_mdpo_params
+    from sb3_mdpo.zoo.own import OWN
 
-    hyperparams_opt.HYPERPARAMS_SAMPLER |= dict.fromkeys(OURS, sample_mdpo_params)
-    hyperparams_opt.HYPERPARAMS_CONVERTER |= dict.fromkeys(OURS, convert_mdpo_params)
+    hyperparams_opt.HYPERPARAMS_SAMPLER |= dict.fromkeys(OWN, sample_mdpo_params)
+    hyperparams_opt.HYPERPARAMS_CONVERTER |= dict.fromkeys(OWN, convert_mdpo_params)
 
 
 def extend_experiments(exp_manager: Any) -> None:
@@ -142,7 +142,7 @@ def _evaluating_with_masks(original: Callable[..., Any], exp_manager: Any) -> Ca
     def call(self: Any, *args: Any) -> Any:
         if self.algo != "maskable_mdpo":
             return original(self, *args)
-        from sb3_mdpo.zoo.masks import CALLBACKS
+        from sb3_mdpo.zoo.masked_evaluation import CALLBACKS
 
         with patch.multiple(exp_manager, **CALLBACKS):
             return original(self, *args)
@@ -196,9 +196,9 @@ def _writing_episodes_here(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _adapt_experiment(arguments: dict[str, Any]) -> None:
-    from sb3_mdpo.zoo.hyperparams import OURS
+    from sb3_mdpo.zoo.own import OWN
 
-    if arguments["algo"] in OURS and not arguments["config"]:
+    if arguments["algo"] in OWN and not arguments["config"]:
         arguments["config"] = str(hyperparams_folder() / f"{arguments['algo']}.yml")
     config = arguments["config"]
     if isinstance(config, str) and not Path(config).exists() and (hyperparams_folder() / config).is_file():

@@ -1,6 +1,6 @@
 """A run folder of the zoo, and its environments."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
@@ -65,7 +65,7 @@ class Run:
         return env
 
 
-def read_run(folder: Path, load_best: bool = False, algos: Sequence[str] | None = None) -> Run:
+def read_run(folder: Path, load_best: bool = False, algos: Collection[str] | None = None) -> Run:
     """
     Read a run that was trained on this machine. Like the zoo, this executes Python code named in its files.
 

@@ -249,7 +249,7 @@ def test_few_looks_with_all_layouts():
     tied, crossed = (TexturedGridVecEnv(4096, num_levels=3, seed=0, num_layouts=n) for n in (None, 0))
     assert level_seeds(tied) == level_seeds(crossed)
     assert len(set(layouts_played(tied))) == 3
-    # 4096 draws of 2816 layouts are expected to miss a fraction of exp(-4096/2816) of them
+    # The fraction of layouts that 4096 draws are expected to miss is exp(-4096 / number of layouts)
     assert abs(len(set(layouts_played(crossed))) / len(LAYOUTS) - (1 - np.exp(-4096 / len(LAYOUTS)))) < 0.03
 
 

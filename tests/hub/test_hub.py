@@ -182,6 +182,20 @@ def test_results_are_those_of_the_generalization_evaluation(pushed_fruitbot, fru
     assert results["versions"]["sb3-mdpo"]
 
 
+def test_best_model_is_pushed_with_results_on_other_levels_than_those_that_chose_it(hub, fruitbot, tmp_path):
+    shutil.copytree(fruitbot, run := tmp_path / fruitbot.name)
+    shutil.copy(run / f"{FRUITBOT}.zip", run / "best_model.zip")
+    config = run / FRUITBOT / "config.yml"
+    callback = {"sb3_mdpo.callbacks.GeneralizationEvalCallback": {"eval_freq": 64}}
+    config.write_text(yaml.dump(dict(yaml.unsafe_load(config.read_text())) | {"callback": callback}))
+    push = f"sb3-mdpo push {run} alice/chosen --load-best --episodes 3 --n-envs 3 --device cpu".split()
+    line = refused(command(hub, tmp_path, *push, "--seed", "0", check=False), "push")
+    assert "was chosen by its return on the levels of seed 0" in line
+    assert "alice/chosen" not in hub.repositories
+    command(hub, tmp_path, *push)
+    assert json.loads(hub.repositories["alice/chosen"].files["results.json"])["seed"] == 1
+
+
 @pytest.mark.parametrize(("repo_id", "env_id"), [("alice/cart", CARTPOLE), ("alice/fruit", FRUITBOT)])
 def test_pulled_run_is_a_run_of_the_zoo(hub, tmp_path, pushed_cartpole, pushed_fruitbot, workdir, repo_id, env_id):
     result = command(hub, tmp_path, "sb3-mdpo", "pull", repo_id, "-f", "got")

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_mdpo import MDPO, MaskableMDPO, RecurrentMDPO
 from sb3_mdpo.zoo.hyperparams import convert_mdpo_params, sample_mdpo_params
-from sb3_mdpo.zoo.masks import MaskableTrialEvalCallback
+from sb3_mdpo.zoo.masked_evaluation import MaskableTrialEvalCallback
 from sb3_mdpo.zoo.register import _evaluating_with_masks
 from tests.support.commands import run
 
@@ -266,3 +266,8 @@ def test_training_does_not_import_what_the_plots_need(tmp_path):
 def test_python_starts_without_torch_or_the_zoo(tmp_path):
     code = "import sys; print(sorted({'torch', 'rl_zoo3', 'typing', 'gymnasium'} & set(sys.modules)))"
     assert started(sys.executable, "-c", code, cwd=tmp_path).stdout == "[]\n"
+
+
+def test_the_zoo_does_not_import_the_search_before_it_is_needed(tmp_path):
+    code = "import sys, rl_zoo3.utils; print('maskable_mdpo' in rl_zoo3.utils.ALGOS, 'optuna' in sys.modules)"
+    assert started(sys.executable, "-c", code, cwd=tmp_path).stdout == "True False\n"

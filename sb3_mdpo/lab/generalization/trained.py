@@ -1,6 +1,5 @@
 """Trained models: run folders of the zoo, or saved models."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
@@ -15,20 +14,12 @@ from sb3_mdpo.common.save_util import read_plain_settings
 from sb3_mdpo.envs.native import make_levels
 from sb3_mdpo.lab.generalization.callback import GeneralizationEvalCallback
 from sb3_mdpo.lab.generalization.evaluation import check_has_levels
-from sb3_mdpo.mdpo import MDPO
-from sb3_mdpo.mdpo_mask import MaskableMDPO
-from sb3_mdpo.mdpo_recurrent import RecurrentMDPO
 from sb3_mdpo.persistence.ppo_conversion import load_ppo
 from sb3_mdpo.zoo.algorithms import algorithm_class
+from sb3_mdpo.zoo.hyperparams import callbacks_of, read_callback
 from sb3_mdpo.zoo.run import Run, read_run
 
 DEFAULT_SEED: int = signature(GeneralizationEvalCallback).parameters["seed"].default
-LOADERS: dict[str, Callable[..., OnPolicyAlgorithm]] = {
-    "mdpo": MDPO.load,
-    "maskable_mdpo": MaskableMDPO.load,
-    "recurrent_mdpo": RecurrentMDPO.load,
-    "ppo": load_ppo,
-}
 
 
 @dataclass(frozen=True)
@@ -51,19 +42,8 @@ class TrainedModel:
 
     @property
     def selection_seed(self) -> int | None:
-        """
-        Seed of the evaluations on unseen levels that chose the best model of a run. On these levels its return is too
-        high. None for other models.
-        """
-        if self.run is None or not self.run.is_best:
-            return None
-        callbacks = self.run.hyperparams.get("callback") or []
-        for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
-            settings = callback if isinstance(callback, dict) else {callback: {}}
-            for name, arguments in settings.items():
-                if str(name).rpartition(".")[2] == GeneralizationEvalCallback.__name__:
-                    return int((arguments or {}).get("seed", DEFAULT_SEED))
-        return None
+        """See :func:`selection_seed`."""
+        return None if self.run is None else selection_seed(self.run)
 
     def make_env(self, n_envs: int, seed: int | None = None, **env_kwargs: Any) -> VecEnv:
         """
@@ -77,6 +57,28 @@ class TrainedModel:
         if self.run is not None:
             return self.run.make_env(kwargs, n_envs, 0 if seed is None else seed)
         return make_levels(self.env_id, n_envs, seed, **kwargs)
+
+
+def selection_seed(run: Run) -> int | None:
+    """
+    Seed of the evaluations on unseen levels that chose the best model of a run. On these levels its return is too high.
+    None for other models.
+    """
+    for name, arguments in map(read_callback, callbacks_of(run.hyperparams)) if run.is_best else ():
+        if name == GeneralizationEvalCallback.__name__:
+            return int(arguments.get("seed", DEFAULT_SEED))
+    return None
+
+
+def evaluation_seed(path: Path, selection: int | None, given: int | None) -> int:
+    """The given seed, by default one with other levels than those that chose the best model, which are refused."""
+    seed = int(selection == 0) if given is None else given
+    if selection == seed:
+        raise ValueError(
+            f"The best model of {path} was chosen by its return on the levels of seed {selection}, which is too "
+            "high on them: leave --seed out, or use another."
+        )
+    return seed
 
 
 def check_device(device: th.device | str) -> None:
@@ -122,5 +124,5 @@ def open_trained(
             raise ValueError(f"{path} is a run on {run.env_id}, not on {env_id}: leave the id out.")
         env_id, model_path, algo, env_kwargs = run.env_id, run.model_path, run.algo, run.env_kwargs
     check_has_levels(env_id)
-    load = LOADERS.get(algo) or algorithm_class(algo).load
+    load = load_ppo if algo == "ppo" else algorithm_class(algo).load
     return TrainedModel(load(model_path, device=device), env_id, path, env_kwargs, run)

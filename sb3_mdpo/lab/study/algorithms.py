@@ -1,13 +1,12 @@
 """On-policy algorithms other than MDPO as methods of a study, by the dotted name of their class."""
 
-from typing import Any
-
 from stable_baselines3 import PPO
 
 from sb3_mdpo.common.on_policy_algorithm import MutualOnPolicyAlgorithm
 from sb3_mdpo.lab.study.methods import METHODS, Hyperparams, alone, read_arguments
 from sb3_mdpo.mdpo import MDPO
 from sb3_mdpo.zoo.algorithms import algorithm_class, parameters_of, zoo_name
+from sb3_mdpo.zoo.hyperparams import callbacks_of, read_callback
 
 CHECKPOINTS = "ResumableCheckpointCallback"
 ZOO_KEYS = {
@@ -45,13 +44,6 @@ def _for_class(algorithm: type, hyperparams: Hyperparams) -> Hyperparams:
             normalize = read_arguments("normalize", adapted["normalize"])
             adapted["normalize"] = {name: value for name, value in normalize.items() if name != "per_policy"}
     if not issubclass(algorithm, (PPO, MutualOnPolicyAlgorithm)):
-        callback = adapted.get("callback") or []
-        callbacks = callback if isinstance(callback, list) else [callback]
-        adapted["callback"] = [one for one in callbacks if not _is_checkpoints(one)]
+        adapted["callback"] = [one for one in callbacks_of(adapted) if read_callback(one)[0] != CHECKPOINTS]
     allowed = allowed_hyperparams(algorithm)
     return {name: value for name, value in adapted.items() if name in allowed}
-
-
-def _is_checkpoints(callback: Any) -> bool:
-    name = next(iter(callback)) if isinstance(callback, dict) and callback else callback
-    return str(name).rpartition(".")[-1] == CHECKPOINTS

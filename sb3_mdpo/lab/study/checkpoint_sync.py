@@ -8,7 +8,7 @@ from pathlib import Path
 
 import fsspec.core
 
-from sb3_mdpo.persistence.checkpoints.archive import checkpoints
+from sb3_mdpo.lab.study.folder import newest_checkpoint
 from sb3_mdpo.persistence.checkpoints.callback import FOLDER as CHECKPOINTS
 
 
@@ -74,11 +74,6 @@ class CheckpointSync:
             self.fs.makedirs(self.fs._parent(target), exist_ok=True)
             self.fs.put_file(str(self.work / name), part)
             self.fs.mv(part, target)
-
-
-def newest_checkpoint(work: Path) -> Path | None:
-    """The newest checkpoint in the working folder of a run, if there is one."""
-    return next((found[0] for folder in work.glob(f"*/*/{CHECKPOINTS}") if (found := checkpoints(folder))), None)
 
 
 def check_storage(url: str) -> None:

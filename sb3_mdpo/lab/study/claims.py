@@ -13,17 +13,14 @@ SECONDS_TO_WAIT = 60.0  # others hold the lock to write a table
 @contextmanager
 def briefly_locked(path: Path) -> Iterator[None]:
     """Hold a lock that nobody holds for long; an ``OSError`` if somebody does."""
-    lock = FileLock(path)
     try:
-        lock.acquire(timeout=SECONDS_TO_WAIT)
+        held = FileLock(path).acquire(timeout=SECONDS_TO_WAIT)
     except Timeout as error:
         raise OSError(
             f"{path} has been locked for {SECONDS_TO_WAIT:g} seconds: end the process that holds it."
         ) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 class Claims:

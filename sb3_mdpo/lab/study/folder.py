@@ -24,6 +24,11 @@ RESULTS, COPY = "results.csv", "study.yml"
 RUN_COLUMNS = ("study", "env_id", "num_levels", "start_level", "method", "seed", "run")
 
 
+def newest_checkpoint(work: Path) -> Path | None:
+    """The newest checkpoint in the working folder of a run, if there is one."""
+    return next((found[0] for folder in work.glob(f"*/*/{CHECKPOINTS}") if (found := checkpoints(folder))), None)
+
+
 class StudyFolder:
     """The study's folder, which need not exist yet."""
 
@@ -51,8 +56,8 @@ class StudyFolder:
         """The zoo's folder in an unfinished run with checkpoints and unchanged settings, if there is one."""
         if not self.same_settings(run):
             return None
-        work = self.unfinished(run)
-        return next((path.parent for path in work.glob(f"*/*/{CHECKPOINTS}") if checkpoints(path)), None)
+        newest = newest_checkpoint(self.unfinished(run))
+        return newest and newest.parents[1]
 
     def state(self, run: PlannedRun, trained_now: Collection[str]) -> State:
         """State of a run, given the names of those that are being trained."""
@@ -81,8 +86,8 @@ class StudyFolder:
 
     def saved_timesteps(self, run: PlannedRun) -> int:
         """Environment steps of an unfinished run that are in its newest checkpoint."""
-        found = [path for folder in self.unfinished(run).glob(f"*/*/{CHECKPOINTS}") for path in checkpoints(folder)]
-        return max(map(steps_of, found), default=0)
+        newest = newest_checkpoint(self.unfinished(run))
+        return 0 if newest is None else steps_of(newest)
 
     def check(self, runs: Sequence[PlannedRun]) -> None:
         """

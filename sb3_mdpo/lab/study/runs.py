@@ -10,6 +10,7 @@ from sb3_mdpo.lab.study.algorithms import adapted_hyperparams, algo_of
 from sb3_mdpo.lab.study.config import Study, Variant, did_you_mean
 from sb3_mdpo.lab.study.methods import Hyperparams, n_policies
 from sb3_mdpo.zoo.algorithms import algorithm_class, parameters_of
+from sb3_mdpo.zoo.hyperparams import callbacks_of
 from sb3_mdpo.zoo.register import hyperparams_folder
 
 CALLBACK = "sb3_mdpo.callbacks.GeneralizationEvalCallback"
@@ -108,7 +109,5 @@ def _planned(
     del evaluation["freq"]
     if evaluation["final_episodes"] is None:
         del evaluation["final_episodes"]  # as in runs of earlier versions, which must stay complete
-    callback = hyperparams.get("callback") or []
-    others = callback if isinstance(callback, list) else [callback]
-    hyperparams["callback"] = [*others, {CALLBACK: evaluation}]
+    hyperparams["callback"] = [*callbacks_of(hyperparams), {CALLBACK: evaluation}]
     return run

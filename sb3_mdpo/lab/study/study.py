@@ -147,7 +147,7 @@ def progress_of(run: PlannedRun, folder: StudyFolder, trained_now: Collection[st
 
 
 def _half_done(one: Progress, folder: StudyFolder) -> str:
-    if one.state == "interrupted" and folder.resumable(one.run) is None:
+    if one.state == "interrupted" and one.steps is None:
         why = "it has no checkpoint" if folder.same_settings(one.run) else "its settings have changed"
         return f"{one.run.name}, starts again: {why}"
     return f"{one.run.name}, {one.done_timesteps} of {one.run.n_timesteps} steps"
